@@ -1,0 +1,92 @@
+import type { ModelSpec } from './spec.ts'
+
+/** How a weight's bytes are laid out; block formats are GGUF's. */
+export type WeightDtype =
+  | 'F32'
+  | 'F16'
+  | 'BF16'
+  | 'Q8_0'
+  | 'Q4_0'
+  | 'Q4_1'
+  | 'Q5_0'
+  | 'Q5_1'
+  | 'Q2_K'
+  | 'Q3_K'
+  | 'Q4_K'
+  | 'Q5_K'
+  | 'Q6_K'
+  | 'IQ4_NL'
+  | 'IQ4_XS'
+
+/** One weight as stored. Matrices are row-major [out, in]; quantised rows are whole blocks along `in`. */
+export interface WeightTensor {
+  readonly dtype: WeightDtype
+  readonly shape: readonly number[]
+  readonly bytes: Uint8Array
+}
+
+/** A weight by its job in a block, whatever its name in the file. Biases end in `Bias`. */
+export type BlockRole =
+  | 'attentionNorm'
+  | 'q'
+  | 'k'
+  | 'v'
+  | 'qBias'
+  | 'kBias'
+  | 'vBias'
+  | 'o'
+  | 'oBias'
+  | 'mlpNorm'
+  | 'gate'
+  | 'up'
+  | 'down'
+  | 'gateBias'
+  | 'upBias'
+  | 'downBias'
+
+/** A weight of the client's part. `head` resolves to the embedding when the head is tied. */
+export type ClientRole = 'embedding' | 'finalNorm' | 'head'
+
+/**
+ * Weights by role. Rows of `q` and `k` always come in the half-split rotary order (GGUF's interleaved
+ * order is undone on reading), so engines know one layout.
+ */
+export interface ModelWeights {
+  /** Stored form of a block's weight, without reading it. @throws `not_found` naming the tensor. */
+  blockInfo(block: number, role: BlockRole): Omit<WeightTensor, 'bytes'>
+  /** @throws `not_found` naming the tensor, `bad_file` when its shape is not the spec's. */
+  block(block: number, role: BlockRole, signal?: AbortSignal): Promise<WeightTensor>
+  clientInfo(role: ClientRole): Omit<WeightTensor, 'bytes'>
+  client(role: ClientRole, signal?: AbortSignal): Promise<WeightTensor>
+}
+
+/** What a tokenizer needs, as Hugging Face's two files hold it; made in memory from a GGUF's metadata. */
+export interface TokenizerFiles {
+  readonly tokenizer: Record<string, unknown>
+  readonly config: Record<string, unknown>
+  /** Jinja source, or undefined when the model has no chat template. */
+  readonly chatTemplate: string | undefined
+}
+
+/** An opened model: its shape, its weights on demand, its tokenizer. Nothing heavy is read until asked for. */
+export interface Model {
+  /** What people call it: folder or file name, or hub name. */
+  readonly name: string
+  /**
+   * `name@digest`: equal on every machine that holds the same files. The digest covers the config, the tensor
+   * table and sampled windows of the data: an identifier, not a proof of the weights.
+   */
+  readonly id: string
+  readonly format: 'safetensors' | 'gguf'
+  readonly spec: ModelSpec
+  readonly weights: ModelWeights
+  /** Undefined when the folder holds no tokenizer (test vectors). @throws `bad_file`. */
+  tokenizerFiles(): Promise<TokenizerFiles | undefined>
+  /** `generation_config.json` where there is one: default temperature, top_p. */
+  readonly generationDefaults: {
+    readonly temperature?: number
+    readonly topP?: number
+    readonly topK?: number
+  }
+  close(): Promise<void>
+}

@@ -1,0 +1,42 @@
+/** What a client knows about the servers of one model at one moment. Pure data: routing decides on it alone. */
+
+export type ServerState = 'joining' | 'online' | 'draining' | 'offline'
+
+/** What a server says about itself in the directory, after its signature was checked. */
+export interface ServerRecord {
+  readonly peerId: string
+  /** Multiaddrs, best first. */
+  readonly addrs: readonly string[]
+  readonly modelId: string
+  readonly start: number
+  /** Exclusive. */
+  readonly end: number
+  readonly state: ServerState
+  /** Measured decode speed of this span alone, tokens per second. */
+  readonly throughput: number
+  /** KV room not leased, in tokens. */
+  readonly freeKvTokens: number
+  readonly sessions: number
+  readonly engine: string
+  /** Weight precision as computed, e.g. `f32`. */
+  readonly precision: string
+  readonly version: string
+  /** Milliseconds since the epoch; a newer record of the same peer replaces an older one. */
+  readonly issuedAt: number
+  readonly expiresAt: number
+}
+
+/** What the client itself measured about a server. */
+export interface PeerMeasure {
+  /** Round trip in milliseconds; undefined when never measured. */
+  readonly rttMs: number | undefined
+}
+
+export interface Snapshot {
+  readonly blockCount: number
+  readonly servers: readonly ServerRecord[]
+  readonly measures: ReadonlyMap<string, PeerMeasure>
+  /** Peers not to use, each with when its ban ends (ms since the epoch). */
+  readonly bannedUntil: ReadonlyMap<string, number>
+  readonly now: number
+}

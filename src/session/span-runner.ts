@@ -1,0 +1,56 @@
+import type { Tensor } from '../tensor/tensor.ts'
+
+/** Consecutive blocks [start, end) of a model. */
+export interface Span {
+  readonly start: number
+  readonly end: number
+}
+
+/** Who computes which part of a route, for people and for `route` in JSON. */
+export interface RouteHop extends Span {
+  /** Peer id, or `local`. */
+  readonly peer: string
+  readonly engine: string
+}
+
+/** Anything that can run a span: the local machine, a remote server, a chain with failover, a quorum. */
+export interface SpanRunner {
+  readonly modelId: string
+  readonly hiddenSize: number
+  readonly span: Span
+  /** Reserves KV room. @throws `capacity`, `unreachable`, `no_chain`, `timeout`. */
+  open(options: OpenOptions): Promise<SpanSession>
+  /** Frees what the runner holds. Sessions must be closed before. */
+  close(): Promise<void>
+}
+
+export interface OpenOptions {
+  /** Upper bound of tokens the session will ever hold, prompt and answer together. */
+  maxTokens: number
+  signal?: AbortSignal
+}
+
+/**
+ * One sequence's way through a span.
+ *
+ * `step` may be called again before the previous call resolved: steps run in call order, so that prefill chunks
+ * travel in a pipeline. When one step fails the later ones fail too and the position is that of the last success.
+ */
+export interface SpanSession {
+  /** Tokens in the KV cache, counting those of steps that resolved. */
+  readonly position: number
+  /** Who computes what right now. */
+  readonly route: readonly RouteHop[]
+  /** hidden [tokens, hiddenSize]: prefill when tokens > 1. Returns [tokens, hiddenSize], or fewer rows as asked. */
+  step(hidden: Tensor, options?: StepOptions): Promise<Tensor>
+  /** Forgets everything from `position` on. No step may be under way. */
+  rollback(position: number): Promise<void>
+  /** Frees the KV room; calling it twice is harmless. */
+  close(): Promise<void>
+}
+
+export interface StepOptions {
+  /** Which output rows the caller needs: all (default), only the last, or none (an inner prefill chunk). */
+  want?: 'all' | 'last' | 'none'
+  signal?: AbortSignal
+}
