@@ -1,0 +1,131 @@
+import { ChoraleError } from '../../errors.ts'
+import type { Model } from '../../model/model.ts'
+import { kvBytesPerToken, type ModelSpec } from '../../model/spec.ts'
+import { checkLeaseRoom, PagePool, type PagedLease } from '../../kv/pages.ts'
+import { dequantize } from '../../tensor/quant.ts'
+import { tensor, type Tensor } from '../../tensor/tensor.ts'
+import { checkSpan } from '../check-span.ts'
+import type {
+  Engine,
+  EngineHead,
+  EngineSpan,
+  KvLease,
+  LoadOptions,
+  LoadSpanOptions,
+  StepEntry,
+} from '../engine.ts'
+import { loadBlock, runBlock, type BlockCache, type BlockWeights } from './block.ts'
+import { linear, rmsNorm } from './math.ts'
+
+/** The plain TypeScript engine: slow, and the oracle that every other engine is tested against. */
+export function createReferenceEngine(): Engine {
+  return {
+    name: 'reference',
+    description: 'plain TypeScript, float32 with float64 sums, 1 thread',
+    threads: 1,
+    loadSpan,
+    loadHead,
+    close: async () => undefined,
+  }
+}
+
+async function loadSpan(model: Model, options: LoadSpanOptions): Promise<EngineSpan> {
+  const { spec } = model
+  checkSpan(model, options)
+  const pool = new PagePool(options.kvTokens)
+  const blocks: BlockWeights[] = []
+  for (let block = options.start; block < options.end; block++) {
+    blocks.push(await loadBlock(model, block, options.signal))
+    const loaded = weightBytes(blocks)
+    options.onProgress?.(loaded, Math.round((loaded / blocks.length) * (options.end - options.start)))
+  }
+  const kvWidth = spec.kvHeadCount * spec.headDim
+  const caches: BlockCache[] = blocks.map(() => ({
+    keys: new Float32Array(pool.tokens * kvWidth),
+    values: new Float32Array(pool.tokens * kvWidth),
+  }))
+  const leases = new WeakMap<KvLease, PagedLease>()
+  return {
+    start: options.start,
+    end: options.end,
+    weightBytes: weightBytes(blocks),
+    kvBytes: pool.tokens * kvBytesPerToken(spec, blocks.length),
+    kvTokens: pool.tokens,
+    get kvTokensFree() {
+      return pool.freeTokens
+    },
+    lease(maxTokens) {
+      const lease = pool.lease(maxTokens)
+      leases.set(lease, lease)
+      return lease
+    },
+    async step(entries) {
+      const checked = entries.map((entry) => ({ ...entry, lease: knownLease(leases, entry) }))
+      for (const { lease, hidden } of checked) checkLeaseRoom(lease, checkHidden(spec, hidden))
+      return checked.map(({ lease, hidden }) => runEntry(spec, blocks, caches, lease, hidden))
+    },
+    async close() {
+      blocks.length = 0
+      caches.length = 0
+    },
+  }
+}
+
+function runEntry(
+  spec: ModelSpec,
+  blocks: readonly BlockWeights[],
+  caches: readonly BlockCache[],
+  lease: PagedLease,
+  hidden: Tensor,
+): Tensor {
+  const [tokens, columns] = hidden.shape
+  const data = hidden.data.slice()
+  blocks.forEach((weights, index) =>
+    runBlock(spec, weights, caches[index] as BlockCache, lease, data, tokens),
+  )
+  lease.advance(tokens)
+  return tensor(tokens, columns, data)
+}
+
+function knownLease(leases: WeakMap<KvLease, PagedLease>, entry: StepEntry): PagedLease {
+  const lease = leases.get(entry.lease)
+  if (lease === undefined) throw new ChoraleError('bad_request', 'the KV lease belongs to another span')
+  return lease
+}
+
+function checkHidden(spec: ModelSpec, hidden: Tensor): number {
+  if (hidden.shape[1] !== spec.hiddenSize) {
+    throw new ChoraleError(
+      'bad_request',
+      `hidden states of ${hidden.shape[1]} values; the model's hidden size is ${spec.hiddenSize}`,
+    )
+  }
+  return hidden.shape[0]
+}
+
+function weightBytes(blocks: readonly BlockWeights[]): number {
+  return blocks.flatMap((block) => Object.values(block)).reduce((sum, array) => sum + array.byteLength, 0)
+}
+
+async function loadHead(model: Model, options: LoadOptions = {}): Promise<EngineHead> {
+  const { spec } = model
+  const normWeight = dequantize(await model.weights.client('finalNorm', options.signal))
+  const headWeight = dequantize(await model.weights.client('head', options.signal))
+  const norm = (hidden: Tensor) =>
+    rmsNorm(hidden.data, hidden.shape[0], spec.hiddenSize, normWeight, spec.norm.epsilon)
+  return {
+    weightBytes: normWeight.byteLength + headWeight.byteLength,
+    async finalNorm(hidden) {
+      return tensor(hidden.shape[0], spec.hiddenSize, norm(hidden))
+    },
+    async logits(hidden) {
+      const rows = hidden.shape[0]
+      return tensor(
+        rows,
+        spec.vocabSize,
+        linear(norm(hidden), rows, headWeight, spec.hiddenSize, spec.vocabSize),
+      )
+    },
+    close: async () => undefined,
+  }
+}
