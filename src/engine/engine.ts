@@ -1,3 +1,4 @@
+import type { KvLease } from '../kv/lease.ts'
 import type { Model } from '../model/model.ts'
 import type { Tensor } from '../tensor/tensor.ts'
 
@@ -63,17 +64,6 @@ export interface StepEntry {
   readonly hidden: Tensor
 }
 
-/** One session's room in the KV cache. */
-export interface KvLease {
-  readonly maxTokens: number
-  /** Tokens in the cache. */
-  readonly position: number
-  /** Forgets everything from `position` on. @throws `bad_request` when it is beyond the present position. */
-  rollback(position: number): void
-  /** Gives the room back; calling it twice is harmless. */
-  release(): void
-}
-
 export interface EngineHead {
   readonly weightBytes: number
   /**
@@ -85,3 +75,5 @@ export interface EngineHead {
   finalNorm(hidden: Tensor): Promise<Tensor>
   close(): Promise<void>
 }
+
+export type { KvLease }

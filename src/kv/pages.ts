@@ -1,5 +1,5 @@
-import type { KvLease } from '../engine/engine.ts'
 import { ChoraleError } from '../errors.ts'
+import type { KvLease } from './lease.ts'
 
 /** Tokens a page holds. Small enough that a short chat wastes little, large enough that tables stay short. */
 export const PAGE_TOKENS = 16
@@ -22,14 +22,11 @@ export class PagePool {
   readonly tokens: number
   readonly #free: number[]
 
-  /** @param kvTokens capacity; rounded down to whole pages. @throws `bad_request` below one page. */
+  /** @param kvTokens capacity; rounded up to whole pages. @throws `bad_request` unless it is a positive integer. */
   constructor(kvTokens: number) {
-    const pages = Math.floor(kvTokens / PAGE_TOKENS)
-    if (!Number.isSafeInteger(pages) || pages < 1) {
-      throw new ChoraleError(
-        'bad_request',
-        `a KV cache of ${kvTokens} tokens is smaller than one page of ${PAGE_TOKENS}`,
-      )
+    const pages = Math.ceil(kvTokens / PAGE_TOKENS)
+    if (!Number.isSafeInteger(kvTokens) || pages < 1) {
+      throw new ChoraleError('bad_request', `a KV cache needs a positive number of tokens, got ${kvTokens}`)
     }
     this.tokens = pages * PAGE_TOKENS
     // Popped from the end: the lowest page goes out first.

@@ -1,0 +1,103 @@
+import { ChoraleError, errorMessage } from '../errors.ts'
+import type { Platform } from '../platform.ts'
+import type { Engine, EngineName } from './engine.ts'
+
+export const ENGINE_NAMES: readonly EngineName[] = ['reference', 'onnx', 'wgsl']
+
+export interface EngineChoice {
+  readonly engine: Engine
+  /** One sentence for people: why this engine. */
+  readonly why: string
+}
+
+export interface EngineWish {
+  /** Default `auto`. */
+  name?: EngineName | 'auto'
+  /** CPU threads for engines that compute on the CPU. */
+  threads?: number
+  /** Lets `wgsl` run on a software adapter: for tests and parity, never for work. Implied when wgsl is asked for by name. */
+  allowSoftware?: boolean
+}
+
+/**
+ * Makes the engine asked for, or the best one here: WebGPU on a real adapter, else WASM. A software adapter is
+ * slower than WASM by an order of magnitude, so it is never chosen by itself.
+ * @throws `engine` when an engine asked for by name can't run here.
+ */
+export async function createEngine(platform: Platform, wish: EngineWish = {}): Promise<EngineChoice> {
+  const name = wish.name ?? 'auto'
+  if (name !== 'auto') return { engine: await makeEngine(platform, name, wish), why: 'asked for by name' }
+  const gpu = await describeGpu(platform)
+  if (gpu.usable) {
+    try {
+      return { engine: await makeEngine(platform, 'wgsl', wish), why: `WebGPU adapter ${gpu.name}` }
+    } catch (error) {
+      const why = `the WebGPU adapter ${gpu.name} failed (${errorMessage(error)}), so WASM`
+      return { engine: await makeEngine(platform, 'onnx', wish), why }
+    }
+  }
+  return { engine: await makeEngine(platform, 'onnx', wish), why: `${gpu.why}, so WASM on the CPU` }
+}
+
+/** Reads an `--engine` value. @throws `bad_config`. */
+export function parseEngineName(value: string): EngineName | 'auto' {
+  if (value === 'auto' || ENGINE_NAMES.some((name) => name === value)) return value as EngineName | 'auto'
+  throw new ChoraleError(
+    'bad_config',
+    `unknown engine ${JSON.stringify(value)}; use auto, ${ENGINE_NAMES.join(', ')}`,
+    {
+      field: 'engine',
+    },
+  )
+}
+
+/** Whether this machine has a GPU worth using, in words. */
+export async function describeGpu(
+  platform: Platform,
+): Promise<{ usable: boolean; name: string; why: string }> {
+  const { describeAdapter } = await import('../gpu/device.ts')
+  let gpu: GPU | undefined
+  try {
+    gpu = await platform.gpu()
+  } catch (error) {
+    return { usable: false, name: '', why: `WebGPU does not start (${errorMessage(error)})` }
+  }
+  const adapter = gpu === undefined ? undefined : await describeAdapter(gpu)
+  if (adapter === undefined) return { usable: false, name: '', why: 'no GPU adapter' }
+  if (adapter.software)
+    return { usable: false, name: adapter.name, why: `the only GPU adapter is software (${adapter.name})` }
+  return { usable: true, name: adapter.name, why: `GPU adapter ${adapter.name}` }
+}
+
+async function makeEngine(platform: Platform, name: EngineName, wish: EngineWish): Promise<Engine> {
+  switch (name) {
+    case 'reference': {
+      const { createReferenceEngine } = await import('./reference/reference-engine.ts')
+      return createReferenceEngine()
+    }
+    case 'onnx': {
+      const { createOnnxEngine } = await import('./onnx-engine.ts')
+      return await createOnnxEngine({
+        log: platform.log,
+        cores: platform.cores,
+        ...(wish.threads === undefined ? {} : { threads: wish.threads }),
+      })
+    }
+    case 'wgsl': {
+      const gpu = await platform.gpu()
+      if (gpu === undefined) {
+        throw new ChoraleError(
+          'engine',
+          'engine wgsl needs WebGPU and this machine has none; use --engine onnx or auto',
+        )
+      }
+      const { createWgslEngine } = await import('./wgsl-engine.ts')
+      return await createWgslEngine({
+        gpu,
+        shaders: await platform.shaders(),
+        log: platform.log,
+        allowSoftware: wish.allowSoftware ?? wish.name === 'wgsl',
+      })
+    }
+  }
+}
