@@ -11,7 +11,14 @@ export interface ByteSource {
   readonly size: number
   /** Exactly `length` bytes from `offset`. @throws `bad_file` when the range leaves the file or the file is cut short. */
   read(offset: number, length: number, signal?: AbortSignal): Promise<Uint8Array>
+  /** Brings ranges near in as few transfers as possible; only sources that fetch from far have it. */
+  prefetch?(ranges: readonly ByteRange[], signal?: AbortSignal): Promise<void>
   close(): Promise<void>
+}
+
+export interface ByteRange {
+  readonly offset: number
+  readonly length: number
 }
 
 /** A file that is already in memory. Reads are views, not copies. */

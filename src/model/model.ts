@@ -1,29 +1,7 @@
+import type { WeightDtype, WeightTensor } from '../tensor/weight.ts'
 import type { ModelSpec } from './spec.ts'
 
-/** How a weight's bytes are laid out; block formats are GGUF's. */
-export type WeightDtype =
-  | 'F32'
-  | 'F16'
-  | 'BF16'
-  | 'Q8_0'
-  | 'Q4_0'
-  | 'Q4_1'
-  | 'Q5_0'
-  | 'Q5_1'
-  | 'Q2_K'
-  | 'Q3_K'
-  | 'Q4_K'
-  | 'Q5_K'
-  | 'Q6_K'
-  | 'IQ4_NL'
-  | 'IQ4_XS'
-
-/** One weight as stored. Matrices are row-major [out, in]; quantised rows are whole blocks along `in`. */
-export interface WeightTensor {
-  readonly dtype: WeightDtype
-  readonly shape: readonly number[]
-  readonly bytes: Uint8Array
-}
+export type { WeightDtype, WeightTensor }
 
 /** A weight by its job in a block, whatever its name in the file. Biases end in `Bias`. */
 export type BlockRole =

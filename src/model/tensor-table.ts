@@ -1,0 +1,69 @@
+import { ChoraleError } from '../errors.ts'
+import { isWeightDtype, type WeightTensor } from '../tensor/weight.ts'
+import type { ByteSource } from './byte-source.ts'
+
+/** Where one tensor lies, as a file's table says; read by name, checked against the file when the table was read. */
+export interface StoredTensor {
+  readonly name: string
+  /** The file's own name of the type; one of `WeightDtype` when it can be computed with. */
+  readonly dtype: string
+  /** Row-major, outermost dimension first. */
+  readonly shape: readonly number[]
+  readonly source: ByteSource
+  /** From the start of the file. */
+  readonly offset: number
+  readonly byteLength: number
+}
+
+/** All tensors of a model by name, over all its files. */
+export type TensorTable = ReadonlyMap<string, StoredTensor>
+
+/** Reads one tensor and nothing else. @throws `not_supported` when its dtype can't be computed with. */
+export async function readWeight(stored: StoredTensor, signal?: AbortSignal): Promise<WeightTensor> {
+  const { dtype, shape } = weightInfo(stored)
+  return { dtype, shape, bytes: await stored.source.read(stored.offset, stored.byteLength, signal) }
+}
+
+/** Stored form of a weight without its bytes. @throws `not_supported` naming the tensor and its dtype. */
+export function weightInfo(stored: StoredTensor): Omit<WeightTensor, 'bytes'> {
+  const { dtype, name, shape, source } = stored
+  if (!isWeightDtype(dtype)) {
+    throw new ChoraleError('not_supported', `${source.name}: tensor ${name} is stored as ${dtype}`, { field: name })
+  }
+  return { dtype, shape }
+}
+
+/**
+ * Checks that tensors do not share bytes and, with `whole`, that they leave none of [0, end) out.
+ * `ranges` are relative to the data's start. @throws `bad_file` naming the tensor.
+ */
+export function checkLayout(
+  file: string,
+  ranges: readonly { readonly name: string; readonly offset: number; readonly byteLength: number }[],
+  end: number,
+  whole: boolean,
+): void {
+  const sorted = [...ranges].sort((a, b) => a.offset - b.offset || a.byteLength - b.byteLength)
+  let position = 0
+  for (const { name, offset, byteLength } of sorted) {
+    if (offset < position) {
+      throw new ChoraleError('bad_file', `${file}: tensor ${name} overlaps the one before it`, { field: name })
+    }
+    if (whole && offset > position) {
+      throw new ChoraleError('bad_file', `${file}: ${offset - position} unused bytes before tensor ${name}`, {
+        field: name,
+      })
+    }
+    position = offset + byteLength
+    if (position > end) {
+      throw new ChoraleError(
+        'bad_file',
+        `${file}: tensor ${name} ends at byte ${position} of ${end} bytes of data (is the file complete?)`,
+        { field: name },
+      )
+    }
+  }
+  if (whole && position !== end) {
+    throw new ChoraleError('bad_file', `${file}: ${end - position} bytes after the last tensor belong to none`)
+  }
+}
