@@ -1,0 +1,11 @@
+import { Command } from 'commander'
+import { chainBenchCommand } from './bench/chain.ts'
+import { localBenchCommand } from './bench/local.ts'
+
+/** `chorale bench`: measurements as commands; nothing here is a test. */
+export function benchCommand(): Command {
+  return new Command('bench')
+    .description('measure speed')
+    .addCommand(localBenchCommand())
+    .addCommand(chainBenchCommand())
+}

@@ -1,0 +1,127 @@
+/**
+ * The rival of `bench local`: native llama.cpp through node-llama-cpp, on the same GGUF file and threads.
+ *
+ * Not a dependency of Chorale: it is installed with npm into the cache the first time it is asked for. Run as
+ * `node llama-cpp.ts FOLDER '{"model": …, "threads": …}'` it prints one JSON line.
+ */
+import { execFile } from 'node:child_process'
+import { access, mkdir, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import { promisify } from 'node:util'
+import { cacheFolder } from '../../folders.ts'
+import type { LocalJob, LocalMeasure } from './measure-local.ts'
+
+const VERSION = '3.22.1'
+
+/** Prebuilt binaries exist for these. */
+const PLATFORMS: Readonly<Record<string, string>> = {
+  'linux x64': '@node-llama-cpp/linux-x64',
+  'linux arm64': '@node-llama-cpp/linux-arm64',
+}
+
+const INSTALL_LIMIT_MS = 180_000
+
+/** The folder with node-llama-cpp in it, installing it when missing; or why there is none. */
+export async function installLlamaCpp(): Promise<{ folder: string } | { reason: string }> {
+  const binary = PLATFORMS[`${process.platform} ${process.arch}`]
+  if (binary === undefined)
+    return { reason: `llama.cpp has no prebuilt binary for ${process.platform} ${process.arch}` }
+  const folder = join(cacheFolder(), 'bench', `node-llama-cpp-${VERSION}`)
+  const ready = join(folder, 'ready')
+  try {
+    await access(ready)
+    return { folder }
+  } catch {
+    // Not installed yet, or only half: install again.
+  }
+  try {
+    await mkdir(folder, { recursive: true })
+    await writeFile(join(folder, 'package.json'), '{"private":true}')
+    const packages = [`node-llama-cpp@${VERSION}`, `${binary}@${VERSION}`]
+    const flags = ['--no-save', '--ignore-scripts', '--omit=optional', '--no-audit', '--no-fund']
+    await promisify(execFile)('npm', ['install', ...flags, ...packages], {
+      cwd: folder,
+      timeout: INSTALL_LIMIT_MS,
+    })
+    await writeFile(ready, '')
+    return { folder }
+  } catch (error) {
+    return { reason: `llama.cpp could not be installed with npm: ${(error as Error).message.split('\n')[0]}` }
+  }
+}
+
+/** The part of node-llama-cpp's interface used here. */
+interface LlamaModule {
+  getLlama(options: object): Promise<{
+    loadModel(options: { modelPath: string }): Promise<{
+      createContext(options: object): Promise<{
+        getSequence(): {
+          evaluate(tokens: number[], options: object): AsyncIterable<number>
+          clearHistory(): Promise<void>
+        }
+      }>
+    }>
+    dispose(): Promise<void>
+  }>
+}
+
+async function measure(folder: string, job: LocalJob): Promise<LocalMeasure> {
+  const entry = pathToFileURL(join(folder, 'node_modules/node-llama-cpp/dist/index.js')).href
+  const { getLlama } = (await import(entry)) as LlamaModule
+  const started = performance.now()
+  const llama = await getLlama({
+    gpu: false,
+    build: 'never',
+    skipDownload: true,
+    logLevel: 'error',
+    maxThreads: job.threads,
+  })
+  const model = await llama.loadModel({ modelPath: job.model })
+  const contextSize = job.promptTokens + job.decodeTokens + 8
+  const context = await model.createContext({
+    contextSize,
+    threads: job.threads,
+    batchSize: job.promptTokens,
+  })
+  const loadMs = performance.now() - started
+  const sequence = context.getSequence()
+  const prompt = Array.from({ length: job.promptTokens }, (_, index) => 1000 + index)
+  const prefills: number[] = []
+  const decodes: number[] = []
+  for (let round = 0; round <= job.rounds; round++) {
+    await sequence.clearHistory()
+    let produced = 0
+    let mark = performance.now()
+    let prefill = 0
+    for await (const _token of sequence.evaluate(prompt, { temperature: 0, yieldEogToken: true })) {
+      if (produced === 0) {
+        prefill = job.promptTokens / ((performance.now() - mark) / 1000)
+        mark = performance.now()
+      }
+      if (produced++ === job.decodeTokens) break
+    }
+    if (round === 0) continue
+    prefills.push(prefill)
+    decodes.push(job.decodeTokens / ((performance.now() - mark) / 1000))
+  }
+  const rssMiB = Math.round(process.memoryUsage().rss / 2 ** 20)
+  await llama.dispose()
+  const middle = (values: number[]) =>
+    Math.round((values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? 0) * 10) / 10
+  return {
+    model: job.model,
+    engine: 'llama.cpp',
+    threads: job.threads,
+    prefillTokS: middle(prefills),
+    decodeTokS: middle(decodes),
+    loadMs: Math.round(loadMs),
+    rssMiB,
+  }
+}
+
+if (import.meta.main) {
+  process.stdout.write(
+    `${JSON.stringify(await measure(process.argv[2] ?? '', JSON.parse(process.argv[3] ?? '{}') as LocalJob))}\n`,
+  )
+}

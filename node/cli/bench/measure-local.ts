@@ -1,0 +1,94 @@
+/**
+ * One measurement in a process of its own, so that its memory and threads are its own:
+ * `node measure-local.ts '{"model": …, "engine": …, "threads": …}'` prints one JSON line.
+ */
+import { createEngine, parseEngineName } from '../../../src/engine/select.ts'
+import { loadEmbedding } from '../../../src/model/embedding.ts'
+import { loadSpans } from '../../../src/session/trace.ts'
+import { rows } from '../../../src/tensor/tensor.ts'
+import { openModelArgument } from '../../open-model-argument.ts'
+import { createNodePlatform, stderrLogger } from '../../platform.ts'
+
+export interface LocalMeasure {
+  readonly model: string
+  readonly engine: string
+  readonly threads: number
+  /** Tokens per second of a prompt of `promptTokens`, head of the last row included. */
+  readonly prefillTokS: number
+  readonly decodeTokS: number
+  readonly loadMs: number
+  readonly rssMiB: number
+}
+
+/** What to measure; tokens as counts. */
+export interface LocalJob {
+  readonly model: string
+  readonly engine: string
+  readonly threads: number
+  readonly promptTokens: number
+  readonly decodeTokens: number
+  /** Rounds whose median is taken, after one that warms up. */
+  readonly rounds: number
+}
+
+async function measure(job: LocalJob): Promise<LocalMeasure> {
+  const platform = createNodePlatform(stderrLogger('warn'))
+  const started = performance.now()
+  const model = await openModelArgument(job.model)
+  const { engine } = await createEngine(platform, { name: parseEngineName(job.engine), threads: job.threads })
+  const { blockCount, vocabSize } = model.spec
+  const promptTokens = Math.min(job.promptTokens, model.spec.contextLength - job.decodeTokens)
+  const maxTokens = promptTokens + job.decodeTokens
+  const [runner] = await loadSpans(engine, model, [{ start: 0, end: blockCount }], maxTokens)
+  if (runner === undefined) throw new Error('no span was loaded')
+  const head = await engine.loadHead(model)
+  const embedding = await loadEmbedding(model)
+  const loadMs = performance.now() - started
+  const prompt = Array.from({ length: promptTokens }, (_, index) => (index * 97 + 11) % vocabSize)
+  const prefills: number[] = []
+  const decodes: number[] = []
+  for (let round = 0; round <= job.rounds; round++) {
+    const session = await runner.open({ maxTokens })
+    let mark = performance.now()
+    const hidden = await session.step(embedding.gather(prompt))
+    let logits = (await head.logits(rows(hidden, promptTokens - 1, promptTokens))).data
+    const prefill = promptTokens / ((performance.now() - mark) / 1000)
+    mark = performance.now()
+    for (let step = 0; step < job.decodeTokens; step++) {
+      const next = logits.reduce((best, value, id) => (value > (logits[best] as number) ? id : best), 0)
+      logits = (await head.logits(await session.step(embedding.gather([next])))).data
+    }
+    const decode = job.decodeTokens / ((performance.now() - mark) / 1000)
+    await session.close()
+    if (round > 0) {
+      prefills.push(prefill)
+      decodes.push(decode)
+    }
+  }
+  const rssMiB = Math.round(process.memoryUsage().rss / 2 ** 20)
+  await runner.close()
+  await head.close()
+  await engine.close()
+  const result = {
+    model: model.name,
+    engine: engine.name,
+    threads: engine.threads,
+    prefillTokS: round1(median(prefills)),
+    decodeTokS: round1(median(decodes)),
+    loadMs: Math.round(loadMs),
+    rssMiB,
+  }
+  await model.close()
+  return result
+}
+
+function median(values: readonly number[]): number {
+  const sorted = values.toSorted((a, b) => a - b)
+  return sorted[Math.floor(sorted.length / 2)] ?? 0
+}
+
+function round1(value: number): number {
+  return Math.round(value * 10) / 10
+}
+
+process.stdout.write(`${JSON.stringify(await measure(JSON.parse(process.argv[2] ?? '{}') as LocalJob))}\n`)
