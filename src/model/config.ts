@@ -139,9 +139,9 @@ function readRope(read: FieldReader, config: JsonObject, contextLength: number):
   const factor = () => read.number(rope, 'factor', ROPE_BOUNDS.factor)
   switch (type) {
     case 'default':
-      return { type, theta }
+      return { type: 'default', theta }
     case 'linear':
-      return { type, theta, factor: factor() }
+      return { type: 'linear', theta, factor: factor() }
     case 'llama3': {
       const lowFreqFactor = read.number(rope, 'low_freq_factor', ROPE_BOUNDS.smallFactor)
       const highFreqFactor = read.number(rope, 'high_freq_factor', ROPE_BOUNDS.smallFactor)
@@ -149,7 +149,7 @@ function readRope(read: FieldReader, config: JsonObject, contextLength: number):
         throw read.bad('high_freq_factor', highFreqFactor, `above low_freq_factor ${lowFreqFactor}`)
       }
       const originalContext = read.number(rope, 'original_max_position_embeddings', ROPE_BOUNDS.context)
-      return { type, theta, factor: factor(), lowFreqFactor, highFreqFactor, originalContext }
+      return { type: 'llama3', theta, factor: factor(), lowFreqFactor, highFreqFactor, originalContext }
     }
     case 'yarn':
       return readYarn(read, rope, theta, contextLength)
@@ -167,7 +167,9 @@ function readYarn(read: FieldReader, rope: JsonObject, theta: number, contextLen
   )
   const factor = read.number(rope, 'factor', ROPE_BOUNDS.factor, contextLength / originalContext)
   const optional = (field: string) =>
-    (rope[field] ?? null) === null ? undefined : read.number(rope, field, { min: 0, max: 1e6, integer: false })
+    (rope[field] ?? null) === null
+      ? undefined
+      : read.number(rope, field, { min: 0, max: 1e6, integer: false })
   const mscale = optional('mscale')
   const mscaleAll = optional('mscale_all_dim')
   // As transformers: a zero mscale counts as none.

@@ -50,7 +50,9 @@ export function fieldReader(file: string): FieldReader {
   const bad = (field: string, value: unknown, wanted: string) =>
     new ChoraleError(
       'bad_config',
-      value === undefined ? `${file}: ${field} is missing` : `${file}: ${field} is ${show(value)}, must be ${wanted}`,
+      value === undefined
+        ? `${file}: ${field} is missing`
+        : `${file}: ${field} is ${show(value)}, must be ${wanted}`,
       { field },
     )
   return {
@@ -86,7 +88,10 @@ export function checkSpec(file: string, spec: ModelSpec): void {
     throw new ChoraleError('bad_config', `${file}: ${problem}`, { field })
   }
   if (spec.headCount % spec.kvHeadCount !== 0) {
-    fail('num_key_value_heads', `${spec.headCount} heads can't share ${spec.kvHeadCount} key/value heads evenly`)
+    fail(
+      'num_key_value_heads',
+      `${spec.headCount} heads can't share ${spec.kvHeadCount} key/value heads evenly`,
+    )
   }
   if (spec.headDim % 2 !== 0) fail('head_dim', `head_dim ${spec.headDim} is odd, rotary positions need pairs`)
   for (const id of [...spec.eosTokenIds, ...(spec.bosTokenId === undefined ? [] : [spec.bosTokenId])]) {

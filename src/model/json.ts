@@ -20,7 +20,10 @@ export async function readJsonFile(source: ByteSource, signal?: AbortSignal): Pr
 /** A whole small file as text. @throws `bad_file` unless it is UTF-8; `limit` when it is too long. */
 export async function readTextFile(source: ByteSource, signal?: AbortSignal): Promise<string> {
   if (source.size > MAX_JSON_BYTES) {
-    throw new ChoraleError('limit', `${source.name}: ${source.size} bytes, at most ${MAX_JSON_BYTES} are read`)
+    throw new ChoraleError(
+      'limit',
+      `${source.name}: ${source.size} bytes, at most ${MAX_JSON_BYTES} are read`,
+    )
   }
   return decodeUtf8(source.name, await source.read(0, source.size, signal))
 }
@@ -45,7 +48,9 @@ export function parseJsonObject(file: string, text: string): JsonObject {
     value = JSON.parse(text)
   } catch (cause) {
     if (cause instanceof ChoraleError) throw cause
-    throw new ChoraleError('bad_file', `${file}: not JSON (${(cause as Error).message.slice(0, 200)})`, { cause })
+    throw new ChoraleError('bad_file', `${file}: not JSON (${(cause as Error).message.slice(0, 200)})`, {
+      cause,
+    })
   }
   if (!isJsonObject(value)) throw new ChoraleError('bad_file', `${file}: not a JSON object`)
   const duplicate = duplicateKey(text)

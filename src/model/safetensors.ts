@@ -1,4 +1,4 @@
-/** The safetensors format: header, shards, and small files read and written whole. Source: its format description. */
+/** Reading safetensors: header, shards, and small files whole. Source: its format description. */
 
 import { ChoraleError } from '../errors.ts'
 import { f32FromBytes } from '../tensor/dtype.ts'
@@ -39,7 +39,8 @@ const DTYPE_BYTES: Readonly<Record<string, number>> = {
  */
 export async function readSafetensors(source: ByteSource, signal?: AbortSignal): Promise<TensorTable> {
   const file = source.name
-  if (source.size < 8) throw new ChoraleError('bad_file', `${file}: ${source.size} bytes is no safetensors file`)
+  if (source.size < 8)
+    throw new ChoraleError('bad_file', `${file}: ${source.size} bytes is no safetensors file`)
   const prefix = await source.read(0, 8, signal)
   const headerBytes = new DataView(prefix.buffer, prefix.byteOffset, 8).getBigUint64(0, true)
   if (headerBytes > BigInt(MAX_HEADER_BYTES)) {
@@ -51,9 +52,13 @@ export async function readSafetensors(source: ByteSource, signal?: AbortSignal):
   }
   const dataStart = 8 + Number(headerBytes)
   if (dataStart > source.size) {
-    throw new ChoraleError('bad_file', `${file}: header of ${headerBytes} bytes in a file of ${source.size}`, {
-      field: 'header length',
-    })
+    throw new ChoraleError(
+      'bad_file',
+      `${file}: header of ${headerBytes} bytes in a file of ${source.size}`,
+      {
+        field: 'header length',
+      },
+    )
   }
   const header = parseHeader(file, await source.read(8, Number(headerBytes), signal))
   const tensors: StoredTensor[] = []
@@ -101,12 +106,16 @@ export function shardsOf(indexName: string, index: JsonObject): ReadonlyMap<stri
   for (const [name, file] of Object.entries(weightMap)) {
     // A shard lies beside its index: anything else could read the machine's other files.
     if (typeof file !== 'string' || !/^[A-Za-z0-9_][A-Za-z0-9._-]{0,200}\.safetensors$/.test(file)) {
-      throw new ChoraleError('bad_file', `${indexName}: ${show(file)} is no name of a shard`, { field: 'weight_map' })
+      throw new ChoraleError('bad_file', `${indexName}: ${show(file)} is no name of a shard`, {
+        field: 'weight_map',
+      })
     }
     const names = shards.get(file)
     if (names !== undefined) names.push(name)
     else if (shards.size >= MAX_SHARDS) {
-      throw new ChoraleError('bad_file', `${indexName}: more than ${MAX_SHARDS} shards`, { field: 'weight_map' })
+      throw new ChoraleError('bad_file', `${indexName}: more than ${MAX_SHARDS} shards`, {
+        field: 'weight_map',
+      })
     } else shards.set(file, [name])
   }
   if (shards.size === 0) {
@@ -134,32 +143,6 @@ export async function readTensors(source: ByteSource): Promise<ReadonlyMap<strin
     else throw new ChoraleError('not_supported', `${source.name}: ${name} is ${dtype}`, { field: name })
   }
   return tensors
-}
-
-/** A safetensors file of these tensors, in their order. @throws `bad_request` when data and shape disagree. */
-export function writeSafetensors(tensors: ReadonlyMap<string, NumberTensor>): Uint8Array {
-  const header: Record<string, unknown> = { __metadata__: { format: 'pt' } }
-  let end = 0
-  for (const [name, { data, dtype, shape }] of tensors) {
-    if (elementCount(shape) !== data.length) {
-      throw new ChoraleError('bad_request', `${name}: ${data.length} values for shape [${shape.join(', ')}]`)
-    }
-    header[name] = { dtype, shape, data_offsets: [end, end + data.byteLength] }
-    end += data.byteLength
-  }
-  const json = new TextEncoder().encode(JSON.stringify(header))
-  // Readers map the data in place: spaces after the JSON let it start at a multiple of 8.
-  const headerBytes = Math.ceil(json.length / 8) * 8
-  const file = new Uint8Array(8 + headerBytes + end)
-  new DataView(file.buffer).setBigUint64(0, BigInt(headerBytes), true)
-  file.set(json, 8)
-  file.fill(0x20, 8 + json.length, 8 + headerBytes)
-  let at = 8 + headerBytes
-  for (const { data } of tensors.values()) {
-    file.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), at)
-    at += data.byteLength
-  }
-  return file
 }
 
 function parseHeader(file: string, bytes: Uint8Array): JsonObject {

@@ -28,7 +28,9 @@ export async function readWeight(stored: StoredTensor, signal?: AbortSignal): Pr
 export function weightInfo(stored: StoredTensor): Omit<WeightTensor, 'bytes'> {
   const { dtype, name, shape, source } = stored
   if (!isWeightDtype(dtype)) {
-    throw new ChoraleError('not_supported', `${source.name}: tensor ${name} is stored as ${dtype}`, { field: name })
+    throw new ChoraleError('not_supported', `${source.name}: tensor ${name} is stored as ${dtype}`, {
+      field: name,
+    })
   }
   return { dtype, shape }
 }
@@ -47,7 +49,9 @@ export function checkLayout(
   let position = 0
   for (const { name, offset, byteLength } of sorted) {
     if (offset < position) {
-      throw new ChoraleError('bad_file', `${file}: tensor ${name} overlaps the one before it`, { field: name })
+      throw new ChoraleError('bad_file', `${file}: tensor ${name} overlaps the one before it`, {
+        field: name,
+      })
     }
     if (whole && offset > position) {
       throw new ChoraleError('bad_file', `${file}: ${offset - position} unused bytes before tensor ${name}`, {
@@ -64,6 +68,9 @@ export function checkLayout(
     }
   }
   if (whole && position !== end) {
-    throw new ChoraleError('bad_file', `${file}: ${end - position} bytes after the last tensor belong to none`)
+    throw new ChoraleError(
+      'bad_file',
+      `${file}: ${end - position} bytes after the last tensor belong to none`,
+    )
   }
 }

@@ -24,7 +24,12 @@ export function weightsByRole(options: {
   const transform = options.transform ?? ((_role, weight) => weight)
   const prefetched = new Set<number>()
 
-  const find = (variants: readonly string[] | undefined, role: string, shape: readonly number[], i?: number) => {
+  const find = (
+    variants: readonly string[] | undefined,
+    role: string,
+    shape: readonly number[],
+    i?: number,
+  ) => {
     const candidates = (variants ?? []).map((name) => name.replace('{i}', String(i)))
     for (const name of candidates) {
       const stored = table.get(name)

@@ -2,8 +2,17 @@
 
 import { ChoraleError } from '../errors.ts'
 import { bf16ToF32, f16Table, f16ToF32, f32FromBytes } from './dtype.ts'
-import { type BlockReader, IQ4_LEVELS, readIq4Xs, readQ2K, readQ3K, readQ4K, readQ5K, readQ6K } from './k-quants.ts'
-import { blockBytes, blockSize, byteLength, elementCount, type WeightDtype, type WeightTensor } from './weight.ts'
+import {
+  type BlockReader,
+  IQ4_LEVELS,
+  readIq4Xs,
+  readQ2K,
+  readQ3K,
+  readQ4K,
+  readQ5K,
+  readQ6K,
+} from './k-quants.ts'
+import { blockSize, byteLength, elementCount, type WeightDtype, type WeightTensor } from './weight.ts'
 
 /**
  * All values of a weight, row-major in its shape. A fresh array, except that aligned F32 is a view on `bytes`.
