@@ -27,14 +27,31 @@ export interface SpanRunner {
 export interface OpenOptions {
   /** Upper bound of tokens the session will ever hold, prompt and answer together. */
   maxTokens: number
+  /** Cancels the opening only; steps have their own signal. */
   signal?: AbortSignal
+  /** Called when servers of this session were replaced under way. Runners without failover never call it. */
+  onFailover?: (failover: Failover) => void
+}
+
+/** A server of a running session failed and others took its blocks over; the session's numbers did not change. */
+export interface Failover {
+  /** The blocks that were replaced, which may be more than the failed server's. */
+  readonly span: Span
+  /** Peer id of the server that failed. */
+  readonly from: string
+  /** Peer ids of the servers that took over, in order. */
+  readonly to: readonly string[]
+  readonly reason: string
+  /** From the last sign of life of the failed server until its replacement held the session's history. */
+  readonly recoveryMs: number
 }
 
 /**
  * One sequence's way through a span.
  *
  * `step` may be called again before the previous call resolved: steps run in call order, so that prefill chunks
- * travel in a pipeline. When one step fails the later ones fail too and the position is that of the last success.
+ * travel in a pipeline. When one step fails, the later ones fail with the same error until `rollback`, and the
+ * position is that of the last success. A session that was lost or cancelled may refuse the rollback too: close it.
  */
 export interface SpanSession {
   /** Tokens in the KV cache, counting those of steps that resolved. */

@@ -1,0 +1,204 @@
+import { ChoraleError, errorCode, errorMessage } from '../errors.ts'
+import type { ServerRecord } from '../routing/snapshot.ts'
+import type { Tensor } from '../tensor/tensor.ts'
+import { cancelled, wantedCount } from './check-step.ts'
+import type { History } from './history.ts'
+import { createHistory } from './history.ts'
+import type { RouteHop, SpanRunner, SpanSession, StepOptions } from './span-runner.ts'
+import type { StepPace } from './step-pace.ts'
+
+/**
+ * One server's part of a chain session: its stream, everything it was given, and a watch on its silence.
+ *
+ * A hop that failed once is dead for good: pending steps reject at once, and the chain replaces it.
+ */
+export interface Hop {
+  readonly server: ServerRecord
+  readonly route: RouteHop
+  readonly history: History
+  /** Tokens in the server's cache, as far as it answered. */
+  readonly position: number
+  /** Why the hop is dead; undefined while it lives. */
+  readonly failure: unknown
+  /** When the server last answered, ms since the epoch. */
+  readonly lastSignOfLife: number
+  /** Steps that succeeded. */
+  readonly steps: number
+  /** Runs and checks one step. Steps run in call order. @throws what killed the hop, or `cancelled`. */
+  step(input: Tensor, want: StepOptions['want'], signal: AbortSignal | undefined): Promise<Tensor>
+  /** Takes server and history back to `position`; a server that can't is dead afterwards. Never throws. */
+  rollback(position: number): Promise<void>
+  /** Declares the hop dead. */
+  kill(error: unknown): void
+  /** Frees the server's room without waiting for a dead server. Never throws. */
+  close(): Promise<void>
+}
+
+export interface HopOptions {
+  readonly server: ServerRecord
+  readonly runner: SpanRunner
+  readonly session: SpanSession
+  readonly hiddenSize: number
+  readonly maxTokens: number
+  readonly pace: StepPace
+  readonly clock: () => number
+}
+
+/** A server that does not even answer a goodbye is not waited for. */
+const CLOSE_MS = 1_000
+
+/** Errors that are the caller's own: the same request would fail on every server. */
+export function isCallersError(error: unknown): boolean {
+  const code = errorCode(error)
+  return code === 'bad_request' || code === 'context_length'
+}
+
+/** Wraps an open session with a server; `close` closes session and runner. */
+export function createHop(options: HopOptions): Hop {
+  const { server, runner, session, hiddenSize, pace, clock } = options
+  const history = createHistory(hiddenSize, options.maxTokens)
+  let failure: unknown
+  let lastSignOfLife = clock()
+  let steps = 0
+  let closing: Promise<void> | undefined
+  const dead = new AbortController()
+
+  function kill(error: unknown): void {
+    if (dead.signal.aborted) return
+    failure = error
+    dead.abort(error)
+  }
+
+  /** The outcome of `work`, or the hop's death, the caller's stop, or a stall: `patience` ms without any answer. */
+  function watched<T>(work: Promise<T>, patience: number, signal: AbortSignal | undefined): Promise<T> {
+    const sentAt = clock()
+    return new Promise<T>((resolve, reject) => {
+      let timer: ReturnType<typeof setTimeout>
+      const onDead = () => finish(() => reject(dead.signal.reason))
+      const onCancel = () => finish(() => reject(cancelled()))
+      // Steps wait for the ones before them, so the clock of each starts anew with every answer.
+      const check = () => {
+        const silent = clock() - Math.max(sentAt, lastSignOfLife)
+        if (silent < patience) timer = setTimeout(check, patience - silent)
+        else finish(() => reject(stalled(server, patience)))
+      }
+      function finish(settle: () => void): void {
+        clearTimeout(timer)
+        dead.signal.removeEventListener('abort', onDead)
+        signal?.removeEventListener('abort', onCancel)
+        settle()
+      }
+      timer = setTimeout(check, patience)
+      dead.signal.addEventListener('abort', onDead)
+      signal?.addEventListener('abort', onCancel)
+      if (dead.signal.aborted) onDead()
+      else if (signal?.aborted) onCancel()
+      work.then(
+        (value) => finish(() => resolve(value)),
+        (error: unknown) => finish(() => reject(error)),
+      )
+    })
+  }
+
+  async function step(input: Tensor, want: StepOptions['want'], signal: AbortSignal | undefined) {
+    if (failure !== undefined) throw failure
+    const sentAt = clock()
+    const [count] = input.shape
+    try {
+      const work = session.step(input, { want: want ?? 'all', ...(signal && { signal }) })
+      const output = await watched(work, pace.patience(server, count), signal)
+      checkOutput(output, wantedCount(count, want), hiddenSize, server)
+      const now = clock()
+      pace.note(server.peerId, count, now - Math.max(sentAt, lastSignOfLife))
+      lastSignOfLife = now
+      steps++
+      return output
+    } catch (error) {
+      if (signal?.aborted) throw cancelled()
+      if (!isCallersError(error)) kill(error)
+      throw error
+    }
+  }
+
+  return {
+    server,
+    route: session.route[0] ?? {
+      start: server.start,
+      end: server.end,
+      peer: server.peerId,
+      engine: server.engine,
+    },
+    history,
+    get position() {
+      return session.position
+    },
+    get failure() {
+      return failure
+    },
+    get lastSignOfLife() {
+      return lastSignOfLife
+    },
+    get steps() {
+      return steps
+    },
+    step,
+    async rollback(position) {
+      history.truncate(position)
+      if (failure !== undefined || session.position === position) return
+      try {
+        await watched(session.rollback(position), pace.patience(server, 1), undefined)
+        lastSignOfLife = clock()
+      } catch (error) {
+        kill(error)
+      }
+    },
+    kill,
+    close() {
+      closing ??= closeBoth(session, runner)
+      return closing
+    },
+  }
+}
+
+async function closeBoth(session: SpanSession, runner: SpanRunner): Promise<void> {
+  let timer: ReturnType<typeof setTimeout> | undefined
+  const patience = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, CLOSE_MS)
+  })
+  // A server that is gone can't be told: its lease ends with the connection.
+  const goodbye = session
+    .close()
+    .catch(() => undefined)
+    .then(() => runner.close())
+    .catch(() => undefined)
+  await Promise.race([goodbye, patience])
+  clearTimeout(timer)
+}
+
+/** @throws `protocol` unless `output` is [count, hiddenSize] finite numbers: what a broken server sends first is NaN. */
+function checkOutput(output: Tensor, count: number, hiddenSize: number, server: ServerRecord): void {
+  const [gotRows, gotColumns] = output.shape
+  if (gotRows !== count || gotColumns !== hiddenSize || output.data.length !== count * hiddenSize) {
+    throw new ChoraleError(
+      'protocol',
+      `${server.peerId} answered [${gotRows}, ${gotColumns}] instead of [${count}, ${hiddenSize}]`,
+    )
+  }
+  for (let i = 0; i < output.data.length; i++) {
+    if (!Number.isFinite(output.data[i])) {
+      throw new ChoraleError(
+        'protocol',
+        `${server.peerId} answered hidden states that are not finite numbers`,
+      )
+    }
+  }
+}
+
+function stalled(server: ServerRecord, patience: number): ChoraleError {
+  return new ChoraleError('timeout', `${server.peerId} gave no answer for ${Math.round(patience)} ms`)
+}
+
+/** Why a hop failed, short enough for an event. */
+export function failureReason(error: unknown): string {
+  return `${errorCode(error)}: ${errorMessage(error)}`
+}

@@ -1,0 +1,105 @@
+import { ChoraleError } from '../errors.ts'
+import { noChainError } from '../routing/no-chain.ts'
+import type { Replacement } from '../routing/replacement.ts'
+import { planReplacement } from '../routing/replacement.ts'
+import type { Hop } from './chain-hop.ts'
+import { failureReason } from './chain-hop.ts'
+import type { ChainContext } from './chain-opening.ts'
+import { ATTEMPTS, decideRoute, openHops, POLL_MS } from './chain-opening.ts'
+import type { PipelineOptions } from './chain-pipeline.ts'
+import { runThroughHops } from './chain-pipeline.ts'
+import { cancelled } from './check-step.ts'
+import { pause, raceSignal } from './race-signal.ts'
+import type { Failover } from './span-runner.ts'
+
+const RECOVERY_WAIT_MS = 30_000
+
+export interface RecoveryOptions extends Pick<PipelineOptions, 'chunkTokens' | 'window' | 'signal'> {
+  /** The chain's hops; dead ones are replaced in place. */
+  readonly hops: Hop[]
+  /** Tokens that went through every hop: the state to come back to. */
+  readonly position: number
+  readonly maxTokens: number
+  readonly seed: number
+  readonly onFailover: (failover: Failover) => void
+}
+
+/**
+ * Brings every hop back to `position`: living ones roll back, dead ones are replaced by servers that replay the
+ * inputs the client kept. Tries other servers when replacements fail, and waits for some to turn up.
+ * @throws `no_chain` or `capacity` when none did, `session_lost` after too many failures, `cancelled`.
+ */
+export async function recoverHops(context: ChainContext, recovery: RecoveryOptions): Promise<void> {
+  const { hops, position, signal } = recovery
+  const { options, clock } = context
+  const deadline = clock() + (options.recoveryWaitMs ?? RECOVERY_WAIT_MS)
+  const blamed = new Set<Hop>()
+  let lastFailure: unknown
+  for (let attempt = 0; attempt < (options.attempts ?? ATTEMPTS);) {
+    if (signal?.aborted) throw cancelled()
+    await Promise.all(hops.map((hop) => hop.rollback(position)))
+    for (const hop of hops) {
+      if (hop.failure === undefined || blamed.has(hop)) continue
+      blamed.add(hop)
+      context.ban(hop.server, hop.failure)
+      void hop.close()
+    }
+    const failed = hops.findIndex((hop) => hop.failure !== undefined)
+    if (failed < 0) return
+
+    const plan = await raceSignal(findReplacement(context, recovery, failed, attempt === 0), signal)
+    if (plan.kind === 'none') {
+      if (clock() >= deadline) throw noChainError(options.model.name, plan, { maxTokens: 0, full: false })
+      await pause(POLL_MS, signal)
+      continue
+    }
+    attempt++
+    lastFailure = await replaceHops(context, recovery, plan, failed)
+  }
+  throw new ChoraleError(
+    'session_lost',
+    `the session could not be rebuilt on other servers: ${failureReason(lastFailure)}`,
+    { cause: lastFailure },
+  )
+}
+
+function findReplacement(context: ChainContext, recovery: RecoveryOptions, failed: number, recent: boolean) {
+  const spans = recovery.hops.map((hop) => hop.server)
+  const { maxTokens, seed } = recovery
+  return decideRoute<Replacement>(
+    context,
+    (snapshot) => planReplacement(spans, failed, snapshot, { ...context.options.routing, maxTokens, seed }),
+    recent,
+  )
+}
+
+/** Opens the planned servers, replays the history through them and puts them in. @returns why it did not work. */
+async function replaceHops(
+  context: ChainContext,
+  recovery: RecoveryOptions,
+  { from, to, route }: Replacement,
+  failed: number,
+): Promise<unknown> {
+  const { hops, position, chunkTokens, window, signal } = recovery
+  const opened = await openHops(context, route.servers, recovery.maxTokens, signal)
+  if (opened.kind === 'refused') return opened.error
+  const history = hops[from]!.history.rows(0, position)
+  const replay = await runThroughHops(opened.hops, history, { chunkTokens, window, want: 'none', signal })
+  if (replay.failure) {
+    for (const hop of opened.hops) if (hop.failure !== undefined) context.ban(hop.server, hop.failure)
+    await Promise.all(opened.hops.map((hop) => hop.close()))
+    if (replay.failure.fatal) throw replay.failure.error
+    return replay.failure.error
+  }
+  const lost = hops[failed]!
+  const old = hops.splice(from, to - from, ...opened.hops)
+  for (const hop of old) void hop.close()
+  recovery.onFailover({
+    span: { start: old[0]!.server.start, end: old.at(-1)!.server.end },
+    from: lost.server.peerId,
+    to: opened.hops.map((hop) => hop.server.peerId),
+    reason: failureReason(lost.failure),
+    recoveryMs: Math.max(0, context.clock() - lost.lastSignOfLife),
+  })
+  return undefined
+}
