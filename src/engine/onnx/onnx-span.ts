@@ -1,0 +1,226 @@
+import { ChoraleError } from '../../errors.ts'
+import type { Model } from '../../model/model.ts'
+import { tensor, type Tensor } from '../../tensor/tensor.ts'
+import type { EngineSpan, KvLease, LoadSpanOptions, StepEntry } from '../engine.ts'
+import { BLOCK_INPUTS, blockGraph } from './block-graph.ts'
+import { blockWeightBytes, readBlock } from './block-weights.ts'
+import { headLayout, ropeTable } from './head-layout.ts'
+import { KvRegions, type KvRegion } from './kv-regions.ts'
+import type { OrtMemory, OrtRuntime, OrtSession, OrtValue } from './ort-runtime.ts'
+
+/**
+ * Rows one run takes; longer steps are cut. Bounds the scores of a run (heads × rows × lease length × 4 bytes)
+ * and how long one run blocks the thread. More rows gain nothing: weights are read once for 64.
+ */
+const RUN_ROWS = 64
+
+/** A long step lets timers and sockets of this thread run at least this often. */
+const YIELD_MS = 25
+
+/**
+ * Reads blocks [start, end) into WebAssembly memory, one ONNX session a block, and allocates their KV cache.
+ *
+ * At most one block is held twice while it is read. Keys and values never leave WebAssembly memory: every block
+ * reads and appends to its part of the lease's region in place.
+ */
+export async function loadOnnxSpan(
+  runtime: OrtRuntime,
+  memory: OrtMemory,
+  model: Model,
+  options: LoadSpanOptions,
+): Promise<EngineSpan> {
+  const { spec } = model
+  const { start, end, kvTokens, signal, onProgress } = options
+  const { hiddenSize, headCount, kvHeadCount } = spec
+  const layout = headLayout(spec)
+  const blockCount = end - start
+  const blockBytes = blockWeightBytes(spec, layout)
+  const weightBytes = blockBytes * blockCount
+  /** Values of keys, or of values, one token takes in one block. */
+  const kvWidth = kvHeadCount * layout.width
+  const qkvWidth = (headCount + 2 * kvHeadCount) * layout.width
+  /** Bytes of one cache row: a token's keys and values in all blocks. */
+  const rowBytes = 2 * blockCount * kvWidth * 4
+
+  let cacheAddress = 0
+  const regions = new KvRegions(kvTokens, (target, source, rows) =>
+    runtime.move(cacheAddress + target * rowBytes, cacheAddress + source * rowBytes, rows * rowBytes),
+  )
+  const kvBytes = regions.rows * rowBytes
+  memory.reserve(weightBytes + kvBytes, `blocks ${start}:${end} of ${model.name}`)
+
+  const sessions: OrtSession[] = []
+  const addresses: number[] = []
+  let closed = false
+  let busy = false
+
+  function allocate(bytes: number): number {
+    const address = runtime.allocate(bytes)
+    addresses.push(address)
+    return address
+  }
+  function free(): void {
+    if (closed) return
+    closed = true
+    for (const session of sessions) session.close()
+    for (const address of addresses) runtime.free(address)
+    memory.release(weightBytes + kvBytes)
+  }
+
+  try {
+    cacheAddress = allocate(kvBytes)
+    for (let block = start; block < end; block++) {
+      signal?.throwIfAborted()
+      const weights = await readBlock(model, layout, block, signal)
+      sessions.push(await runtime.createSession(blockGraph(spec, layout, `block ${block}`), weights))
+      onProgress?.(blockBytes * sessions.length, weightBytes)
+    }
+  } catch (error) {
+    free()
+    throw error
+  }
+
+  const positions = kvTokens + 1
+  const half = layout.width / 2
+  const hiddenBytes = RUN_ROWS * hiddenSize * 4
+  const buffers = [allocate(hiddenBytes), allocate(hiddenBytes)] as const
+  const cosAddress = allocate(positions * half * 4)
+  const sinAddress = allocate(positions * half * 4)
+  const sinkAddress = allocate(headCount * 4)
+  const fillerAddress = allocate(qkvWidth * 4)
+  const scalars = allocate(16)
+  const table = ropeTable(spec, layout, positions)
+  runtime.floats(cosAddress, table.cos.length).set(table.cos)
+  runtime.floats(sinAddress, table.sin.length).set(table.sin)
+  runtime.floats(sinkAddress, headCount).fill(-Infinity)
+  runtime.floats(fillerAddress, qkvWidth).fill(0)
+
+  /** Runs `rows` rows that lie in the first buffer through all blocks; gives the buffer they end in. */
+  function* runBlocks(region: KvRegion, rows: number): Generator<void, number> {
+    const fillerRows = rows === 1 ? 1 : 0
+    const total = region.position + rows + fillerRows
+    const hidden = (address: number): OrtValue => float(address, [1, rows, hiddenSize])
+    const shared: Partial<Record<(typeof BLOCK_INPUTS)[number], OrtValue>> = {
+      filler: float(fillerAddress, [1, fillerRows, qkvWidth]),
+      last: { type: 'int32', address: scalars, shape: [1] },
+      total: { type: 'int32', address: scalars + 4, shape: [] },
+      rows: { type: 'int64', address: scalars + 8, shape: [1] },
+      cos: float(cosAddress, [positions, half]),
+      sin: float(sinAddress, [positions, half]),
+      sink: float(sinkAddress, [headCount]),
+    }
+    let [from, to]: readonly [number, number] = buffers
+    for (const [index, session] of sessions.entries()) {
+      // Other spans and leases may run between two blocks: nothing here is kept over a yield but the rows.
+      const numbers = runtime.integers(scalars, 4)
+      numbers.set([total - 1, total, rows, 0])
+      const cacheShape = [1, kvHeadCount, region.capacity, layout.width]
+      const cacheBytes = region.capacity * kvWidth * 4
+      const keysAddress = cacheAddress + region.offset * rowBytes + index * 2 * cacheBytes
+      const keys = float(keysAddress, cacheShape)
+      const values = float(keysAddress + cacheBytes, cacheShape)
+      const inputs = { ...shared, hidden: hidden(from), keys, values }
+      session.run(
+        BLOCK_INPUTS.map((name) => inputs[name] as OrtValue),
+        [hidden(to), keys, values],
+      )
+      ;[from, to] = [to, from]
+      yield
+    }
+    return from
+  }
+
+  async function runEntry(region: KvRegion, input: Tensor, pause: () => Promise<void>): Promise<Tensor> {
+    const count = input.shape[0]
+    const out = new Float32Array(count * hiddenSize)
+    for (let row = 0; row < count; row += RUN_ROWS) {
+      const rows = Math.min(RUN_ROWS, count - row)
+      const size = rows * hiddenSize
+      runtime.floats(buffers[0], size).set(input.data.subarray(row * hiddenSize, row * hiddenSize + size))
+      const run = runBlocks(region, rows)
+      let next = run.next()
+      while (next.done !== true) {
+        await pause()
+        checkOpen(region)
+        next = run.next()
+      }
+      out.set(runtime.floats(next.value, size), row * hiddenSize)
+      region.advance(rows)
+    }
+    return tensor(count, hiddenSize, out)
+  }
+
+  function checkOpen(region: KvRegion): void {
+    if (closed) throw new ChoraleError('engine', `blocks ${start}:${end} of ${model.name} were closed`)
+    if (region.released) throw new ChoraleError('bad_request', 'the KV lease was already released')
+  }
+
+  const known = new WeakMap<KvLease, KvRegion>()
+  function checkEntry({ lease, hidden }: StepEntry): KvRegion {
+    const region = known.get(lease)
+    if (region === undefined) throw new ChoraleError('bad_request', 'the KV lease belongs to another span')
+    checkOpen(region)
+    const [rows, columns] = hidden.shape
+    if (rows < 1 || columns !== hiddenSize || hidden.data.length !== rows * columns) {
+      throw new ChoraleError(
+        'bad_request',
+        `hidden states [${rows}, ${columns}]; this model takes [1 or more, ${hiddenSize}]`,
+      )
+    }
+    if (region.position + rows > region.maxTokens) {
+      throw new ChoraleError(
+        'capacity',
+        `the session's KV lease of ${region.maxTokens} tokens is full: it holds ${region.position} and the step brings ${rows}`,
+      )
+    }
+    return region
+  }
+
+  return {
+    start,
+    end,
+    weightBytes,
+    kvBytes,
+    kvTokens,
+    get kvTokensFree() {
+      return regions.freeTokens
+    },
+    lease(maxTokens) {
+      const region = regions.lease(maxTokens)
+      known.set(region, region)
+      return region
+    },
+    async step(entries) {
+      const checked = entries.map((entry) => ({ region: checkEntry(entry), hidden: entry.hidden }))
+      if (busy) throw new ChoraleError('internal', 'two steps of one span at once; callers queue them')
+      busy = true
+      try {
+        const pause = pauseEvery(YIELD_MS)
+        const outputs: Tensor[] = []
+        for (const { region, hidden } of checked) outputs.push(await runEntry(region, hidden, pause))
+        return outputs
+      } finally {
+        busy = false
+      }
+    },
+    async close() {
+      free()
+    },
+  }
+}
+
+function float(address: number, shape: readonly number[]): OrtValue {
+  return { type: 'float', address, shape }
+}
+
+/** A function that waits for one turn of the event loop when `ms` have passed since it last did. */
+function pauseEvery(ms: number): () => Promise<void> {
+  let last = performance.now()
+  return async () => {
+    if (performance.now() - last < ms) return
+    await new Promise<void>((resolve) => {
+      setTimeout(resolve, 0)
+    })
+    last = performance.now()
+  }
+}
