@@ -5,6 +5,11 @@ export interface Tokenizer {
   readonly eosTokenIds: readonly number[]
   /** True when the model brought a chat template. */
   readonly hasChatTemplate: boolean
+  /**
+   * Leading spaces that `decode` drops from the whole text, default 0. SentencePiece vocabularies put one before
+   * every text they encode; text that continues another must keep it.
+   */
+  readonly leadingSpaces?: number
   encode(text: string, options?: EncodeOptions): number[]
   /** Text of ids; special tokens are left out unless `special` is set. Incomplete UTF-8 becomes U+FFFD. */
   decode(ids: readonly number[], options?: { special?: boolean }): string
