@@ -6,7 +6,7 @@ import { createGuard } from './guarded-content.ts'
 import { createSplitter, type Section } from './split-at.ts'
 import { pieceDecoder } from './token-bytes.ts'
 import type { ChatMessage, EncodeOptions, Tokenizer } from './tokenizer.ts'
-import { readVocabulary, type Vocabulary } from './vocabulary.ts'
+import { readVocabulary, specialToken, type Vocabulary } from './vocabulary.ts'
 
 /** Longest text encoded at once, in UTF-16 units: no context holds more, and tokenising takes time. */
 const MAX_TEXT = 4 * 1024 * 1024
@@ -38,12 +38,19 @@ export function createTokenizer(files: TokenizerFiles, spec: TokenizerSpec = {})
   const eos = idOf(vocabulary.eosToken)
   const bosTokenId = spec.bosTokenId ?? (bos === -1 ? undefined : bos)
   const eosTokenIds = spec.eosTokenIds ?? (eos === -1 ? [] : [eos])
-  const special = new Set([...vocabulary.special, ...eosTokenIds])
-  if (bosTokenId !== undefined) special.add(bosTokenId)
+  const special = new Set(vocabulary.special)
+  const added = [...vocabulary.added]
+  const addedIds = new Set(added.map((token) => token.id))
+  for (const id of [bosTokenId, ...eosTokenIds]) {
+    const content = id === undefined ? undefined : pieces[id]
+    if (id === undefined || content === undefined || content === '') continue
+    special.add(id)
+    if (!addedIds.has(id)) added.push(specialToken(id, content))
+    addedIds.add(id)
+  }
 
   const template = files.chatTemplate === undefined ? undefined : parseChatTemplate(files.chatTemplate)
-  const encoder = createEncoder(files, vocabulary, special, template?.source ?? '')
-  const addedIds = new Set(vocabulary.added.map((token) => token.id))
+  const encoder = createEncoder(files, { ...vocabulary, added, special }, template?.source ?? '')
   const bytesOf: (Uint8Array | undefined)[] = []
 
   const tokenBytes = (id: number): Uint8Array => {
@@ -171,18 +178,12 @@ interface Internals {
  * it under keys that no text can spell (each begins with a lone surrogate, texts are made well-formed), and the
  * library's splitter is replaced by one that hands out those keys where a special token is meant.
  */
-function createEncoder(
-  files: TokenizerFiles,
-  vocabulary: Vocabulary,
-  special: ReadonlySet<number>,
-  templateSource: string,
-): Encoder {
+function createEncoder(files: TokenizerFiles, vocabulary: Vocabulary, templateSource: string): Encoder {
   const keys = new Map<string, string>()
   const isReserved = (content: string, id: number) =>
-    special.has(id) || (content.trim() !== '' && templateSource.includes(content))
+    vocabulary.special.has(id) || (content.trim() !== '' && templateSource.includes(content))
   for (const { content, id } of vocabulary.added)
     if (isReserved(content, id)) keys.set(content, `\udc00${id}`)
-  // An id that only the config or the spec calls special is still matched nowhere in plain text.
   const reserved = [...keys.keys()]
   const plainAdded = vocabulary.added.filter((token) => !keys.has(token.content) && !token.normalized)
   const splitPlain = createSplitter(plainAdded.map((token) => token.content))

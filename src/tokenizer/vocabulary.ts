@@ -110,9 +110,14 @@ export function readVocabulary(files: TokenizerFiles): Vocabulary {
       if (typeof text === 'string') texts.push(text)
     }
   }
-  for (const text of texts) {
-    const id = ids.get(text)
-    if (id !== undefined) special.add(id)
+  const matched = new Set(added.map((token) => token.id))
+  for (const content of texts) {
+    const id = ids.get(content)
+    if (id === undefined) continue
+    special.add(id)
+    // Named by the config only: templates write it all the same.
+    if (!matched.has(id)) added.push(specialToken(id, content))
+    matched.add(id)
   }
   return {
     pieces,
@@ -122,6 +127,11 @@ export function readVocabulary(files: TokenizerFiles): Vocabulary {
     bosToken: named('bos_token'),
     eosToken: named('eos_token'),
   }
+}
+
+/** A special token that the list of added tokens lacks. */
+export function specialToken(id: number, content: string): AddedToken {
+  return { id, content, special: true, normalized: false, source: { id, content, special: true } }
 }
 
 function checkMerges(value: unknown): void {
