@@ -86,8 +86,6 @@ export function createLocalSpan(span: EngineSpan, options: LocalSpanOptions): Sp
 
   async function work(): Promise<void> {
     for (let batch = nextBatch(); batch.length > 0; batch = nextBatch()) {
-      // Those who run now go to the end of the line.
-      waiting = [...waiting.filter((line) => !batch.includes(line)), ...batch]
       const entries = batch.map((line) => ({ lease: line.lease, hidden: piece(line.jobs[0]!, maxRows) }))
       for (const line of batch) line.running = true
       let outputs: Tensor[] = []
@@ -97,6 +95,8 @@ export function createLocalSpan(span: EngineSpan, options: LocalSpanOptions): Sp
       } catch (error) {
         failure = error
       }
+      // Who had a turn goes behind all who came meanwhile; `settle` takes those out who are done.
+      waiting = [...waiting.filter((line) => !batch.includes(line)), ...batch]
       for (const [i, line] of batch.entries()) settle(line, outputs[i], failure)
     }
     busy = undefined
@@ -105,6 +105,7 @@ export function createLocalSpan(span: EngineSpan, options: LocalSpanOptions): Sp
   function settle(line: Line, output: Tensor | undefined, failure: unknown): void {
     line.running = false
     if (line.closed) {
+      waiting = waiting.filter((other) => other !== line)
       line.lease.release()
       line.onIdle?.()
       return

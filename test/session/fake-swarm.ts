@@ -1,0 +1,207 @@
+import { ChoraleError } from '../../src/errors.ts'
+import type { ServerRecord } from '../../src/routing/snapshot.ts'
+import type { ChainOptions } from '../../src/session/chain-options.ts'
+import type { Directory } from '../../src/session/directory.ts'
+import { createLocalSpan } from '../../src/session/local-span.ts'
+import type { SpanRunner, SpanSession } from '../../src/session/span-runner.ts'
+import type { Tensor } from '../../src/tensor/tensor.ts'
+import { createFakeEngineSpan } from './fake-engine-span.ts'
+
+export type FakeMode = 'ok' | 'dead' | 'stalled' | 'nan' | 'short' | 'full' | 'bad_request'
+
+/** A server in this process that can be told to misbehave. */
+export interface FakeServer {
+  readonly id: string
+  readonly record: ServerRecord
+  readonly freeTokens: number
+  readonly openSessions: number
+  /** Steps it was asked for. */
+  readonly steps: number
+  mode: FakeMode
+  /** Called before each step with its number; may change modes. */
+  onStep: ((step: number) => void) | undefined
+}
+
+export interface FakeSwarm {
+  readonly servers: ReadonlyMap<string, FakeServer>
+  readonly directory: Directory
+  readonly connect: ChainOptions['connect']
+  server(id: string): FakeServer
+  /** Everybody well again: sessions that stalled servers hold are freed. */
+  heal(): void
+}
+
+export interface FakeServerSpec {
+  readonly id: string
+  readonly start: number
+  readonly end: number
+  readonly kvTokens?: number
+  readonly throughput?: number
+}
+
+/** Servers over `createFakeEngineSpan`, each behind what a network connection to it would do. */
+export function createFakeSwarm(hiddenSize: number, specs: readonly FakeServerSpec[]): FakeSwarm {
+  const wakers = new Set<() => void>()
+  const servers = new Map<string, FakeServer & { open(record: ServerRecord): SpanRunner }>()
+  for (const spec of specs) servers.set(spec.id, createFakeServer(hiddenSize, spec, wakers))
+  const live = () => [...servers.values()].map((server) => server.record)
+  return {
+    servers,
+    directory: {
+      announce: async () => undefined,
+      withdraw: async () => undefined,
+      servers: async () => live(),
+      models: async () => [],
+    },
+    connect: (record) => {
+      const server = servers.get(record.peerId)
+      if (!server) throw new ChoraleError('unreachable', `no server ${record.peerId}`)
+      return server.open(record)
+    },
+    server(id) {
+      const server = servers.get(id)
+      if (!server) throw new Error(`no server ${id}`)
+      return server
+    },
+    heal() {
+      for (const server of servers.values()) {
+        server.mode = 'ok'
+        server.onStep = undefined
+      }
+      for (const wake of [...wakers]) wake()
+    },
+  }
+}
+
+function createFakeServer(hiddenSize: number, spec: FakeServerSpec, wakers: Set<() => void>) {
+  const { id, start, end, kvTokens = 4096, throughput = 1000 } = spec
+  const engine = createFakeEngineSpan({ start, end, kvTokens })
+  const local = createLocalSpan(engine, { modelId: 'fake@1', hiddenSize, engineName: 'fake', peer: id })
+  const sessions = new Set<SpanSession>()
+  const state = {
+    mode: 'ok' as FakeMode,
+    steps: 0,
+    onStep: undefined as ((step: number) => void) | undefined,
+  }
+  const gone = () => new ChoraleError('unreachable', `${id} is gone`)
+  const wake = () =>
+    new Promise<void>((resolve) => {
+      const me = () => {
+        wakers.delete(me)
+        resolve()
+      }
+      wakers.add(me)
+    })
+
+  async function misbehave(): Promise<void> {
+    if (state.mode === 'dead') throw gone()
+    if (state.mode === 'stalled') await wake()
+  }
+
+  function wrap(inner: SpanSession): SpanSession {
+    sessions.add(inner)
+    let over = false
+    async function end_() {
+      over = true
+      await inner.close()
+      sessions.delete(inner)
+    }
+    return {
+      get position() {
+        return inner.position
+      },
+      route: inner.route,
+      async step(hidden, options) {
+        state.onStep?.(state.steps++)
+        if (over) throw gone()
+        // The step is handed on in call order; only its answer is tampered with.
+        const work =
+          state.mode === 'stalled' || state.mode === 'dead' ? undefined : inner.step(hidden, options)
+        work?.catch(() => undefined)
+        const mode = state.mode
+        await misbehave()
+        if (!work) throw gone()
+        if (mode === 'bad_request') throw new ChoraleError('bad_request', 'no')
+        const output = await work
+        // A server that died meanwhile took the session with it.
+        await misbehave()
+        return garble(output, mode)
+      },
+      async rollback(position) {
+        await misbehave()
+        await inner.rollback(position)
+      },
+      async close() {
+        if (state.mode === 'stalled') {
+          // The goodbye waits in a socket until the process goes on.
+          void wake().then(end_)
+          return
+        }
+        await end_()
+      },
+    }
+  }
+
+  return {
+    id,
+    get freeTokens() {
+      return engine.kvTokensFree
+    },
+    get openSessions() {
+      return sessions.size
+    },
+    get steps() {
+      return state.steps
+    },
+    get mode() {
+      return state.mode
+    },
+    set mode(mode: FakeMode) {
+      state.mode = mode
+    },
+    get onStep() {
+      return state.onStep
+    },
+    set onStep(hook: ((step: number) => void) | undefined) {
+      state.onStep = hook
+    },
+    get record(): ServerRecord {
+      return {
+        peerId: id,
+        addrs: [],
+        modelId: 'fake@1',
+        start,
+        end,
+        state: 'online',
+        throughput,
+        freeKvTokens: engine.kvTokensFree,
+        sessions: 0,
+        engine: 'fake',
+        precision: 'f32',
+        version: '0',
+        issuedAt: 0,
+        expiresAt: Number.MAX_SAFE_INTEGER,
+      }
+    },
+    open(_record: ServerRecord): SpanRunner {
+      return {
+        modelId: 'fake@1',
+        hiddenSize,
+        span: { start, end },
+        async open(options) {
+          await misbehave()
+          if (state.mode === 'full') throw new ChoraleError('capacity', `${id} is full`)
+          return wrap(await local.open(options))
+        },
+        close: async () => undefined,
+      }
+    },
+  }
+}
+
+function garble(output: Tensor, mode: FakeMode): Tensor {
+  if (mode === 'nan') return { shape: output.shape, data: output.data.map(() => Number.NaN) }
+  if (mode !== 'short') return output
+  const [count, columns] = output.shape
+  return { shape: [count + 1, columns], data: new Float32Array((count + 1) * columns) }
+}
