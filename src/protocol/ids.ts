@@ -1,0 +1,16 @@
+/** Names of Chorale's own protocols on a libp2p connection. A new major version gets a new id and both may be served. */
+
+/** What HELLO and WELCOME carry; peers with another number are refused with a readable error. */
+export const PROTOCOL_VERSION = 1
+
+/** One kept-open stream a session: HELLO, OPEN, STEP and so on. */
+export const SPAN_PROTOCOL = '/chorale/span/1'
+
+/** One request and one answer a stream: ANNOUNCE or LIST of signed server records. */
+export const DIRECTORY_PROTOCOL = '/chorale/directory/1'
+
+/** The project's own Kademlia table, so that peers of other networks never enter it. */
+export const KAD_PROTOCOL = '/chorale/kad/1'
+
+/** Put before the bytes of a server record when it is signed: the key signs nothing else that starts so. */
+export const RECORD_SIGNATURE_CONTEXT = 'chorale-server-record-1:'

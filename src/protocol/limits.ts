@@ -1,0 +1,78 @@
+/** Every bound of the wire protocol, each with the attack or accident it stops. Exceeding one is a `protocol` error. */
+
+const MIB = 1024 * 1024
+
+/** Header bytes of a frame. Stops a peer that makes us buffer and parse one endless header. */
+export const MAX_HEADER_BYTES = 4096
+
+/** Nesting of a CBOR header. Stops a few KiB of `[[[[…` from overflowing the stack. */
+export const MAX_CBOR_DEPTH = 6
+
+/** Values in one CBOR header. Stops a header of thousands of one-byte items that grow to objects. */
+export const MAX_CBOR_ITEMS = 512
+
+/** Payload of one STEP or OUTPUT. Stops a peer that announces gigabytes and then dribbles them. */
+export const MAX_STEP_PAYLOAD_BYTES = 8 * MIB
+
+/** Tokens of one STEP. Engines' scratch memory grows with it, so it bounds that too. */
+export const MAX_STEP_TOKENS = 4096
+
+/** Steps a client may have under way. Stops a session that queues endless tiny steps. */
+export const MAX_QUEUED_STEPS = 256
+
+/** Step bytes waiting in one session before the server stops reading its stream. */
+export const MAX_QUEUED_BYTES_PER_SESSION = 8 * MIB
+
+/** Step bytes waiting in all sessions of a server: many sessions must not add up to all its memory. */
+export const MAX_QUEUED_BYTES_PER_SERVER = 64 * MIB
+
+/** Tokens a session may lease. Keeps positions far inside safe integers. */
+export const MAX_LEASE_TOKENS = 1 << 24
+
+/** Longest wait a client may ask for or a server may be asked to honour, in milliseconds. */
+export const MAX_DEADLINE_MS = 600_000
+
+/** Streams of one server that said HELLO, or nothing, and hold no session yet. Stops idle-stream floods. */
+export const MAX_WAITING_STREAMS = 256
+
+/** Blocks of a model. */
+export const MAX_BLOCKS = 4096
+
+/** Values of one hidden state. */
+export const MAX_HIDDEN_SIZE = 1 << 17
+
+/** Characters of a model id. */
+export const MAX_MODEL_ID_LENGTH = 256
+
+/** Characters of a short name: engine, precision, software version. */
+export const MAX_NAME_LENGTH = 96
+
+/** Characters of an error's message: it is shown to people and logged. */
+export const MAX_ERROR_MESSAGE_LENGTH = 512
+
+/** Addresses of one server record. Stops records that make every client dial a list of victims. */
+export const MAX_ADDRS = 12
+
+/** Characters of one address. */
+export const MAX_ADDR_LENGTH = 200
+
+/** Bytes of one signed server record. */
+export const MAX_RECORD_BYTES = 3584
+
+/** How far ahead a record may expire. Stops records that outlive their server for days. */
+export const MAX_RECORD_LIFETIME_MS = 5 * 60_000
+
+/** How far another machine's clock may be off before its records are refused. */
+export const CLOCK_TOLERANCE_MS = 30_000
+
+/** Records a directory peer keeps. Stops a crowd of made-up identities from filling its memory. */
+export const MAX_STORED_RECORDS = 4096
+
+/** Models one peer may be listed for. */
+export const MAX_RECORDS_PER_PEER = 8
+
+/** Records in one answer of LIST. */
+export const MAX_LISTED_RECORDS = 256
+
+/** Payload of a LIST answer. */
+export const MAX_LIST_PAYLOAD_BYTES = MAX_LISTED_RECORDS * (MAX_RECORD_BYTES + 8) + 16

@@ -1,0 +1,291 @@
+import { ChoraleError, type ErrorCode } from '../errors.ts'
+import { type CborMap, decodeCborMap } from './cbor.ts'
+import {
+  amountField,
+  booleanField,
+  bytesField,
+  choiceField,
+  messageField,
+  textField,
+  textListField,
+  uintField,
+} from './fields.ts'
+import {
+  MAX_BLOCKS,
+  MAX_DEADLINE_MS,
+  MAX_ERROR_MESSAGE_LENGTH,
+  MAX_LEASE_TOKENS,
+  MAX_MODEL_ID_LENGTH,
+  MAX_NAME_LENGTH,
+  MAX_STEP_PAYLOAD_BYTES,
+  MAX_STEP_TOKENS,
+} from './limits.ts'
+import { WIRE_DTYPES, type WireDtype } from './wire-dtype.ts'
+
+/**
+ * Messages of `/chorale/span/1`. Header fields a reader does not know are ignored, so fields may be added within
+ * a version; a field that changes meaning needs a new version. Only STEP and OUTPUT carry a payload.
+ */
+
+/** First message of the client. */
+export interface Hello {
+  readonly type: 'hello'
+  readonly version: number
+  readonly role: 'client' | 'server'
+  readonly software: string
+  /** Activation formats the sender reads and writes. */
+  readonly dtypes: readonly string[]
+}
+
+/** The server's answer to HELLO: now, and not when `dial()` resolved, the client is admitted. */
+export interface Welcome extends Omit<Hello, 'type'> {
+  readonly type: 'welcome'
+}
+
+/** Asks for a session over blocks [start, end) of a model. */
+export interface Open {
+  readonly type: 'open'
+  /** 16 random bytes that name the session in logs of both ends. */
+  readonly session: Uint8Array
+  readonly modelId: string
+  readonly start: number
+  readonly end: number
+  /** KV room wanted, in tokens. */
+  readonly maxTokens: number
+  /** The format the client would like activations to travel in. */
+  readonly dtype: WireDtype
+}
+
+/** What a server is busy with. */
+export interface ServerLoad {
+  readonly sessions: number
+  readonly freeKvTokens: number
+  /** Steps waiting in all sessions. */
+  readonly queued: number
+}
+
+/** A session with its lease. */
+export interface Opened {
+  readonly type: 'opened'
+  readonly leaseTokens: number
+  readonly maxStepTokens: number
+  readonly hiddenSize: number
+  readonly dtype: WireDtype
+  readonly engine: string
+  readonly load: ServerLoad
+}
+
+/** Payload: hidden [tokens, hiddenSize]. Steps are numbered from 0 and run in that order. */
+export interface Step {
+  readonly type: 'step'
+  readonly seq: number
+  /** Tokens before this step, counting those of steps still under way. */
+  readonly position: number
+  readonly tokens: number
+  readonly want: 'all' | 'last' | 'none'
+  /** How long the client will wait; the server drops work that nobody waits for. */
+  readonly deadlineMs: number
+}
+
+/** Payload: hidden [tokens, 1 or 0 rows as wanted, hiddenSize]. */
+export interface Output {
+  readonly type: 'output'
+  readonly seq: number
+  /** Tokens in the cache after the step. */
+  readonly position: number
+  readonly computeMs: number
+  readonly queueMs: number
+}
+
+/** Forgets tokens from `position` on. Shares the numbering of steps. */
+export interface Rollback {
+  readonly type: 'rollback'
+  readonly seq: number
+  readonly position: number
+}
+
+export interface RolledBack {
+  readonly type: 'rolledback'
+  readonly seq: number
+  readonly position: number
+}
+
+/** The client is done; the lease is free. Closing or resetting the stream means the same. */
+export interface Close {
+  readonly type: 'close'
+}
+
+/** Sent by an end that had nothing else to say for a while. */
+export interface Ping {
+  readonly type: 'ping'
+}
+
+export interface Pong {
+  readonly type: 'pong'
+}
+
+/** Ends the session. */
+export interface Failure {
+  readonly type: 'error'
+  readonly code: ErrorCode
+  readonly message: string
+  /** Whether the same request may succeed later or on another server. */
+  readonly retryable: boolean
+}
+
+export type ClientMessage = Hello | Open | Step | Rollback | Close | Ping | Pong | Failure
+export type ServerMessage = Welcome | Opened | Output | RolledBack | Ping | Pong | Failure
+export type SpanMessage = ClientMessage | ServerMessage
+
+const WANTS = ['all', 'last', 'none'] as const
+const ROLES = ['client', 'server'] as const
+const MAX_SEQ = Number.MAX_SAFE_INTEGER
+const MAX_VERSION = 65_535
+const MAX_COUNT = 1 << 30
+
+/** Codes that may come from another peer; one we do not know (a newer peer's) reads as `internal`. */
+const WIRE_CODES: ReadonlySet<string> = new Set<ErrorCode>([
+  'bad_request',
+  'protocol',
+  'limit',
+  'capacity',
+  'context_length',
+  'not_found',
+  'not_supported',
+  'unreachable',
+  'timeout',
+  'session_lost',
+  'engine',
+  'cancelled',
+  'internal',
+])
+
+/** An ERROR as it is sent. */
+export function failure(code: ErrorCode, message: string, retryable: boolean): Failure {
+  return { type: 'error', code, message: message.slice(0, MAX_ERROR_MESSAGE_LENGTH), retryable }
+}
+
+/**
+ * Reads any message's header, with the bounds of `limits.ts`. NOT checked: whether the message may come now and
+ * from that end, and the exact payload length, which depends on the session's hidden size and format.
+ * @throws `protocol`.
+ */
+export function parseSpanMessage(header: Uint8Array, payloadLength: number): SpanMessage {
+  const map = decodeCborMap(header, 'frame header')
+  const message = readMessage(map)
+  const maxPayload = message.type === 'step' || message.type === 'output' ? MAX_STEP_PAYLOAD_BYTES : 0
+  if (payloadLength > maxPayload) {
+    throw new ChoraleError(
+      'protocol',
+      `${message.type} with a payload of ${payloadLength} bytes (at most ${maxPayload})`,
+    )
+  }
+  return message
+}
+
+function readMessage(map: CborMap): SpanMessage {
+  const type = map['type']
+  switch (type) {
+    case 'step':
+      return {
+        type,
+        seq: uintField(map, 'seq', MAX_SEQ),
+        position: uintField(map, 'position', MAX_LEASE_TOKENS),
+        tokens: atLeastOne(map, 'tokens', MAX_STEP_TOKENS),
+        want: choiceField(map, 'want', WANTS),
+        deadlineMs: amountField(map, 'deadlineMs', MAX_DEADLINE_MS),
+      }
+    case 'output':
+      return {
+        type,
+        seq: uintField(map, 'seq', MAX_SEQ),
+        position: uintField(map, 'position', MAX_LEASE_TOKENS),
+        computeMs: amountField(map, 'computeMs', MAX_COUNT),
+        queueMs: amountField(map, 'queueMs', MAX_COUNT),
+      }
+    case 'hello':
+    case 'welcome':
+      return {
+        type,
+        version: uintField(map, 'version', MAX_VERSION),
+        role: choiceField(map, 'role', ROLES),
+        software: textField(map, 'software', MAX_NAME_LENGTH),
+        dtypes: textListField(map, 'dtypes', 16, MAX_NAME_LENGTH),
+      }
+    case 'open':
+      return readOpen(map)
+    case 'opened':
+      return readOpened(map)
+    case 'rollback':
+    case 'rolledback':
+      return {
+        type,
+        seq: uintField(map, 'seq', MAX_SEQ),
+        position: uintField(map, 'position', MAX_LEASE_TOKENS),
+      }
+    case 'close':
+    case 'ping':
+    case 'pong':
+      return { type }
+    case 'error':
+      return readFailure(map)
+    default: {
+      const shown = typeof type === 'string' ? JSON.stringify(type.slice(0, 40)) : 'missing'
+      throw new ChoraleError('protocol', `unknown message type ${shown}`, { field: 'type' })
+    }
+  }
+}
+
+function readOpen(map: CborMap): Open {
+  const start = uintField(map, 'start', MAX_BLOCKS)
+  const end = uintField(map, 'end', MAX_BLOCKS)
+  if (end <= start) {
+    throw new ChoraleError('protocol', `open asks for the empty span ${start}:${end}`, { field: 'end' })
+  }
+  return {
+    type: 'open',
+    session: bytesField(map, 'session', 16, 16),
+    modelId: textField(map, 'modelId', MAX_MODEL_ID_LENGTH),
+    start,
+    end,
+    maxTokens: atLeastOne(map, 'maxTokens', MAX_LEASE_TOKENS),
+    dtype: choiceField(map, 'dtype', WIRE_DTYPES),
+  }
+}
+
+function readOpened(map: CborMap): Opened {
+  const load = map['load']
+  if (typeof load !== 'object' || load === null) {
+    throw new ChoraleError('protocol', 'field load must be a map', { field: 'load' })
+  }
+  const loadMap = load as CborMap
+  return {
+    type: 'opened',
+    leaseTokens: uintField(map, 'leaseTokens', MAX_LEASE_TOKENS),
+    maxStepTokens: atLeastOne(map, 'maxStepTokens', MAX_STEP_TOKENS),
+    hiddenSize: uintField(map, 'hiddenSize', MAX_COUNT),
+    dtype: choiceField(map, 'dtype', WIRE_DTYPES),
+    engine: textField(map, 'engine', MAX_NAME_LENGTH),
+    load: {
+      sessions: uintField(loadMap, 'sessions', MAX_COUNT),
+      freeKvTokens: uintField(loadMap, 'freeKvTokens', MAX_COUNT),
+      queued: uintField(loadMap, 'queued', MAX_COUNT),
+    },
+  }
+}
+
+function readFailure(map: CborMap): Failure {
+  const code = textField(map, 'code', MAX_NAME_LENGTH)
+  return {
+    type: 'error',
+    code: WIRE_CODES.has(code) ? (code as ErrorCode) : 'internal',
+    message: messageField(map, 'message', MAX_ERROR_MESSAGE_LENGTH),
+    retryable: booleanField(map, 'retryable'),
+  }
+}
+
+function atLeastOne(map: CborMap, name: string, max: number): number {
+  const value = uintField(map, name, max)
+  if (value === 0) throw new ChoraleError('protocol', `field ${name} must be at least 1`, { field: name })
+  return value
+}

@@ -1,0 +1,69 @@
+import type { Connection, Stream } from '@libp2p/interface'
+import { ChoraleError } from '../errors.ts'
+import { SPAN_PROTOCOL } from '../protocol/ids.ts'
+import { MAX_QUEUED_BYTES_PER_SERVER, MAX_WAITING_STREAMS } from '../protocol/limits.ts'
+import type { Peer } from './peer.ts'
+import { serveSession } from './serve-session.ts'
+import {
+  byteBudget,
+  type ServeContext,
+  type ServeCounters,
+  type ServedStream,
+  type ServeSpanOptions,
+  type SpanHost,
+} from './span-host.ts'
+
+export interface SpanService {
+  readonly counters: ServeCounters
+  /** Streams open now, with or without a session. */
+  readonly streams: number
+  /** Ends all sessions with `reason` and answers no more. */
+  close(reason: string): Promise<void>
+}
+
+/** A client may hold this many streams on one connection: a gateway has one a session. */
+const MAX_STREAMS_A_CONNECTION = 256
+
+/** Answers `/chorale/span/1` with `host` until closed. Garbage from one client ends that client's stream only. */
+export async function serveSpan(
+  peer: Peer,
+  host: SpanHost,
+  options: ServeSpanOptions = {},
+): Promise<SpanService> {
+  const counters: ServeCounters = { sessions: 0, tokens: 0, bytesIn: 0, bytesOut: 0, refusals: new Map() }
+  const context: ServeContext = {
+    host,
+    peer,
+    counters,
+    budget: byteBudget(MAX_QUEUED_BYTES_PER_SERVER),
+    options: { handshakeMs: 10_000, heartbeatMs: 15_000, silenceMs: 75_000, ...options },
+  }
+  const streams = new Set<ServedStream>()
+  await peer.handle(
+    SPAN_PROTOCOL,
+    (stream: Stream, connection: Connection) => {
+      if (streams.size - host.load().sessions >= MAX_WAITING_STREAMS) {
+        stream.abort(new ChoraleError('limit', 'too many streams without a session'))
+        return
+      }
+      const served = serveSession(context, stream, connection.remotePeer.toString(), (error) => {
+        streams.delete(served)
+        if (error === undefined || error.code === 'session_lost') return
+        counters.refusals.set(error.code, (counters.refusals.get(error.code) ?? 0) + 1)
+        peer.log.debug('session ended', { code: error.code, reason: error.message })
+      })
+      streams.add(served)
+    },
+    MAX_STREAMS_A_CONNECTION,
+  )
+  return {
+    counters,
+    get streams() {
+      return streams.size
+    },
+    close: async (reason) => {
+      await peer.unhandle(SPAN_PROTOCOL)
+      for (const served of streams) served.end(new ChoraleError('session_lost', reason))
+    },
+  }
+}

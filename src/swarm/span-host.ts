@@ -1,0 +1,112 @@
+import { ChoraleError, type ErrorCode, errorCode, errorMessage } from '../errors.ts'
+import type { ServerLoad } from '../protocol/messages.ts'
+import type { Span } from '../session/span-runner.ts'
+import type { Tensor } from '../tensor/tensor.ts'
+import type { Peer } from './peer.ts'
+
+/** What runs the steps of the sessions that come in over the network; `server/span-host.ts` is the one. */
+export interface SpanHost {
+  readonly modelId: string
+  readonly hiddenSize: number
+  readonly span: Span
+  readonly engine: string
+  /** Most tokens of one step. */
+  readonly maxStepTokens: number
+  /** Admits a session or throws. @throws `capacity`, `not_found`, `not_supported`. */
+  open(request: SessionRequest): HostedSession
+  load(): ServerLoad
+}
+
+export interface SessionRequest extends Span {
+  readonly modelId: string
+  readonly maxTokens: number
+  /** Who asks, authenticated by the connection. */
+  readonly peerId: string
+}
+
+/** One admitted session; its steps are asked for one after the other. */
+export interface HostedSession {
+  /** @throws `capacity`, `engine`, `timeout` when it waited past `deadlineMs`. */
+  step(hidden: Tensor, deadlineMs: number): Promise<HostedOutput>
+  /** No step may be under way. */
+  rollback(position: number): void
+  /** Frees the lease, after the step under way if there is one. */
+  close(): void
+}
+
+export interface HostedOutput {
+  /** [tokens, hiddenSize] */
+  readonly hidden: Tensor
+  readonly computeMs: number
+  readonly queueMs: number
+}
+
+/** Numbers since the start, for `/metrics` and `chorale serve`. */
+export interface ServeCounters {
+  sessions: number
+  tokens: number
+  bytesIn: number
+  bytesOut: number
+  /** Sessions refused or ended by the server, by error code. */
+  readonly refusals: Map<ErrorCode, number>
+}
+
+export interface ServeSpanOptions {
+  /** A client must have said HELLO and OPEN by then: idle streams cost memory. Default 10 s. */
+  readonly handshakeMs?: number
+  /** An idle stream gets a PING this often. Default 15 s. */
+  readonly heartbeatMs?: number
+  /** A stream is dropped and its lease freed after this long without a byte. Default 75 s. */
+  readonly silenceMs?: number
+}
+
+/** What the sessions of one server share. */
+export interface ServeContext {
+  readonly host: SpanHost
+  readonly peer: Peer
+  readonly counters: ServeCounters
+  readonly budget: ByteBudget
+  readonly options: Required<ServeSpanOptions>
+}
+
+/** Step bytes that wait in all sessions of a server; sessions that find it full stop reading until it has room. */
+export interface ByteBudget {
+  take(bytes: number): void
+  give(bytes: number): void
+  readonly full: boolean
+  /** Calls back once when there is room again. */
+  onRoom(resume: () => void): void
+}
+
+export interface ServedStream {
+  end(error: ChoraleError): void
+}
+
+/** A counter of waiting bytes with a list of who wants to know when it falls below `limit` again. */
+export function byteBudget(limit: number): ByteBudget {
+  let used = 0
+  const waiting: (() => void)[] = []
+  return {
+    get full() {
+      return used >= limit
+    },
+    take: (bytes) => {
+      used += bytes
+    },
+    give: (bytes) => {
+      used -= bytes
+      if (used < limit) for (const resume of waiting.splice(0)) resume()
+    },
+    onRoom: (resume) => {
+      waiting.push(resume)
+    },
+  }
+}
+
+/** Anything thrown as the error a client is told; what is not ours says nothing of our insides. */
+export function clientError(error: unknown): ChoraleError {
+  const code = errorCode(error)
+  return new ChoraleError(code, code === 'internal' ? 'the server failed' : errorMessage(error), {
+    cause: error,
+  })
+}
