@@ -22,7 +22,7 @@ export interface LanguageModel {
 
 export interface GenerateRequest {
   readonly promptIds: readonly number[]
-  /** Most tokens of the answer; default: what the context has left. */
+  /** Most tokens of the answer; default: what the context has left, up to the room a client leases for open answers. */
   readonly maxTokens?: number
   readonly sampling?: SamplingOptions
   /** The answer ends before any of these strings; none of it is emitted. */

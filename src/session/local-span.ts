@@ -3,6 +3,7 @@ import { ChoraleError } from '../errors.ts'
 import type { Tensor } from '../tensor/tensor.ts'
 import { concatRows, rows } from '../tensor/tensor.ts'
 import { cancelled, checkOpen, checkRollback, checkStep, wantedRows } from './check-step.ts'
+import { nextTurn } from './race-signal.ts'
 import type { RouteHop, SpanRunner, SpanSession, StepOptions } from './span-runner.ts'
 
 /** Who a local span belongs to, and how it cuts its work. */
@@ -21,6 +22,8 @@ export interface LocalSpanOptions {
 /** Measured on two cores: larger prefill pieces gain under 5 % and make every other session wait. */
 const MAX_ROWS = 128
 const MAX_BATCH = 16
+/** Longest time an engine on this thread keeps timers and sockets waiting, single calls aside. */
+const TURN_MS = 20
 
 interface Job {
   readonly hidden: Tensor
@@ -65,6 +68,7 @@ export function createLocalSpan(span: EngineSpan, options: LocalSpanOptions): Sp
   let waiting: Line[] = []
   let busy: Promise<void> | undefined
   let closing: Promise<void> | undefined
+  let lastTurn = performance.now()
 
   /** Rejects the step at `from` and all behind it; the ones before go on. */
   function fail(line: Line, from: number, error: unknown): void {
@@ -84,7 +88,13 @@ export function createLocalSpan(span: EngineSpan, options: LocalSpanOptions): Sp
     return single(first) ? waiting.filter(single).slice(0, maxBatch) : [first]
   }
 
+  async function turn(): Promise<void> {
+    await nextTurn()
+    lastTurn = performance.now()
+  }
+
   async function work(): Promise<void> {
+    if (performance.now() - lastTurn > TURN_MS) await turn()
     for (let batch = nextBatch(); batch.length > 0; batch = nextBatch()) {
       const entries = batch.map((line) => ({ lease: line.lease, hidden: piece(line.jobs[0]!, maxRows) }))
       for (const line of batch) line.running = true
@@ -98,6 +108,7 @@ export function createLocalSpan(span: EngineSpan, options: LocalSpanOptions): Sp
       // Who had a turn goes behind all who came meanwhile; `settle` takes those out who are done.
       waiting = [...waiting.filter((line) => !batch.includes(line)), ...batch]
       for (const [i, line] of batch.entries()) settle(line, outputs[i], failure)
+      if (performance.now() - lastTurn > TURN_MS) await turn()
     }
     busy = undefined
   }

@@ -22,20 +22,20 @@ export interface SpanRunnerSetup {
  */
 export function spanRunnerContract(name: string, setup: () => Promise<SpanRunnerSetup>): void {
   describe(`SpanRunner contract: ${name}`, () => {
-    let it_: SpanRunnerSetup
+    let under: SpanRunnerSetup
     beforeEach(async () => {
-      it_ = await setup()
+      under = await setup()
     })
     afterEach(async () => {
-      await it_.close()
+      await under.close()
     })
-    const open = (maxTokens = 12) => it_.runner.open({ maxTokens })
-    const input = (tokens: number, seed = 1) => someHidden(tokens, it_.runner.hiddenSize, seed)
+    const open = (maxTokens = 12) => under.runner.open({ maxTokens })
+    const input = (tokens: number, seed = 1) => someHidden(tokens, under.runner.hiddenSize, seed)
 
     it('open: position is 0 and the route covers the span', async () => {
       const session = await open()
       expect(session.position).toBe(0)
-      const { start, end } = it_.runner.span
+      const { start, end } = under.runner.span
       expect(session.route.at(0)?.start).toBe(start)
       expect(session.route.at(-1)?.end).toBe(end)
       for (const [i, hop] of session.route.entries()) {
@@ -56,10 +56,10 @@ export function spanRunnerContract(name: string, setup: () => Promise<SpanRunner
           at += cut
           expect(session.position).toBe(at)
         }
-        outputs.push(concatRows(parts, it_.runner.hiddenSize))
+        outputs.push(concatRows(parts, under.runner.hiddenSize))
         await session.close()
       }
-      expect(outputs[0]?.shape).toEqual([7, it_.runner.hiddenSize])
+      expect(outputs[0]?.shape).toEqual([7, under.runner.hiddenSize])
       expect(outputs[1]).toEqual(outputs[0])
       expect(outputs[2]).toEqual(outputs[0])
     })
@@ -80,7 +80,7 @@ export function spanRunnerContract(name: string, setup: () => Promise<SpanRunner
       await session.close()
       const other = await open()
       const parts = await Promise.all([0, 1, 2].map((i) => other.step(rows(prompt, 2 * i, 2 * i + 2))))
-      expect(concatRows(parts, it_.runner.hiddenSize)).toEqual(waited)
+      expect(concatRows(parts, under.runner.hiddenSize)).toEqual(waited)
       expect(other.position).toBe(6)
       await other.close()
     })
@@ -91,9 +91,9 @@ export function spanRunnerContract(name: string, setup: () => Promise<SpanRunner
       const all = await session.step(prompt)
       await session.rollback(0)
       const none = await session.step(rows(prompt, 0, 2), { want: 'none' })
-      expect(none.shape).toEqual([0, it_.runner.hiddenSize])
+      expect(none.shape).toEqual([0, under.runner.hiddenSize])
       const last = await session.step(rows(prompt, 2, 4), { want: 'last' })
-      expect(last.shape).toEqual([1, it_.runner.hiddenSize])
+      expect(last.shape).toEqual([1, under.runner.hiddenSize])
       expect([...last.data]).toEqual([...rows(all, 3, 4).data])
       expect(session.position).toBe(4)
       await session.close()
@@ -110,7 +110,7 @@ export function spanRunnerContract(name: string, setup: () => Promise<SpanRunner
         const [part] = await Promise.all([a.step(rows(promptA, i, i + 1)), b.step(rows(promptB, i, i + 1))])
         parts.push(part)
       }
-      expect(concatRows(parts, it_.runner.hiddenSize)).toEqual(expected)
+      expect(concatRows(parts, under.runner.hiddenSize)).toEqual(expected)
       await Promise.all([a.close(), b.close()])
     })
 
@@ -130,7 +130,7 @@ export function spanRunnerContract(name: string, setup: () => Promise<SpanRunner
 
     it('step: hidden states of another width fail with bad_request', async () => {
       const session = await open()
-      const wide = someHidden(1, it_.runner.hiddenSize + 1, 1)
+      const wide = someHidden(1, under.runner.hiddenSize + 1, 1)
       expect(await failureOf(session.step(wide))).toBe('bad_request')
       await session.close()
     })
@@ -148,14 +148,14 @@ export function spanRunnerContract(name: string, setup: () => Promise<SpanRunner
     })
 
     it('open: more than there is room for fails with capacity; closing frees the room, twice is harmless', async () => {
-      expect(await failureOf(open(it_.kvTokens + 1))).toBe('capacity')
-      const session = await open(it_.kvTokens)
-      expect(await failureOf(open(it_.kvTokens))).toBe('capacity')
+      expect(await failureOf(open(under.kvTokens + 1))).toBe('capacity')
+      const session = await open(under.kvTokens)
+      expect(await failureOf(open(under.kvTokens))).toBe('capacity')
       await session.close()
       await session.close()
-      await until(() => (it_.freeTokens?.() ?? it_.kvTokens) === it_.kvTokens)
+      await until(() => (under.freeTokens?.() ?? under.kvTokens) === under.kvTokens)
       // A remote server may hear of the goodbye a moment after us.
-      const again = await retry(() => open(it_.kvTokens))
+      const again = await retry(() => open(under.kvTokens))
       await again.close()
     })
 
@@ -168,13 +168,13 @@ export function spanRunnerContract(name: string, setup: () => Promise<SpanRunner
       expect(codeOf(settled[2])).toBe('cancelled')
       expect(session.position % 3).toBe(0)
       await session.close()
-      await until(() => (it_.freeTokens?.() ?? it_.kvTokens) === it_.kvTokens)
+      await until(() => (under.freeTokens?.() ?? under.kvTokens) === under.kvTokens)
     })
 
     it('cancel: an aborted signal opens nothing', async () => {
-      const opening = it_.runner.open({ maxTokens: 4, signal: AbortSignal.abort() })
+      const opening = under.runner.open({ maxTokens: 4, signal: AbortSignal.abort() })
       expect(await failureOf(opening)).toBe('cancelled')
-      await until(() => (it_.freeTokens?.() ?? it_.kvTokens) === it_.kvTokens)
+      await until(() => (under.freeTokens?.() ?? under.kvTokens) === under.kvTokens)
     })
 
     it('close: a closed session refuses steps', async () => {

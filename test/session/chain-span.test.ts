@@ -146,7 +146,7 @@ describe('createChain', () => {
     let steps = 0
     for (const server of swarm.servers.values()) {
       server.onStep = () => {
-        if (++steps % 7 !== 0) return
+        if (++steps % 19 !== 0) return
         for (const other of swarm.servers.values()) other.mode = 'ok'
         server.mode = 'dead'
       }

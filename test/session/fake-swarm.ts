@@ -1,3 +1,4 @@
+import type { EngineSpan } from '../../src/engine/engine.ts'
 import { ChoraleError } from '../../src/errors.ts'
 import type { ServerRecord } from '../../src/routing/snapshot.ts'
 import type { ChainOptions } from '../../src/session/chain-options.ts'
@@ -37,6 +38,8 @@ export interface FakeServerSpec {
   readonly end: number
   readonly kvTokens?: number
   readonly throughput?: number
+  /** Computes the blocks instead of the fake engine. */
+  readonly engineSpan?: EngineSpan
 }
 
 /** Servers over `createFakeEngineSpan`, each behind what a network connection to it would do. */
@@ -68,14 +71,14 @@ export function createFakeSwarm(hiddenSize: number, specs: readonly FakeServerSp
         server.mode = 'ok'
         server.onStep = undefined
       }
-      for (const wake of [...wakers]) wake()
+      for (const wake of wakers) wake()
     },
   }
 }
 
 function createFakeServer(hiddenSize: number, spec: FakeServerSpec, wakers: Set<() => void>) {
   const { id, start, end, kvTokens = 4096, throughput = 1000 } = spec
-  const engine = createFakeEngineSpan({ start, end, kvTokens })
+  const engine = spec.engineSpan ?? createFakeEngineSpan({ start, end, kvTokens })
   const local = createLocalSpan(engine, { modelId: 'fake@1', hiddenSize, engineName: 'fake', peer: id })
   const sessions = new Set<SpanSession>()
   const state = {
@@ -101,7 +104,7 @@ function createFakeServer(hiddenSize: number, spec: FakeServerSpec, wakers: Set<
   function wrap(inner: SpanSession): SpanSession {
     sessions.add(inner)
     let over = false
-    async function end_() {
+    async function finish() {
       over = true
       await inner.close()
       sessions.delete(inner)
@@ -134,10 +137,10 @@ function createFakeServer(hiddenSize: number, spec: FakeServerSpec, wakers: Set<
       async close() {
         if (state.mode === 'stalled') {
           // The goodbye waits in a socket until the process goes on.
-          void wake().then(end_)
+          void wake().then(finish)
           return
         }
-        await end_()
+        await finish()
       },
     }
   }

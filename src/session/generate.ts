@@ -1,0 +1,185 @@
+import type { EngineHead } from '../engine/engine.ts'
+import { ChoraleError, errorCode } from '../errors.ts'
+import type { Embedding } from '../model/embedding.ts'
+import type { Model } from '../model/model.ts'
+import { createSampler } from '../sampling/sampler.ts'
+import { createDetokenizer } from '../tokenizer/detokenize-stream.ts'
+import type { Tokenizer } from '../tokenizer/tokenizer.ts'
+import { cancelled } from './check-step.ts'
+import type { GenerateDone, GenerateEvent, GenerateRequest, LanguageModel } from './language-model.ts'
+import { raceSignal } from './race-signal.ts'
+import type { Failover, SpanRunner, SpanSession } from './span-runner.ts'
+
+/** The client's part of a model, and what runs the blocks. */
+export interface LanguageModelParts {
+  readonly model: Model
+  readonly tokenizer: Tokenizer
+  readonly embedding: Embedding
+  readonly head: EngineHead
+  /** Runs all blocks of the model. */
+  readonly runner: SpanRunner
+  /** Default and maximum: what the model was made for. */
+  readonly contextLength?: number
+  /** KV room leased for an answer whose length the caller leaves open (default 1,024 tokens). */
+  readonly answerTokens?: number
+  readonly readiness?: LanguageModel['readiness']
+  /** Frees what `createLanguageModel` was given. */
+  readonly close?: () => Promise<void>
+  /** Milliseconds, for timings. */
+  readonly clock?: () => number
+}
+
+/** Leasing the whole context for every open-ended answer would let a few chats fill every server. */
+const ANSWER_TOKENS = 1_024
+/** An open-ended answer is offered less room while servers are full, but not less than this. */
+const LEAST_ANSWER_TOKENS = 64
+
+/** A model to ask, from its parts: tokens in, tokens out, wherever the blocks run. */
+export function createLanguageModel(parts: LanguageModelParts): LanguageModel {
+  const { model, tokenizer } = parts
+  const contextLength = Math.min(parts.contextLength ?? model.spec.contextLength, model.spec.contextLength)
+  const logits = oneAtATime(parts.head)
+  return {
+    model,
+    tokenizer,
+    contextLength,
+    generate: (request) => generate({ ...parts, contextLength, logits }, request),
+    readiness: parts.readiness ?? (async () => ({ ready: true, missing: [] })),
+    close: async () => await parts.close?.(),
+  }
+}
+
+type Logits = EngineHead['logits']
+
+interface Generation extends LanguageModelParts {
+  readonly contextLength: number
+  readonly logits: Logits
+}
+
+/** Heads, like spans, compute for one caller at a time; answers take turns. */
+function oneAtATime(head: EngineHead): Logits {
+  let tail: Promise<unknown> = Promise.resolve()
+  return (hidden) => {
+    const work = tail.then(() => head.logits(hidden))
+    tail = work.catch(() => undefined)
+    return work
+  }
+}
+
+async function* generate(
+  parts: Generation,
+  request: GenerateRequest,
+): AsyncGenerator<GenerateEvent, void, void> {
+  const { tokenizer, clock = () => performance.now() } = parts
+  const { promptIds, signal } = request
+  const room = answerRoom(parts, request)
+  const sampler = createSampler(request.sampling ?? {}, promptIds)
+  const text = createDetokenizer(tokenizer, request.stop ? { stop: request.stop } : {})
+  const eos = new Set([...tokenizer.eosTokenIds, ...parts.model.spec.eosTokenIds])
+  let hidden = parts.embedding.gather(promptIds)
+
+  const failovers: Failover[] = []
+  let reported = 0
+  const startedAt = clock()
+  let prefilledAt: number | undefined
+  let completionTokens = 0
+  let finishReason: GenerateDone['finishReason'] = 'length'
+  let opened: { session: SpanSession; answerTokens: number } | undefined
+  try {
+    opened = await openSession(parts, promptIds.length, room, signal, (failover) => failovers.push(failover))
+    const { session, answerTokens } = opened
+    while (completionTokens < answerTokens) {
+      const step = session.step(hidden, { want: 'last', ...(signal && { signal }) })
+      const output = await raceSignal(step, signal)
+      const row = await raceSignal(parts.logits(output), signal)
+      prefilledAt ??= clock()
+      for (; reported < failovers.length; reported++) yield failoverEvent(failovers[reported]!)
+      if (signal?.aborted) throw cancelled()
+
+      const token = sampler.sample(row.data, promptIds.length + completionTokens)
+      completionTokens++
+      const isEnd = eos.has(token.id) && !request.ignoreEos
+      yield { type: 'token', token, text: isEnd ? '' : text.push(token.id) }
+      if (isEnd || text.stopped !== undefined) {
+        finishReason = 'stop'
+        break
+      }
+      hidden = parts.embedding.gather([token.id])
+    }
+  } catch (error) {
+    if (errorCode(error) !== 'cancelled' || !signal?.aborted) throw error
+    finishReason = 'cancelled'
+  } finally {
+    // A step that was cancelled may still be running; the session's room is free once this returns.
+    await opened?.session.close()
+  }
+  const endedAt = clock()
+  yield {
+    type: 'done',
+    text: text.flush(),
+    finishReason,
+    usage: { promptTokens: promptIds.length, completionTokens },
+    timings: {
+      prefillMs: (prefilledAt ?? endedAt) - startedAt,
+      decodeMs: endedAt - (prefilledAt ?? endedAt),
+      firstTokenMs: (prefilledAt ?? endedAt) - startedAt,
+    },
+    route: opened?.session.route ?? [],
+    failovers: failovers.length,
+  }
+}
+
+function failoverEvent({ span, from, reason, recoveryMs }: Failover): GenerateEvent {
+  return { type: 'failover', span, from, reason, recoveryMs }
+}
+
+interface AnswerRoom {
+  /** Tokens of answer to lease at first. */
+  readonly tokens: number
+  /** The caller did not say how long the answer may be: it may be offered less. */
+  readonly negotiable: boolean
+}
+
+/** @throws `bad_request`, `context_length`. */
+function answerRoom(
+  { contextLength, model, answerTokens = ANSWER_TOKENS }: Generation,
+  request: GenerateRequest,
+): AnswerRoom {
+  const { promptIds, maxTokens } = request
+  if (promptIds.length === 0)
+    throw new ChoraleError('bad_request', 'the prompt is empty; give at least one token')
+  if (maxTokens !== undefined && (!Number.isSafeInteger(maxTokens) || maxTokens < 1)) {
+    throw new ChoraleError('bad_request', `maxTokens is ${maxTokens}; it must be a whole number from 1`)
+  }
+  const left = contextLength - promptIds.length
+  if (left < 1) {
+    throw new ChoraleError(
+      'context_length',
+      `the prompt's ${promptIds.length} tokens leave no room for an answer in ${model.name}'s context of ${contextLength}; shorten it`,
+    )
+  }
+  return maxTokens === undefined
+    ? { tokens: Math.min(left, answerTokens), negotiable: true }
+    : { tokens: Math.min(left, maxTokens), negotiable: false }
+}
+
+/** Opens a session with room for prompt and answer; halves an open-ended answer's room while servers say they are full. */
+async function openSession(
+  { runner }: Generation,
+  promptTokens: number,
+  room: AnswerRoom,
+  signal: AbortSignal | undefined,
+  onFailover: (failover: Failover) => void,
+): Promise<{ session: SpanSession; answerTokens: number }> {
+  for (let answerTokens = room.tokens; ; answerTokens = Math.ceil(answerTokens / 2)) {
+    try {
+      // The last token is never fed back, so it needs no room.
+      const maxTokens = promptTokens + answerTokens - 1
+      const session = await runner.open({ maxTokens, onFailover, ...(signal && { signal }) })
+      return { session, answerTokens }
+    } catch (error) {
+      const smaller = room.negotiable && answerTokens > LEAST_ANSWER_TOKENS
+      if (errorCode(error) !== 'capacity' || !smaller) throw error
+    }
+  }
+}
