@@ -1,0 +1,170 @@
+import { Command } from 'commander'
+import { ChoraleError } from '../../src/errors.ts'
+import { weighModel } from '../../src/model/describe-model.ts'
+import { kvBytesPerToken } from '../../src/model/spec.ts'
+import { cachedModels, removeCachedModel } from '../../src/store/cached-models.ts'
+import { pullModel } from '../../src/store/pull-model.ts'
+import { type ModelPorts, resolveModel } from '../../src/store/resolve-model.ts'
+import { BUNDLED_MODEL, createModelPorts } from '../model-ports.ts'
+import { askYes, createProgress, formatBytes } from './terminal.ts'
+
+interface Options {
+  readonly json?: boolean
+  readonly revision?: string
+  readonly yes?: boolean
+}
+
+const EXAMPLES = `
+Examples:
+  chorale models list
+  chorale models show ${BUNDLED_MODEL}
+  chorale models pull HuggingFaceTB/SmolLM2-135M-Instruct
+  chorale models rm HuggingFaceTB/SmolLM2-135M-Instruct --yes
+
+MODEL is a bundled name, a folder in Hugging Face layout, a .gguf file, org/repo or org/repo/file.gguf of the hub.
+HF_ENDPOINT names another hub, HF_TOKEN opens gated models, XDG_CACHE_HOME moves the cache.`
+
+/** `chorale models`: what models this machine has and what they are. */
+export function modelsCommand(ports: () => ModelPorts = createModelPorts): Command {
+  const models = new Command('models').description('list, show, pull and remove models')
+  models.addHelpText('after', EXAMPLES)
+  const json = ['--json', 'print one JSON document'] as const
+  const revision = ['--revision <name>', 'branch, tag or commit of a hub model (default: main)'] as const
+  models
+    .command('list')
+    .description('bundled models and hub models in the cache')
+    .option(...json)
+    .action(async (options: Options) => await list(ports(), options))
+  models
+    .command('show')
+    .description("a model's shape, weights, context and id")
+    .argument('[model]', 'which model', BUNDLED_MODEL)
+    .option(...revision)
+    .option(...json)
+    .action(async (ref: string, options: Options) => await show(ref, ports(), options))
+  models
+    .command('pull')
+    .description('fetch a hub model into the cache, all of it')
+    .argument('<model>', 'org/repo or org/repo/file.gguf')
+    .option(...revision)
+    .option(...json)
+    .action(async (ref: string, options: Options) => await pull(ref, ports(), options))
+  models
+    .command('rm')
+    .description('remove a hub model from the cache')
+    .argument('<model>', 'org/repo')
+    .option('-y, --yes', 'do not ask')
+    .option(...json)
+    .action(async (ref: string, options: Options) => await remove(ref, ports(), options))
+  return models
+}
+
+async function list(ports: ModelPorts, options: Options): Promise<void> {
+  const bundled = [...ports.bundled].map(([name, path]) => ({ name, source: 'bundled', path }))
+  const cached = (await cachedModels(ports.cache)).map((model) => ({
+    ...model,
+    source: 'hub',
+    complete: model.missingBytes === 0,
+  }))
+  const lines = [
+    ...bundled.map(({ name }) => `${name}  (bundled)`),
+    ...cached.map(({ bytes, complete, missingBytes, name, revisions }) => {
+      const state = complete ? '' : `, ${formatBytes(missingBytes)} not fetched`
+      return `${name}  (hub, ${formatBytes(bytes)} on disk${state}, ${Object.keys(revisions).join(' ') || 'no revision'})`
+    }),
+  ]
+  print(options, { models: [...bundled, ...cached], cache: ports.cache.name }, lines)
+}
+
+async function show(ref: string, ports: ModelPorts, options: Options): Promise<void> {
+  const progress = createProgress(process.stderr)
+  const model = await resolveModel(ref, ports, {
+    revision: options.revision,
+    onProgress: ({ loadedBytes, totalBytes }) => progress.update(`reading ${ref}`, loadedBytes, totalBytes),
+  })
+  try {
+    const weight = weighModel(model)
+    const tokenizer = await model.tokenizerFiles()
+    progress.end()
+    const { spec } = model
+    const { inverseFrequencies: _, ...positions } = spec.positions
+    const mix = Object.entries(weight.dtypeBytes).map(([dtype, bytes]) => `${dtype} ${formatBytes(bytes)}`)
+    const document = {
+      name: model.name,
+      id: model.id,
+      format: model.format,
+      spec: { ...spec, positions },
+      ...weight,
+      kvBytesPerTokenAndBlock: kvBytesPerToken(spec, 1),
+      tokenizer:
+        tokenizer === undefined ? null : ((tokenizer.tokenizer['model'] as { type?: string }).type ?? null),
+      chatTemplate: tokenizer?.chatTemplate !== undefined,
+      generationDefaults: model.generationDefaults,
+    }
+    const { blockBytes, clientBytes } = weight
+    print(options, document, [
+      `${model.name}`,
+      `  id          ${model.id}`,
+      `  family      ${spec.family}, ${model.format}`,
+      `  blocks      ${spec.blockCount}, ${formatBytes(Math.min(...blockBytes))} to ${formatBytes(Math.max(...blockBytes))} each`,
+      `  client      ${formatBytes(clientBytes)} (embedding, final norm${spec.tiedHead ? '' : ', head'})`,
+      `  weights     ${formatBytes(weight.totalBytes)}: ${mix.join(', ')}`,
+      `  hidden      ${spec.hiddenSize}, intermediate ${spec.intermediateSize}, ${spec.headCount} heads, ${spec.kvHeadCount} key/value heads of ${spec.headDim}`,
+      `  vocabulary  ${spec.vocabSize}${spec.tiedHead ? ', head tied' : ''}`,
+      `  context     ${spec.contextLength} tokens, KV cache ${formatBytes(kvBytesPerToken(spec, 1))} a token and block (f32)`,
+      `  tokenizer   ${document.tokenizer ?? 'none'}, ${document.chatTemplate ? 'with' : 'no'} chat template`,
+    ])
+  } finally {
+    progress.end()
+    await model.close()
+  }
+}
+
+async function pull(ref: string, ports: ModelPorts, options: Options): Promise<void> {
+  const progress = createProgress(process.stderr)
+  const stop = new AbortController()
+  const interrupt = () =>
+    stop.abort(new ChoraleError('cancelled', 'stopped; the next pull goes on from here'))
+  process.once('SIGINT', interrupt)
+  try {
+    const pulled = await pullModel(ref, ports, {
+      revision: options.revision,
+      signal: stop.signal,
+      onProgress: ({ loadedBytes, totalBytes }) => progress.update(`pulling ${ref}`, loadedBytes, totalBytes),
+    })
+    progress.end()
+    const bytes = pulled.files.reduce((sum, { size }) => sum + size, 0)
+    print(options, { ...pulled, bytes, cache: ports.cache.name }, [
+      `${pulled.name}: ${pulled.files.length} files, ${formatBytes(bytes)}, commit ${pulled.commit}`,
+    ])
+  } finally {
+    process.off('SIGINT', interrupt)
+    progress.end()
+  }
+}
+
+async function remove(ref: string, ports: ModelPorts, options: Options): Promise<void> {
+  if (ports.bundled.has(ref)) {
+    throw new ChoraleError(
+      'bad_request',
+      `${ref} comes with the program and is not removed; models rm is for hub models`,
+    )
+  }
+  const name = ref.split('/').slice(0, 2).join('/')
+  const model = (await cachedModels(ports.cache)).find((candidate) => candidate.name === name)
+  if (model === undefined) {
+    throw new ChoraleError(
+      'not_found',
+      `${ref}: not in the cache (${ports.cache.name}); models list shows what is`,
+    )
+  }
+  if (options.yes !== true && !(await askYes(`Remove ${name}, ${formatBytes(model.bytes)}?`))) {
+    throw new ChoraleError('cancelled', `${name} was kept; --yes removes without asking`)
+  }
+  await removeCachedModel(ports.cache, name)
+  print(options, { removed: name, bytes: model.bytes }, [`removed ${name}, ${formatBytes(model.bytes)}`])
+}
+
+function print(options: Options, document: unknown, lines: readonly string[]): void {
+  process.stdout.write(options.json === true ? `${JSON.stringify(document)}\n` : `${lines.join('\n')}\n`)
+}
