@@ -1,4 +1,4 @@
-import { mkdtempSync } from 'node:fs'
+import { lstatSync, mkdirSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Platform } from '../src/platform.ts'
@@ -27,11 +27,20 @@ async function open(): Promise<GPU | undefined> {
   }
 }
 
-/** The Vulkan loader and lavapipe give up without a private folder for their sockets. */
+/** Vulkan drivers may give up without a private folder for their sockets, as services and containers lack one. */
 function provideRuntimeFolder(): void {
-  if (process.platform !== 'linux' || (process.env['XDG_RUNTIME_DIR'] ?? '') !== '') return
-  // mkdtemp makes it 0700. A few bytes at most; the system clears its temporary folder.
-  process.env['XDG_RUNTIME_DIR'] = mkdtempSync(join(tmpdir(), 'chorale-runtime-'))
+  const user = process.getuid?.()
+  if (process.platform !== 'linux' || user === undefined || (process.env['XDG_RUNTIME_DIR'] ?? '') !== '')
+    return
+  const folder = join(tmpdir(), `chorale-gpu-${user}`)
+  try {
+    mkdirSync(folder, { recursive: true, mode: 0o700 })
+    const entry = lstatSync(folder)
+    // Somebody else's folder or a link under that name is not private: then the driver has to do without.
+    if (entry.isDirectory() && entry.uid === user) process.env['XDG_RUNTIME_DIR'] = folder
+  } catch {
+    // A read-only temporary folder: the same.
+  }
 }
 
 function isMissing(error: unknown): boolean {

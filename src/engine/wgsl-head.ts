@@ -1,6 +1,6 @@
 import { ChoraleError } from '../errors.ts'
 import { bytesOf, ownBuffers, readFloats, upload, USAGE } from '../gpu/buffers.ts'
-import { type GpuContext, type GpuOp, padded } from '../gpu/context.ts'
+import { type GpuContext, type GpuOp, padded, rowsThatFit } from '../gpu/context.ts'
 import { createInTurn } from '../gpu/in-turn.ts'
 import type { WeightFormat } from '../gpu/matrix.ts'
 import { createMatmul, type MatmulKernels } from '../gpu/ops/matmul.ts'
@@ -37,10 +37,8 @@ export async function loadWgslHead(
     const matrix = await loadMatrix(context, [sources[1]], spec.hiddenSize, onBytes)
     const weightBytes = owned.allocatedBytes
 
-    const rowsAtOnce = Math.max(
-      1,
-      Math.min(MAX_ROWS, Math.floor(LOGITS_BYTES / (padded(spec.vocabSize) * 4))),
-    )
+    const most = Math.min(MAX_ROWS, Math.max(1, Math.floor(LOGITS_BYTES / (padded(spec.vocabSize) * 4))))
+    const rowsAtOnce = rowsThatFit(context.device, most, Math.max(spec.vocabSize, spec.hiddenSize))
     const rowsOf = async (label: string, width: number, usage: number) =>
       await context.buffers.create(label, rowsAtOnce * padded(width) * 4, usage)
     const usage = USAGE.storage | USAGE.copyTarget | USAGE.copySource

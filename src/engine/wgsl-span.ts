@@ -1,6 +1,6 @@
 import { ChoraleError } from '../errors.ts'
 import { bytesOf, ownBuffers, readFloats, upload, USAGE } from '../gpu/buffers.ts'
-import { type GpuContext, type GpuOp, padded } from '../gpu/context.ts'
+import { type GpuContext, type GpuOp, padded, rowsThatFit } from '../gpu/context.ts'
 import { createInTurn } from '../gpu/in-turn.ts'
 import type { WeightFormat } from '../gpu/matrix.ts'
 import { kvValuesPerToken } from '../gpu/ops/attention.ts'
@@ -31,13 +31,14 @@ export async function loadWgslSpan(
   const owned = ownBuffers(base.buffers)
   const context: GpuContext = { ...base, buffers: owned }
   try {
-    const activations = await createActivations(context, model.spec, pool)
-    const before = owned.allocatedBytes
+    // The cache first: a size that this GPU can't hold is refused before anything else is allocated for it.
     const caches: KvBuffers[] = []
     for (let block = options.start; block < options.end; block++) {
       caches.push(await createCache(context, model.spec, block, pool))
     }
-    const kvBytes = owned.allocatedBytes - before
+    const kvBytes = owned.allocatedBytes
+    const activations = await createActivations(context, model.spec, pool)
+    const before = owned.allocatedBytes
     const blocks = Array.from({ length: options.end - options.start }, (_, index) => options.start + index)
     const onBytes = countProgress(
       blocks.flatMap((block) => blockSources(model, block)),
@@ -51,7 +52,7 @@ export async function loadWgslSpan(
       const shared = activations.shared
       ops.push(...(await loadWgslBlock({ model, block, context, shared, cache, kernels, onBytes, signal })))
     }
-    const weightBytes = owned.allocatedBytes - before - kvBytes
+    const weightBytes = owned.allocatedBytes - before
     const runner: Runner = { context, hiddenSize: model.spec.hiddenSize, ops, ...activations }
     return createSpan(runner, pool, options, { weightBytes, kvBytes }, () => owned.destroyAll())
   } catch (error) {
@@ -61,6 +62,8 @@ export async function loadWgslSpan(
 }
 
 interface Activations {
+  /** Tokens one submit computes. */
+  readonly maxRows: number
   readonly shared: SpanBuffers
   readonly step: StepBuffer
   readonly staging: GPUBuffer
@@ -73,13 +76,15 @@ interface Runner extends Activations {
 }
 
 async function createActivations(context: GpuContext, spec: ModelSpec, pool: PagePool): Promise<Activations> {
+  const widest = Math.max(2 * spec.intermediateSize, qkvWidth(spec), spec.hiddenSize)
+  const maxRows = rowsThatFit(context.device, MAX_ROWS, widest)
   const rowsOf = async (label: string, width: number) =>
     await context.buffers.create(
       label,
-      MAX_ROWS * padded(width) * 4,
+      maxRows * padded(width) * 4,
       USAGE.storage | USAGE.copyTarget | USAGE.copySource,
     )
-  const step = await createStepBuffer(context, MAX_ROWS, pageCount(pool.tokens))
+  const step = await createStepBuffer(context, maxRows, pageCount(pool.tokens))
   const { inverseFrequencies, attentionFactor } = spec.positions
   const table = rotationTable(inverseFrequencies, attentionFactor, pool.tokens)
   const rotation = await context.buffers.create(
@@ -100,10 +105,10 @@ async function createActivations(context: GpuContext, spec: ModelSpec, pool: Pag
   }
   const staging = await context.buffers.create(
     'hidden readback',
-    MAX_ROWS * padded(spec.hiddenSize) * 4,
+    maxRows * padded(spec.hiddenSize) * 4,
     USAGE.mapRead | USAGE.copyTarget,
   )
-  return { shared, step, staging }
+  return { maxRows, shared, step, staging }
 }
 
 async function createCache(
@@ -161,7 +166,7 @@ async function runStep(
   entries: readonly StepEntry[],
   leases: WeakMap<KvLease, PagedLease>,
 ): Promise<Tensor[]> {
-  const { hiddenSize } = runner
+  const { hiddenSize, maxRows } = runner
   const seen = new Set<PagedLease>()
   const stepRows: StepRow[] = []
   for (const { lease: key, hidden } of entries) {
@@ -186,8 +191,8 @@ async function runStep(
     at += hidden.data.length
   }
   const output = new Float32Array(input.length)
-  for (let first = 0; first < stepRows.length; first += MAX_ROWS) {
-    const some = stepRows.slice(first, first + MAX_ROWS)
+  for (let first = 0; first < stepRows.length; first += maxRows) {
+    const some = stepRows.slice(first, first + maxRows)
     const from = first * hiddenSize
     const to = from + some.length * hiddenSize
     output.set(await submitRows(runner, some, input.subarray(from, to)), from)

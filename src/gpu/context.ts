@@ -75,3 +75,9 @@ export function floatBits(value: number): number {
 export function padded(value: number): number {
   return Math.ceil(value / 4) * 4
 }
+
+/** How many rows of `widest` values a storage binding holds: at most `most`, at least 1. */
+export function rowsThatFit(device: GpuDevice, most: number, widest: number): number {
+  const limit = Math.min(device.limits.maxStorageBufferBindingSize, device.limits.maxBufferSize)
+  return Math.max(1, Math.min(most, Math.floor(limit / (padded(widest) * 4))))
+}

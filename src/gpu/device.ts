@@ -120,13 +120,16 @@ function watch(raw: GPUDevice, adapter: AdapterDescription, limits: GpuLimits, l
   let closed = false
   let lost: string | undefined
   let invalid: string | undefined
-  void raw.lost.then((info) => {
+  void (async () => {
+    const info = await raw.lost
     if (closed) return
     lost = `${info.reason}: ${info.message}`
     log.error('GPU device lost', { adapter: adapter.name, why: lost })
-  })
+  })()
   raw.addEventListener('uncapturederror', (event) => {
     const { message } = (event as GPUUncapturedErrorEvent).error
+    // Logged here and thrown by `check`; the implementation need not print it too.
+    event.preventDefault()
     invalid ??= message
     log.error('GPU command failed', { message })
   })

@@ -6,7 +6,7 @@ import { compileMatmul, createMatmul, type MatmulKernels, type TiledKernel } fro
 /** Odd on purpose: the last tile, the last lane round and the last column group are all ragged. */
 const ROWS = 7
 const COLUMNS = 37
-const INNER = 332
+const INNER = 252
 
 /**
  * The matmul kernels of one weight format, safe to mix: a token's bits must not depend on how many tokens share a

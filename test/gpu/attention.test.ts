@@ -1,0 +1,179 @@
+import { afterAll, describe, expect, it } from 'vitest'
+import { createStepBuffer, type StepRow } from '../../src/engine/wgsl-step.ts'
+import { USAGE } from '../../src/gpu/buffers.ts'
+import { type GpuContext, padded } from '../../src/gpu/context.ts'
+import { createAttention, KV_PAGE_TOKENS, kvValuesPerToken } from '../../src/gpu/ops/attention.ts'
+import {
+  createRopeKvWrite,
+  type HeadShape,
+  qkvWidth,
+  rotationTable,
+} from '../../src/gpu/ops/rope-kv-write.ts'
+import { PAGE_TOKENS, PagePool } from '../../src/kv/pages.ts'
+import {
+  bits,
+  bufferOf,
+  openTestContext,
+  random,
+  randomFloats,
+  relativeError,
+  runOps,
+} from './test-context.ts'
+
+const opened = await openTestContext()
+const context = opened as GpuContext
+afterAll(() => opened?.close())
+
+interface Case extends HeadShape {
+  rotaryDim: number
+  tokens: number
+}
+
+const frequencies = (rotaryDim: number): number[] =>
+  Array.from({ length: rotaryDim / 2 }, (_, i) => 10_000 ** ((-2 * i) / rotaryDim))
+
+/** rope and causal attention in float64. qkv [tokens, q then k then v]. */
+function expectedAttention(shape: Case, qkv: Float32Array, factor: number): Float32Array {
+  const { headCount, kvHeadCount, headDim, rotaryDim, tokens } = shape
+  const width = qkvWidth(shape)
+  const rotated = Float64Array.from(qkv)
+  for (let t = 0; t < tokens; t++) {
+    for (let head = 0; head < headCount + kvHeadCount; head++) {
+      const base = t * width + head * headDim
+      frequencies(rotaryDim).forEach((frequency, i) => {
+        const [cos, sin] = [Math.cos(t * frequency) * factor, Math.sin(t * frequency) * factor]
+        const [a, b] = [qkv[base + i] as number, qkv[base + rotaryDim / 2 + i] as number]
+        rotated[base + i] = a * cos - b * sin
+        rotated[base + rotaryDim / 2 + i] = b * cos + a * sin
+      })
+    }
+  }
+  const out = new Float32Array(tokens * headCount * headDim)
+  for (let t = 0; t < tokens; t++) {
+    for (let head = 0; head < headCount; head++) {
+      const kv = Math.floor((head * kvHeadCount) / headCount)
+      const q = rotated.subarray(t * width + head * headDim)
+      const scores = Array.from({ length: t + 1 }, (_, j) => {
+        const k = rotated.subarray(j * width + (headCount + kv) * headDim)
+        let dot = 0
+        for (let d = 0; d < headDim; d++) dot += (q[d] as number) * (k[d] as number)
+        return dot / Math.sqrt(headDim)
+      })
+      const largest = Math.max(...scores)
+      const weights = scores.map((score) => Math.exp(score - largest))
+      const total = weights.reduce((sum, weight) => sum + weight, 0)
+      for (let d = 0; d < headDim; d++) {
+        let sum = 0
+        weights.forEach((weight, j) => {
+          sum += weight * (rotated[j * width + (headCount + kvHeadCount + kv) * headDim + d] as number)
+        })
+        out[(t * headCount + head) * headDim + d] = sum / total
+      }
+    }
+  }
+  return out
+}
+
+/** Runs both kernels over `tokens` tokens cut into steps of these sizes, on pages another session left garbage in. */
+async function attend(
+  shape: Case,
+  qkv: Float32Array,
+  factor: number,
+  cuts: readonly number[],
+): Promise<Float32Array> {
+  const pool = new PagePool(shape.tokens + 64)
+  const other = pool.lease(24)
+  const lease = pool.lease(shape.tokens)
+  other.release()
+  const width = qkvWidth(shape)
+  const outputWidth = shape.headCount * shape.headDim
+  const table = rotationTable(frequencies(shape.rotaryDim), factor, shape.tokens)
+  const cacheFloats = pool.tokens * kvValuesPerToken(shape)
+  const usage = USAGE.storage | USAGE.copySource
+  const cache = {
+    keys: await context.buffers.create('test', cacheFloats * 4, usage),
+    values: await context.buffers.create('test', cacheFloats * 4, usage),
+  }
+  const step = await createStepBuffer(context, shape.tokens, pool.tokens / PAGE_TOKENS)
+  const rotation = await bufferOf(context, table)
+  const out = new Float32Array(shape.tokens * outputWidth)
+  let position = 0
+  for (const count of cuts) {
+    const rows = new Float32Array(count * padded(width))
+    for (let r = 0; r < count; r++) {
+      rows.set(qkv.subarray((position + r) * width, (position + r + 1) * width), r * padded(width))
+    }
+    const buffer = await bufferOf(context, rows)
+    const output = await context.buffers.create('test', count * padded(outputWidth) * 4, usage)
+    const heads = shape
+    const ops = [
+      await createRopeKvWrite(context, {
+        heads,
+        rotaryDim: shape.rotaryDim,
+        step: step.bindings,
+        rotation,
+        qkv: buffer,
+        cache,
+      }),
+      await createAttention(context, { heads, step: step.bindings, qkv: buffer, cache, output }),
+    ]
+    step.write(Array.from({ length: count }, (_, r): StepRow => ({ lease, position: position + r })))
+    const values = await runOps(context, ops, count, output, count * padded(outputWidth))
+    for (let r = 0; r < count; r++) {
+      const row = values.subarray(r * padded(outputWidth), r * padded(outputWidth) + outputWidth)
+      out.set(row, (position + r) * outputWidth)
+    }
+    position += count
+  }
+  return out
+}
+
+describe('KV pages', () => {
+  it('hold as many tokens in the kernels as in the page pool', async () => {
+    expect(KV_PAGE_TOKENS).toBe(PAGE_TOKENS)
+  })
+})
+
+describe.skipIf(opened === undefined)('rope_kv_write and attention', () => {
+  // Prefills of 257 tokens check every length from 1 on, the tile edges 63, 64, 65 among them.
+  const cases: Case[] = [
+    { headCount: 1, kvHeadCount: 1, headDim: 8, rotaryDim: 8, tokens: 257 },
+    { headCount: 6, kvHeadCount: 2, headDim: 80, rotaryDim: 80, tokens: 66 },
+    { headCount: 3, kvHeadCount: 3, headDim: 96, rotaryDim: 48, tokens: 65 },
+    { headCount: 4, kvHeadCount: 1, headDim: 64, rotaryDim: 64, tokens: 130 },
+    { headCount: 2, kvHeadCount: 1, headDim: 256, rotaryDim: 256, tokens: 70 },
+    { headCount: 3, kvHeadCount: 1, headDim: 10, rotaryDim: 6, tokens: 17 },
+  ]
+  it.each(cases)(
+    'match plain TypeScript: $headCount/$kvHeadCount heads of $headDim, rotary $rotaryDim, $tokens tokens',
+    async (shape) => {
+      const next = random(shape.headDim)
+      const qkv = randomFloats(() => next() * 2, shape.tokens * qkvWidth(shape))
+      const actual = await attend(shape, qkv, 1.25, [shape.tokens])
+      expect(relativeError(actual, expectedAttention(shape, qkv, 1.25))).toBeLessThan(1e-5)
+    },
+  )
+
+  it('give the same bits in one prefill, in chunks and one by one', async () => {
+    const shape: Case = { headCount: 2, kvHeadCount: 1, headDim: 16, rotaryDim: 16, tokens: 67 }
+    const qkv = randomFloats(random(5), shape.tokens * qkvWidth(shape))
+    const whole = bits(await attend(shape, qkv, 1, [67]))
+    expect(bits(await attend(shape, qkv, 1, [1, 30, 2, 34]))).toEqual(whole)
+    expect(
+      bits(
+        await attend(
+          shape,
+          qkv,
+          1,
+          Array.from({ length: 67 }, () => 1),
+        ),
+      ),
+    ).toEqual(whole)
+  })
+
+  it('refuse heads the kernel has no room for', async () => {
+    const shape: Case = { headCount: 1, kvHeadCount: 1, headDim: 260, rotaryDim: 260, tokens: 1 }
+    const qkv = randomFloats(random(6), qkvWidth(shape))
+    await expect(attend(shape, qkv, 1, [1])).rejects.toMatchObject({ code: 'not_supported' })
+  })
+})

@@ -1,0 +1,92 @@
+import { openGpu } from '../../node/gpu.ts'
+import { createNodePlatform } from '../../node/platform.ts'
+import { errorMessage } from '../../src/errors.ts'
+import { bytesOf, readFloats, upload, USAGE } from '../../src/gpu/buffers.ts'
+import { type GpuContext, type GpuOp, openContext } from '../../src/gpu/context.ts'
+import { silentLogger } from '../../src/log.ts'
+
+/** A context on whatever adapter there is, software included, or undefined after printing why the tests are skipped. */
+export async function openTestContext(maxBindingBytes?: number): Promise<GpuContext | undefined> {
+  try {
+    const gpu = await openGpu()
+    if (gpu === undefined) throw new Error('no WebGPU here')
+    const shaders = await testShaders()
+    const limit = maxBindingBytes === undefined ? {} : { maxBindingBytes }
+    return await openContext({ gpu, shaders, log: silentLogger, allowSoftware: true, ...limit })
+  } catch (error) {
+    console.log(
+      `skipped, no WebGPU adapter: ${errorMessage(error)} (node test/setup/install-system.ts installs one)`,
+    )
+    return undefined
+  }
+}
+
+export function testShaders(): Promise<ReadonlyMap<string, string>> {
+  return createNodePlatform(silentLogger).shaders()
+}
+
+/** Seeded uniform values in (-1, 1): mulberry32. */
+export function random(seed: number): () => number {
+  let state = seed >>> 0
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1)
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61)
+    return (((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32) * 2 - 1
+  }
+}
+
+/** `count` seeded values as float32. */
+export function randomFloats(next: () => number, count: number): Float32Array {
+  return Float32Array.from({ length: count }, next)
+}
+
+/** A buffer with these values in it. */
+export async function bufferOf(context: GpuContext, values: ArrayBufferView): Promise<GPUBuffer> {
+  const usage = USAGE.storage | USAGE.uniform | USAGE.copyTarget | USAGE.copySource
+  const buffer = await context.buffers.create('test', values.byteLength, usage)
+  const bytes = bytesOf(values)
+  const whole = new Uint8Array(Math.ceil(bytes.length / 4) * 4)
+  whole.set(bytes)
+  upload(context.device, buffer, 0, whole)
+  return buffer
+}
+
+/** Runs ops in one pass and returns the first `count` floats of `output`. */
+export async function runOps(
+  context: GpuContext,
+  ops: readonly GpuOp[],
+  rows: number,
+  output: GPUBuffer,
+  count: number,
+): Promise<Float32Array> {
+  const { raw } = context.device
+  const staging = await context.buffers.create('test', count * 4, USAGE.mapRead | USAGE.copyTarget)
+  const encoder = raw.createCommandEncoder()
+  const pass = encoder.beginComputePass()
+  for (const op of ops) op.encode(pass, rows)
+  pass.end()
+  encoder.copyBufferToBuffer(output, 0, staging, 0, count * 4)
+  raw.queue.submit([encoder.finish()])
+  const values = await readFloats(context.device, staging, count)
+  context.device.check()
+  context.buffers.destroy(staging)
+  return values
+}
+
+/** max |a - b| / max |b|. */
+export function relativeError(actual: ArrayLike<number>, expected: ArrayLike<number>): number {
+  let difference = actual.length === expected.length ? 0 : Infinity
+  let largest = 0
+  for (let i = 0; i < expected.length; i++) {
+    const distance = Math.abs((actual[i] as number) - (expected[i] as number))
+    if (!(distance <= difference)) difference = distance
+    largest = Math.max(largest, Math.abs(expected[i] as number))
+  }
+  return difference / largest
+}
+
+/** The bits of floats: what "the same numbers" means. */
+export function bits(values: Float32Array): Uint32Array {
+  return new Uint32Array(values.slice().buffer)
+}
