@@ -45,6 +45,8 @@ export interface Peer {
   readonly identity: Identity
   readonly software: string
   readonly log: Logger
+  /** Whether it joined a network through bootstrap peers; false for the first peer of a new one. */
+  readonly joined: boolean
   /** Multiaddrs others may dial, each ending in /p2p/ID. */
   addrs(): string[]
   /** Opens a stream, over an existing connection where there is one. @throws `unreachable`, `timeout`, `not_supported`, `cancelled`. */
@@ -103,6 +105,7 @@ export async function createPeer(options: PeerOptions): Promise<Peer> {
     identity,
     software,
     log,
+    joined: bootstrap.length > 0,
     addrs: () => node.getMultiaddrs().map(String),
     openStream: (peerId, addrs, protocol, open) => openStream(node, peerId, addrs, protocol, open),
     handle: async (protocol, handler, maxStreams) => {

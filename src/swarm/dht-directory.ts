@@ -1,0 +1,202 @@
+import { ChoraleError, errorCode, errorMessage } from '../errors.ts'
+import { DIRECTORY_PROTOCOL } from '../protocol/ids.ts'
+import { MAX_RECORD_LIFETIME_MS } from '../protocol/limits.ts'
+import type { ServerRecord } from '../routing/snapshot.ts'
+import type { Directory, ModelRecord } from '../session/directory.ts'
+import { announceTo, listFrom, serveDirectory } from './directory-exchange.ts'
+import { signRecord, verifyRecord } from './identity.ts'
+import type { Peer } from './peer.ts'
+import { createRecordStore, type StoredRecord } from './record-store.ts'
+
+export interface DhtDirectoryOptions {
+  /** Keep and hand out others' records. Servers and bootstrap peers do; clients only ask. */
+  readonly serve: boolean
+  readonly now?: () => number
+}
+
+/** A `Directory` that also has to be closed. */
+export interface DhtDirectory extends Directory {
+  close(): Promise<void>
+}
+
+/** Peers asked at once for one question. */
+const MAX_ASKED = 20
+/** After the first answer, how long to wait for the others: a stalled peer must not slow a client down. */
+const STRAGGLERS_MS = 250
+/** How long a fresh peer waits for its first directory peer. */
+const FIRST_PEER_MS = 2_000
+/** How long a walk through the DHT may take, and how long its result is used. */
+const WALK_MS = 5_000
+const WALK_FRESH_MS = 30_000
+/** The key under which one record of every model is kept. */
+const MODELS_KEY = 'chorale:models'
+
+/**
+ * The directory as a distributed hash table with several signed values a key.
+ *
+ * Kademlia's own values hold one record a key, too few for the servers of a model. So the DHT finds the k peers
+ * nearest to the model's key, and those keep the records (`/chorale/directory/1`), each verified before it is kept
+ * and dropped when it expires, newest first. Directory peers that are connected anyway are asked too: in a small
+ * swarm that is all of them, and an answer takes one round trip.
+ */
+export async function createDhtDirectory(peer: Peer, options: DhtDirectoryOptions): Promise<DhtDirectory> {
+  const now = options.now ?? Date.now
+  const store = createRecordStore()
+  /** This peer's own records, to be given to directory peers that connect later. */
+  const own = new Map<string, StoredRecord>()
+  const walks = new Map<string, { peers: string[]; at: number; running: boolean }>()
+  const stopped = new AbortController()
+  const service = options.serve ? await serveDirectory(peer, store, now) : undefined
+  let connected = new Set<string>()
+  let wakeFirst: (() => void) | undefined
+
+  const unwatch = await peer.watch(DIRECTORY_PROTOCOL, (peers) => {
+    const fresh = [...peers].filter((id) => !connected.has(id))
+    connected = new Set(peers)
+    if (connected.size > 0) wakeFirst?.()
+    for (const id of fresh) {
+      for (const { bytes, record } of own.values()) {
+        if (record.expiresAt > now()) announceTo(peer, id, bytes).catch((error: unknown) => missed(id, error))
+      }
+    }
+  })
+
+  const missed = (id: string, error: unknown): void => {
+    peer.log.debug('directory peer did not answer', { peer: id, reason: errorMessage(error) })
+  }
+
+  const firstPeer = async (signal: AbortSignal | undefined): Promise<void> => {
+    if (connected.size > 0 || !peer.joined) return
+    await new Promise<void>((resolve) => {
+      wakeFirst = resolve
+      setTimeout(resolve, FIRST_PEER_MS)
+      signal?.addEventListener('abort', () => resolve(), { once: true })
+    })
+  }
+
+  /** Starts a walk to `key` in the background unless a fresh result is there; returns the last result. */
+  const nearest = (key: string): readonly string[] => {
+    const walk = walks.get(key) ?? { peers: [], at: -Infinity, running: false }
+    walks.set(key, walk)
+    if (!walk.running && now() - walk.at > WALK_FRESH_MS && connected.size > 0) {
+      walk.running = true
+      void (async () => {
+        try {
+          const found: string[] = []
+          const signal = AbortSignal.any([stopped.signal, AbortSignal.timeout(WALK_MS)])
+          for await (const id of peer.closestPeers(new TextEncoder().encode(key), signal)) found.push(id)
+          walk.peers = found.filter((id) => id !== peer.id)
+        } catch (error) {
+          peer.log.debug('DHT walk failed', { reason: errorMessage(error) })
+        } finally {
+          walk.at = now()
+          walk.running = false
+        }
+      })()
+    }
+    return walk.peers
+  }
+
+  const targets = (...keys: string[]): string[] => {
+    const near = keys.flatMap(nearest)
+    return [...new Set([...near, ...connected])].slice(0, MAX_ASKED)
+  }
+
+  const publish = async (entry: StoredRecord): Promise<void> => {
+    own.set(entry.record.modelId, entry)
+    store.put(entry, now())
+    await firstPeer(undefined)
+    await settleSoon(
+      targets(modelKey(entry.record.modelId), MODELS_KEY),
+      (id) => announceTo(peer, id, entry.bytes),
+      missed,
+    )
+  }
+
+  const collect = async (modelId: string | undefined, signal: AbortSignal | undefined): Promise<void> => {
+    await firstPeer(signal)
+    const key = modelId === undefined ? MODELS_KEY : modelKey(modelId)
+    await settleSoon(
+      targets(key),
+      async (id) => {
+        for (const bytes of await listFrom(peer, id, modelId, signal)) await keep(id, bytes)
+      },
+      missed,
+    )
+    if (signal?.aborted === true) throw new ChoraleError('cancelled', 'the directory query was cancelled')
+  }
+
+  const keep = async (from: string, bytes: Uint8Array): Promise<void> => {
+    try {
+      store.put({ ...(await verifyRecord(bytes, now())), bytes }, now())
+    } catch (error) {
+      // One bad record must not hide the good ones that came with it.
+      peer.log.debug('directory peer handed out a bad record', { peer: from, reason: errorMessage(error) })
+    }
+  }
+
+  const sign = async (record: ServerRecord, model: ModelRecord): Promise<StoredRecord> => {
+    const bytes = await signRecord(peer.identity, { record, model })
+    return { record, model, bytes }
+  }
+
+  return {
+    announce: async (record, model) => await publish(await sign(record, model)),
+    withdraw: async (modelId) => {
+      const last = own.get(modelId)
+      if (last === undefined || last.record.state === 'offline') return
+      const issuedAt = Math.max(now(), last.record.issuedAt + 1)
+      // It must outlive every earlier record, or one of those could be replayed after it.
+      const expiresAt = Math.min(
+        Math.max(issuedAt + 60_000, last.record.expiresAt + 1),
+        issuedAt + MAX_RECORD_LIFETIME_MS,
+      )
+      await publish(await sign({ ...last.record, state: 'offline', issuedAt, expiresAt }, last.model))
+    },
+    servers: async (modelId, signal) => {
+      await collect(modelId, signal)
+      const records = store.ofModel(modelId, now()).map(({ record }) => record)
+      return records.filter(({ state }) => state !== 'offline')
+    },
+    models: async (signal) => {
+      await collect(undefined, signal)
+      return store.ofEachModel(now()).map(({ model }) => model)
+    },
+    close: async () => {
+      stopped.abort()
+      unwatch()
+      await service?.close()
+    },
+  }
+}
+
+function modelKey(modelId: string): string {
+  return `chorale:model:${modelId}`
+}
+
+/** Runs `task` for all peers at once; done when all are, or `STRAGGLERS_MS` after the first that succeeded. */
+async function settleSoon(
+  peers: readonly string[],
+  task: (peerId: string) => Promise<void>,
+  onError: (peerId: string, error: unknown) => void,
+): Promise<void> {
+  if (peers.length === 0) return
+  let timer: ReturnType<typeof setTimeout> | undefined
+  await new Promise<void>((resolve) => {
+    let open = peers.length
+    for (const id of peers) {
+      task(id)
+        .then(() => {
+          timer ??= setTimeout(resolve, STRAGGLERS_MS)
+          return undefined
+        })
+        .catch((error: unknown) => {
+          if (errorCode(error) !== 'cancelled') onError(id, error)
+        })
+        .finally(() => {
+          if (--open === 0) resolve()
+        })
+    }
+  })
+  clearTimeout(timer)
+}
