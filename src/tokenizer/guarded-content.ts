@@ -9,7 +9,8 @@ import { ChoraleError } from '../errors.ts'
  * own. Then the guards are taken out again and the text is exactly what the template makes of the messages.
  *
  * What templates look for in messages must still be found, so runs of white space and the template's own string
- * constants (`</think>`) stay whole, except where one contains a special spelling.
+ * constants (`</think>`) stay whole, except where one contains a special spelling. A template that decides by the
+ * length of a message, or looks for text it puts together itself, sees the guards; the result is still safe.
  */
 export interface Guard {
   protect(content: string): string
@@ -40,6 +41,10 @@ export function createGuard(
   const whole = literals.filter(
     (literal) =>
       literal.length > 1 && literal.length <= MAX_LITERAL && literal.trim() !== '' && !spellsSpecial(literal),
+  )
+  /** Constants no part of which, with anything beside them, could make up a special spelling. */
+  const innocent = new Set(
+    whole.filter((literal) => !couldBegin(literal, spellings) && !couldEnd(literal, spellings)),
   )
   const byFirst = new Map<string, string[]>()
   for (const literal of whole.toSorted((a, b) => b.length - a.length)) {
@@ -75,9 +80,13 @@ export function createGuard(
       const first = units[0]
       const last = units.at(-1)
       if (first === undefined || last === undefined) return content
-      const before = couldEnd(first, spellings) ? mark : ''
-      const after = couldBegin(last, spellings) ? mark : ''
-      return before + units.join(mark) + after
+      let guarded = couldEnd(first, spellings) ? mark : ''
+      for (const [index, unit] of units.entries()) {
+        // What is taken from beside a constant (`split('</think>')`) must begin with its own white space.
+        const apart = index > 0 && !innocent.has(unit) && !innocent.has(units[index - 1] as string)
+        guarded += apart ? mark + unit : unit
+      }
+      return guarded + (couldBegin(last, spellings) ? mark : '')
     },
     strip: (text) => text.replaceAll(mark, ''),
   }
