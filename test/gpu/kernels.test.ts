@@ -188,6 +188,23 @@ describe.skipIf(opened === undefined)('matmul', () => {
     }
   })
 
+  it('leaves rows past the step alone', async () => {
+    const [inner, columns, rows] = [8, 8, 5]
+    const matrix = await createMatrix(context, 'test', 'f32', columns, inner)
+    writeRows(context, matrix, 0, new Uint8Array(randomFloats(random(2), columns * inner).buffer))
+    const output = await bufferOf(context, new Float32Array(8 * columns).fill(7))
+    const op = await createMatmul(context, {
+      matrix,
+      kernels: await compileMatmul(context, 'f32'),
+      step: await context.uniform(Uint32Array.of(rows, 0, 0, 0)),
+      input: await bufferOf(context, randomFloats(random(3), 8 * inner)),
+      output,
+    })
+    const values = await runOps(context, [op], rows, output, 8 * columns)
+    expect(values.subarray(0, rows * columns)).not.toContain(7)
+    expect([...values.subarray(rows * columns)]).toEqual(Array.from({ length: 3 * columns }, () => 7))
+  })
+
   it('gives a row the same bits alone and among others', async () => {
     const kernels = await compileInvariantMatmul(context, 'f32')
     const [inner, columns, rows] = [580, 70, 9]
