@@ -1,0 +1,132 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { ChoraleError } from '../src/errors.ts'
+import { PACKAGE_ROOT } from './platform.ts'
+
+/** A `chorale` verb that runs in a process of its own and reports as JSON lines on stdout. */
+export interface ChildVerb {
+  readonly pid: number
+  /** Its `{"event":"ready", …}` line. */
+  readonly ready: Readonly<Record<string, unknown>>
+  /** Resolves when the process has ended, with how: `exit 0`, `SIGKILL`. */
+  readonly exited: Promise<string>
+  readonly alive: boolean
+  kill(signal: NodeJS.Signals): void
+  /** Asks it to end, insists after `graceMs`, waits until it is gone. */
+  stop(graceMs?: number): Promise<void>
+}
+
+export interface ChildVerbOptions {
+  readonly args: readonly string[]
+  /** Lines of its stderr, and JSON lines other than `ready`. */
+  readonly onLine?: (line: string) => void
+  readonly readyMs?: number
+  readonly signal?: AbortSignal
+}
+
+/** Loading a model and measuring it takes seconds on a slow machine. */
+const READY_MS = 120_000
+const GRACE_MS = 3_000
+/** Lines of stderr kept for the error message of a process that does not come up. */
+const KEPT_LINES = 8
+
+/**
+ * Starts `chorale ARGS` as a child that dies with this process and waits until it says that it is ready.
+ * @throws `internal` with its last lines when it ends before, `timeout`, `cancelled`.
+ */
+export async function startChildVerb(options: ChildVerbOptions): Promise<ChildVerb> {
+  const runtime = 'Deno' in globalThis ? ['run', '-A'] : []
+  const entry = join(PACKAGE_ROOT, 'node', 'offline-child.ts')
+  const child = spawn(process.execPath, [...runtime, entry, ...options.args], {
+    stdio: ['pipe', 'pipe', 'pipe'],
+    // A group of its own: Ctrl-C in the terminal is for the parent, which knows what it means.
+    detached: true,
+  })
+  // Nobody writes to it; its end is the message, and a child that is gone already must not raise EPIPE.
+  child.stdin.on('error', () => undefined)
+  const exited = new Promise<string>((resolve) => {
+    child.once('exit', (code, signal) => resolve(signal ?? `exit ${code}`))
+    child.once('error', (error) => resolve(error.message))
+  })
+  const lines: string[] = []
+  createInterface({ input: child.stderr }).on('line', (line) => {
+    lines.push(line)
+    if (lines.length > KEPT_LINES) lines.shift()
+    options.onLine?.(line)
+  })
+  try {
+    const ready = await waitForReady(child, exited, lines, options)
+    return wrapChild(child, ready, exited)
+  } catch (error) {
+    child.kill('SIGKILL')
+    await exited
+    throw error
+  }
+}
+
+function waitForReady(
+  child: ChildProcess,
+  exited: Promise<string>,
+  lines: readonly string[],
+  { args, onLine, readyMs = READY_MS, signal }: ChildVerbOptions,
+): Promise<Record<string, unknown>> {
+  const what = `chorale ${args.join(' ')}`
+  let timer: ReturnType<typeof setTimeout>
+  let onAbort: () => void
+  const waiting = new Promise<Record<string, unknown>>((resolve, reject) => {
+    timer = setTimeout(() => {
+      reject(new ChoraleError('timeout', `${what} was not ready after ${readyMs} ms: ${lines.join('; ')}`))
+    }, readyMs)
+    onAbort = () => reject(new ChoraleError('cancelled', `${what} was stopped`))
+    signal?.addEventListener('abort', onAbort)
+    if (signal?.aborted) onAbort()
+    const onExit = (how: string) =>
+      reject(new ChoraleError('internal', `${what} ended (${how}) before it was ready: ${lines.join('; ')}`))
+    void exited.then(onExit)
+    createInterface({ input: child.stdout! }).on('line', (line) => {
+      const message = parseEvent(line)
+      if (message?.['event'] === 'ready') resolve(message)
+      else onLine?.(line)
+    })
+  })
+  return waiting.finally(() => {
+    clearTimeout(timer)
+    signal?.removeEventListener('abort', onAbort)
+  })
+}
+
+function parseEvent(line: string): Record<string, unknown> | undefined {
+  try {
+    const value: unknown = JSON.parse(line)
+    return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : undefined
+  } catch {
+    return undefined
+  }
+}
+
+function wrapChild(
+  child: ChildProcess,
+  ready: Readonly<Record<string, unknown>>,
+  exited: Promise<string>,
+): ChildVerb {
+  const alive = () => child.exitCode === null && child.signalCode === null
+  return {
+    pid: child.pid ?? -1,
+    ready,
+    exited,
+    get alive() {
+      return alive()
+    },
+    kill: (signal) => void child.kill(signal),
+    async stop(graceMs = GRACE_MS) {
+      if (!alive()) return
+      child.kill('SIGTERM')
+      // A process that was stopped for a test would never see the first signal.
+      child.kill('SIGCONT')
+      const insist = setTimeout(() => child.kill('SIGKILL'), graceMs)
+      await exited
+      clearTimeout(insist)
+    },
+  }
+}

@@ -1,0 +1,15 @@
+/**
+ * Entry of a process that belongs to another one: runs `chorale` with this process's arguments until standard input
+ * ends. The parent holds the other end, so whatever ends the parent – `kill -9` too – ends this process.
+ */
+
+/** A server that finishes its sessions politely gets this long after its parent is gone. */
+const GRACE_MS = 2_000
+
+process.stdin.resume()
+process.stdin.on('close', () => {
+  process.kill(process.pid, 'SIGTERM')
+  setTimeout(() => process.exit(1), GRACE_MS).unref()
+})
+
+await import('./main.ts')
