@@ -5,7 +5,9 @@ import { checkSpan } from './check-span.ts'
 import type { Engine } from './engine.ts'
 import { loadOnnxHead } from './onnx/onnx-head.ts'
 import { loadOnnxSpan } from './onnx/onnx-span.ts'
-import { createOrtMemory, createOrtRuntime } from './onnx/ort-runtime.ts'
+import { createMemoryBudget } from './onnx/memory-budget.ts'
+import { createOrtRuntime, type OrtRuntime } from './onnx/ort-runtime.ts'
+import { ORT_VERSION } from './onnx/ort-wasm.ts'
 
 export interface OnnxEngineOptions {
   /** CPU threads, 1 to 64; default by `defaultThreads`. */
@@ -15,63 +17,78 @@ export interface OnnxEngineOptions {
   log?: Logger
 }
 
+/** Against a typo that would start thousands of workers. */
 const MAX_THREADS = 64
+/** Wider heads make onnxruntime cut a score's sum in pieces that depend on the context's length. */
 const MAX_HEAD_DIM = 128
 
 /**
  * An engine that computes with onnxruntime-web's WebAssembly provider in float32, whatever the file's dtypes.
  *
- * Each engine has its own WebAssembly memory (at most 4 GiB for weights and KV cache together) and its own
- * threads. Runs block the calling thread; long steps let it breathe between blocks.
+ * Each engine has its own WebAssembly memory (at most 4 GiB for weights and KV cache together) and threads. Runs
+ * block the calling thread; long steps let it breathe between blocks. Closing spans gives memory back to the
+ * engine; the system gets it back when the engine is dropped, with more than one thread when the process ends
+ * (its workers sleep till then and keep no process alive).
  * @throws `bad_config` for a senseless number of threads, `engine` when the WebAssembly module does not load.
  */
 export async function createOnnxEngine(options: OnnxEngineOptions = {}): Promise<Engine> {
   const threads = options.threads ?? defaultThreads(options.cores ?? 1)
   if (!Number.isSafeInteger(threads) || threads < 1 || threads > MAX_THREADS) {
-    throw new ChoraleError('bad_config', `threads: ${threads} is not between 1 and ${MAX_THREADS}`, {
-      field: 'threads',
-    })
+    throw new ChoraleError(
+      'bad_config',
+      `threads: ${threads} is not a whole number from 1 to ${MAX_THREADS}`,
+      {
+        field: 'threads',
+      },
+    )
   }
   const log = (options.log ?? silentLogger).child('onnx')
-  const runtime = await createOrtRuntime(threads)
-  const memory = createOrtMemory()
-  log.debug('engine started', { threads })
-
+  let open: OrtRuntime | undefined = await createOrtRuntime(threads)
+  const budget = createMemoryBudget()
+  const runtime = (): OrtRuntime => {
+    if (open === undefined) throw new ChoraleError('engine', 'the onnx engine was closed')
+    return open
+  }
   return {
     name: 'onnx',
-    description: `onnxruntime-web 1.30.0 WASM, float32, ${threads} ${threads === 1 ? 'thread' : 'threads'}`,
+    description: `onnxruntime-web ${ORT_VERSION} WASM, float32, ${threads} ${threads === 1 ? 'thread' : 'threads'}`,
     threads,
     async loadSpan(model, loadOptions) {
       checkSpan(model, loadOptions)
       checkShape(model.spec)
-      const span = await loadOnnxSpan(runtime, memory, model, loadOptions)
-      log.debug('span loaded', { start: span.start, end: span.end, weightBytes: span.weightBytes })
+      const span = await loadOnnxSpan(runtime(), budget, model, loadOptions)
+      const { start, end, weightBytes, kvBytes } = span
+      log.debug('span loaded', { start, end, weightBytes, kvBytes })
       return span
     },
     async loadHead(model, loadOptions = {}) {
-      return await loadOnnxHead(runtime, memory, model, loadOptions)
+      const head = await loadOnnxHead(runtime(), budget, model, loadOptions)
+      log.debug('head loaded', { weightBytes: head.weightBytes })
+      return head
     },
     async close() {
-      runtime.close()
+      open = undefined
     },
   }
 }
 
 /**
- * Threads for one process that has `cores` to itself.
+ * Threads for a process that has `cores` to itself. One token is bound by memory bandwidth, which two cores share
+ * better than one uses it; a few saturate it. More than one thread waits by spinning while a run lasts, so on
+ * a machine whose cores are all busy with something else one thread is faster: servers that share a machine ask for 1.
  */
 export function defaultThreads(cores: number): number {
-  return Math.max(1, Math.min(4, cores))
+  return Math.max(1, Math.min(4, Math.floor(cores)))
 }
 
 /** @throws `not_supported` for head shapes whose numbers would depend on how tokens are cut into steps. */
 function checkShape(spec: ModelSpec): void {
   const { headDim, positions } = spec
-  if (headDim > MAX_HEAD_DIM || headDim % 2 !== 0 || positions.rotaryDim % 2 !== 0) {
-    throw new ChoraleError(
-      'not_supported',
-      `heads of ${headDim} values, ${positions.rotaryDim} rotated: engine onnx takes even numbers up to ${MAX_HEAD_DIM}; use --engine wgsl or reference`,
-      { field: 'head_dim' },
-    )
-  }
+  const { rotaryDim } = positions
+  if (headDim <= MAX_HEAD_DIM && rotaryDim % 2 === 0 && rotaryDim <= headDim) return
+  throw new ChoraleError(
+    'not_supported',
+    `heads of ${headDim} values, ${rotaryDim} rotated: engine onnx takes heads up to ${MAX_HEAD_DIM} with an even number rotated; use --engine wgsl or reference`,
+    { field: 'head_dim' },
+  )
 }

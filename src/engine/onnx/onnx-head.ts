@@ -4,7 +4,8 @@ import { dequantize, dequantizeRows } from '../../tensor/quant.ts'
 import { tensor, type Tensor } from '../../tensor/tensor.ts'
 import type { EngineHead, LoadOptions } from '../engine.ts'
 import type { Graph } from './onnx-graph.ts'
-import type { OrtMemory, OrtRuntime, OrtSession, OrtValue } from './ort-runtime.ts'
+import type { MemoryBudget } from './memory-budget.ts'
+import type { OrtRuntime, OrtSession, OrtValue } from './ort-runtime.ts'
 
 /** The head is held in slices of the vocabulary, so that no more than this exists twice while it is read. */
 const SLICE_BYTES = 32 * 2 ** 20
@@ -21,7 +22,7 @@ interface Slice {
 /** Reads the final norm and the head into WebAssembly memory. */
 export async function loadOnnxHead(
   runtime: OrtRuntime,
-  memory: OrtMemory,
+  memory: MemoryBudget,
   model: Model,
   options: LoadOptions,
 ): Promise<EngineHead> {

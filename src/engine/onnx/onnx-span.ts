@@ -6,7 +6,8 @@ import { BLOCK_INPUTS, blockGraph } from './block-graph.ts'
 import { blockWeightBytes, readBlock } from './block-weights.ts'
 import { headLayout, ropeTable } from './head-layout.ts'
 import { KvRegions, type KvRegion } from './kv-regions.ts'
-import type { OrtMemory, OrtRuntime, OrtSession, OrtValue } from './ort-runtime.ts'
+import type { MemoryBudget } from './memory-budget.ts'
+import type { OrtRuntime, OrtSession, OrtValue } from './ort-runtime.ts'
 
 /**
  * Rows one run takes; longer steps are cut. Bounds the scores of a run (heads × rows × lease length × 4 bytes)
@@ -25,7 +26,7 @@ const YIELD_MS = 25
  */
 export async function loadOnnxSpan(
   runtime: OrtRuntime,
-  memory: OrtMemory,
+  memory: MemoryBudget,
   model: Model,
   options: LoadSpanOptions,
 ): Promise<EngineSpan> {
@@ -47,7 +48,7 @@ export async function loadOnnxSpan(
     runtime.move(cacheAddress + target * rowBytes, cacheAddress + source * rowBytes, rows * rowBytes),
   )
   const kvBytes = regions.rows * rowBytes
-  memory.reserve(weightBytes + kvBytes, `blocks ${start}:${end} of ${model.name}`)
+  memory.reserve(weightBytes + kvBytes, `blocks ${start}:${end} of ${model.name} with their KV cache`)
 
   const sessions: OrtSession[] = []
   const addresses: number[] = []
@@ -192,6 +193,9 @@ export async function loadOnnxSpan(
     },
     async step(entries) {
       const checked = entries.map((entry) => ({ region: checkEntry(entry), hidden: entry.hidden }))
+      if (new Set(checked.map(({ region }) => region)).size < checked.length) {
+        throw new ChoraleError('bad_request', 'a step has two entries of one KV lease')
+      }
       if (busy) throw new ChoraleError('internal', 'two steps of one span at once; callers queue them')
       busy = true
       try {

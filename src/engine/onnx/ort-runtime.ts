@@ -1,134 +1,83 @@
-import type { OrtWasmModule } from 'onnxruntime-web/ort-wasm-simd-threaded.mjs'
-import { ChoraleError } from '../../errors.ts'
+import { ChoraleError, isChoraleError } from '../../errors.ts'
 import { encodeGraph, ONNX_TYPE, type Graph, type OnnxType } from './onnx-graph.ts'
+import { instantiateOrt, type OrtWasm } from './ort-wasm.ts'
 
-/**
- * onnxruntime-web's WebAssembly module, driven through its C interface.
- *
- * The package's JavaScript front end copies every input into WebAssembly memory and every output out of it on
- * each run. Calling the module itself lets tensors be windows on memory that stays where it is: the KV cache is
- * one buffer that the attention operator reads and appends to, and hidden states pass from block to block
- * without leaving WebAssembly. It also gives every engine its own memory and threads; the front end has one
- * set a process. The interface is not a documented one, so the package's version is pinned exactly.
- */
-
-/** Values in WebAssembly memory; `shape` says how an operator sees them. Numbers are byte addresses. */
+/** Values in WebAssembly memory at a byte address; `shape` says how an operator sees them. */
 export interface OrtValue {
   readonly type: OnnxType
   readonly address: number
   readonly shape: readonly number[]
 }
 
+/** A graph with its weights, ready to run. */
 export interface OrtSession {
-  /** Runs the graph: reads `inputs`, writes `outputs`, all in place. Blocks until done. @throws `engine`. */
+  /**
+   * Runs the graph: reads `inputs`, writes `outputs`, all in place, in the graph's order. Blocks until done.
+   * Not checked: that addresses and shapes lie in memory that was allocated. @throws `engine`.
+   */
   run(inputs: readonly OrtValue[], outputs: readonly OrtValue[]): void
   close(): void
 }
 
+/** One WebAssembly memory with its threads. */
 export interface OrtRuntime {
-  readonly threads: number
   /** Address of `bytes` uninitialised bytes. @throws `capacity` when memory is full. */
   allocate(bytes: number): number
   free(address: number): void
   /** A view of memory; stale after the next allocation or run, so never kept. */
   floats(address: number, count: number): Float32Array
+  /** As `floats`, for int32. */
   integers(address: number, count: number): Int32Array
   /** Moves bytes inside memory; ranges may overlap. */
   move(target: number, source: number, bytes: number): void
-  /** @throws `engine` when the graph is refused, `capacity` when memory is full. */
+  /**
+   * Copies `weights` into memory, repacked for the CPU. They exist twice only until this returns.
+   * @throws `engine` when the graph is refused, `capacity` when memory is full.
+   */
   createSession(graph: Graph, weights: ReadonlyMap<string, Float32Array>): Promise<OrtSession>
-  /** Ends the worker threads. Memory goes when nothing refers to the runtime any more. */
-  close(): void
 }
 
-/** Counts what is promised to spans and heads, so that a model that can't fit is refused before it is read. */
-export interface OrtMemory {
-  /** @throws `capacity` when `bytes` more would pass what WebAssembly can address; `what` goes into the message. */
-  reserve(bytes: number, what: string): void
-  release(bytes: number): void
-}
-
-/** onnxruntime's numbers for "log nothing but fatal errors" and "data is in CPU memory". */
+/** onnxruntime's numbers for "log fatal errors only", "data is in CPU memory" and "no graph optimiser". */
 const LOG_FATAL = 4
 const LOCATION_CPU = 1
 const OPTIMIZATION_DISABLED = 0
 const POINTER = 4
 
-/** What WebAssembly can address is 4 GiB; 256 MiB are left for code, activations and weights being read. */
-const MEMORY_LIMIT_BYTES = 4 * 2 ** 30 - 256 * 2 ** 20
-
-/** The budget of one runtime. */
-export function createOrtMemory(): OrtMemory {
-  let reserved = 0
-  return {
-    reserve(bytes, what) {
-      if (reserved + bytes > MEMORY_LIMIT_BYTES) {
-        throw new ChoraleError(
-          'capacity',
-          `${what} with its KV cache takes ${mebibytes(bytes)} MiB as float32 and ${mebibytes(MEMORY_LIMIT_BYTES - reserved)} MiB of WebAssembly memory are left: take fewer blocks or less KV cache`,
-        )
-      }
-      reserved += bytes
-    },
-    release(bytes) {
-      reserved -= bytes
-    },
-  }
-}
-
-/** Loads the module with its own memory and `threads` - 1 workers. @throws `engine`. */
+/** A runtime with `threads` - 1 workers; they sleep while nothing runs and don't keep a process alive. @throws `engine`. */
 export async function createOrtRuntime(threads: number): Promise<OrtRuntime> {
-  const module = await instantiate(threads)
-  check(module, module._OrtInit(threads, LOG_FATAL), 'onnxruntime does not start')
+  const wasm = await instantiateOrt(threads)
+  check(wasm, wasm.init(threads, LOG_FATAL), 'onnxruntime does not start')
 
   function allocate(bytes: number): number {
-    const address = module._malloc(bytes)
-    if (address === 0) {
-      throw new ChoraleError(
-        'capacity',
-        `no room for ${mebibytes(bytes)} MiB in WebAssembly memory (at most 4096 MiB a process): take fewer blocks or less KV cache`,
-      )
-    }
-    return address >>> 0
-  }
-
-  return {
-    threads,
-    allocate,
-    free: (address) => module._free(address),
-    floats: (address, count) => new Float32Array(module.HEAPU8.buffer, address, count),
-    integers: (address, count) => new Int32Array(module.HEAPU8.buffer, address, count),
-    move: (target, source, bytes) => void module.HEAPU8.copyWithin(target, source, source + bytes),
-    createSession: (graph, weights) => createSession(module, allocate, graph, weights),
-    close: () => undefined,
-  }
-}
-
-async function instantiate(threads: number): Promise<OrtWasmModule> {
-  try {
-    const { default: create } = await import('onnxruntime-web/ort-wasm-simd-threaded.mjs')
-    return await create({ numThreads: threads })
-  } catch (cause) {
+    const address = wasm.malloc(bytes) >>> 0
+    if (address !== 0) return address
     throw new ChoraleError(
-      'engine',
-      `onnxruntime-web's WebAssembly module does not load (threads: ${threads}): ${String(cause)}`,
-      { cause },
+      'capacity',
+      `no room for ${Math.ceil(bytes / 2 ** 20)} MiB more in WebAssembly memory: take fewer blocks or less KV cache`,
     )
+  }
+  return {
+    allocate,
+    free: (address) => wasm.free(address),
+    floats: (address, count) => new Float32Array(wasm.memory().buffer, address, count),
+    integers: (address, count) => new Int32Array(wasm.memory().buffer, address, count),
+    move: (target, source, bytes) => void wasm.memory().copyWithin(target, source, source + bytes),
+    createSession: async (graph, weights) => await createSession(wasm, allocate, graph, weights),
   }
 }
 
 async function createSession(
-  module: OrtWasmModule,
+  wasm: OrtWasm,
   allocate: (bytes: number) => number,
   graph: Graph,
   weights: ReadonlyMap<string, Float32Array>,
 ): Promise<OrtSession> {
   const model = encodeGraph(graph)
   const modelAddress = allocate(model.length)
-  module.HEAPU8.set(model, modelAddress)
-  // No arena: block sessions would each keep one as large as their longest step.
-  // No optimiser: the graph is written as it should run, and fusions could break batch invariance.
-  const options = module._OrtCreateSessionOptions(
+  wasm.memory().set(model, modelAddress)
+  // No arena and no memory pattern: each session would keep one as large as its longest step.
+  // No optimiser: the graph is written as it should run, and a fusion could bring in a kernel that depends on row counts.
+  const options = wasm.createSessionOptions(
     OPTIMIZATION_DISABLED,
     false,
     false,
@@ -143,18 +92,20 @@ async function createSession(
   let session = 0
   try {
     for (const [name, values] of weights) {
-      module.mountExternalData(name, new Uint8Array(values.buffer, values.byteOffset, values.byteLength))
+      wasm.mountExternalData(name, new Uint8Array(values.buffer, values.byteOffset, values.byteLength))
     }
-    session = await module._OrtCreateSession(modelAddress, model.length, options)
-    if (session === 0) throw lastError(module, `onnxruntime refuses the graph ${graph.name}`)
+    session = await wasm.createSession(modelAddress, model.length, options)
+    if (session === 0) throw lastError(wasm, `onnxruntime refuses the graph "${graph.name}"`)
+  } catch (error) {
+    throw engineError(error, `onnxruntime fails on the graph "${graph.name}"`)
   } finally {
-    module.unmountExternalData()
-    module._OrtReleaseSessionOptions(options)
-    module._free(modelAddress)
+    wasm.unmountExternalData()
+    wasm.releaseSessionOptions(options)
+    wasm.free(modelAddress)
   }
 
   const names = nameTable(
-    module,
+    wasm,
     allocate,
     [...graph.inputs, ...graph.outputs].map((value) => value.name),
   )
@@ -164,16 +115,19 @@ async function createSession(
 
   return {
     run(inputs, outputs) {
-      const stack = module.stackSave()
-      const handles = module.stackAlloc((inputCount + outputCount) * POINTER)
+      if (closed || inputs.length !== inputCount || outputs.length !== outputCount) {
+        throw new ChoraleError('internal', `run of "${graph.name}": closed, or the wrong number of values`)
+      }
+      const stack = wasm.stackSave()
+      const handles = wasm.stackAlloc((inputCount + outputCount) * POINTER)
       const tensors: number[] = []
       try {
         for (const value of [...inputs, ...outputs]) {
-          const tensor = createTensor(module, value)
-          module.setValue(handles + tensors.length * POINTER, tensor, '*')
+          const tensor = createTensor(wasm, value)
+          wasm.setPointer(handles + tensors.length * POINTER, tensor)
           tensors.push(tensor)
         }
-        const status = module._OrtRun(
+        const status = wasm.run(
           session,
           names.address,
           handles,
@@ -183,74 +137,74 @@ async function createSession(
           handles + inputCount * POINTER,
           0,
         )
-        // The plain build's run is synchronous; only the WebGPU builds return a promise.
-        check(module, status as number, `onnxruntime fails in ${graph.name}`)
+        check(wasm, status, `onnxruntime fails in "${graph.name}"`)
+      } catch (error) {
+        throw engineError(error, `onnxruntime fails in "${graph.name}"`)
       } finally {
-        for (const tensor of tensors) module._OrtReleaseTensor(tensor)
-        module.stackRestore(stack)
+        for (const tensor of tensors) wasm.releaseTensor(tensor)
+        wasm.stackRestore(stack)
       }
     },
     close() {
       if (closed) return
       closed = true
-      module._OrtReleaseSession(session)
-      names.free()
+      wasm.releaseSession(session)
+      wasm.free(names.address)
     },
   }
 }
 
-function createTensor(module: OrtWasmModule, value: OrtValue): number {
-  const stack = module.stackSave()
-  const dims = module.stackAlloc(Math.max(1, value.shape.length) * POINTER)
+function createTensor(wasm: OrtWasm, value: OrtValue): number {
+  const stack = wasm.stackSave()
+  const rank = value.shape.length
+  const dims = wasm.stackAlloc(Math.max(1, rank) * POINTER)
   let elements = 1
   for (const [index, dimension] of value.shape.entries()) {
-    module.setValue(dims + index * POINTER, dimension, 'i32')
+    wasm.setPointer(dims + index * POINTER, dimension)
     elements *= dimension
   }
   const bytes = elements * (value.type === 'int64' ? 8 : 4)
-  const tensor = module._OrtCreateTensor(
-    ONNX_TYPE[value.type],
-    value.address,
-    bytes,
-    dims,
-    value.shape.length,
-    LOCATION_CPU,
-  )
-  module.stackRestore(stack)
-  if (tensor === 0) throw lastError(module, `onnxruntime refuses a tensor [${value.shape.join(', ')}]`)
+  const tensor = wasm.createTensor(ONNX_TYPE[value.type], value.address, bytes, dims, rank, LOCATION_CPU)
+  wasm.stackRestore(stack)
+  if (tensor === 0) throw lastError(wasm, `onnxruntime refuses a tensor [${value.shape.join(', ')}]`)
   return tensor
 }
 
-/** Names as zero-terminated strings and a table of pointers to them. */
-function nameTable(module: OrtWasmModule, allocate: (bytes: number) => number, names: readonly string[]) {
-  const lengths = names.map((name) => module.lengthBytesUTF8(name) + 1)
-  const table = names.length * POINTER
-  const address = allocate(table + lengths.reduce((sum, length) => sum + length, 0))
-  let at = address + table
+/** Names as zero-terminated strings behind a table of pointers to them, in one allocation. */
+function nameTable(
+  wasm: OrtWasm,
+  allocate: (bytes: number) => number,
+  names: readonly string[],
+): { address: number } {
+  const tableBytes = names.length * POINTER
+  const address = allocate(names.reduce((sum, name) => sum + wasm.stringBytes(name), tableBytes))
+  let at = address + tableBytes
   for (const [index, name] of names.entries()) {
-    const length = lengths[index] ?? 0
-    module.stringToUTF8(name, at, length)
-    module.setValue(address + index * POINTER, at, '*')
-    at += length
+    const bytes = wasm.stringBytes(name)
+    wasm.writeString(name, at, bytes)
+    wasm.setPointer(address + index * POINTER, at)
+    at += bytes
   }
-  return { address, free: () => module._free(address) }
+  return { address }
 }
 
-function check(module: OrtWasmModule, status: number, what: string): void {
-  if (status !== 0) throw lastError(module, what)
+function check(wasm: OrtWasm, status: number, what: string): void {
+  if (status !== 0) throw lastError(wasm, what)
 }
 
-function lastError(module: OrtWasmModule, what: string): ChoraleError {
-  const stack = module.stackSave()
-  const addresses = module.stackAlloc(2 * POINTER)
-  module._OrtGetLastError(addresses, addresses + POINTER)
-  const message = module.getValue(addresses + POINTER, '*')
-  const text = message === 0 ? 'no message' : module.UTF8ToString(message)
-  module.stackRestore(stack)
-  const full = /bad_alloc|out of memory|failed to allocate/i.test(text)
-  return new ChoraleError(full ? 'capacity' : 'engine', `${what}: ${text}`)
+function lastError(wasm: OrtWasm, what: string): ChoraleError {
+  const stack = wasm.stackSave()
+  const addresses = wasm.stackAlloc(2 * POINTER)
+  wasm.getLastError(addresses, addresses + POINTER)
+  const message = wasm.getPointer(addresses + POINTER)
+  const text = message === 0 ? 'no message' : wasm.readString(message)
+  wasm.stackRestore(stack)
+  return new ChoraleError(/bad_alloc|out of memory/i.test(text) ? 'capacity' : 'engine', `${what}: ${text}`)
 }
 
-function mebibytes(bytes: number): number {
-  return Math.ceil(bytes / 2 ** 20)
+/** Traps, and C++ exceptions that reach JavaScript as numbers, as our own error. */
+function engineError(error: unknown, what: string): ChoraleError {
+  return isChoraleError(error)
+    ? error
+    : new ChoraleError('engine', `${what}: ${String(error)}`, { cause: error })
 }

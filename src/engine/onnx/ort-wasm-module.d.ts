@@ -1,6 +1,6 @@
 /** The parts of onnxruntime-web's WebAssembly module that this engine calls; the package ships no types for it. */
 declare module 'onnxruntime-web/ort-wasm-simd-threaded.mjs' {
-  /** Addresses and handles are byte offsets in the module's memory. Functions that return a status give 0 on success. */
+  /** Functions that return a status give 0 on success. The build without WebGPU runs graphs synchronously. */
   export interface OrtWasmModule {
     readonly HEAPU8: Uint8Array
     _malloc(bytes: number): number
@@ -8,8 +8,8 @@ declare module 'onnxruntime-web/ort-wasm-simd-threaded.mjs' {
     stackSave(): number
     stackRestore(stack: number): void
     stackAlloc(bytes: number): number
-    getValue(address: number, type: 'i32' | '*'): number
-    setValue(address: number, value: number, type: 'i32' | '*'): void
+    getValue(address: number, type: '*'): number
+    setValue(address: number, value: number, type: '*'): void
     UTF8ToString(address: number): string
     stringToUTF8(text: string, address: number, maxBytes: number): void
     lengthBytesUTF8(text: string): number
@@ -29,7 +29,6 @@ declare module 'onnxruntime-web/ort-wasm-simd-threaded.mjs' {
       logVerbosity: number,
       optimizedModelPath: number,
     ): number
-    _OrtAddSessionConfigEntry(options: number, key: number, value: number): number
     _OrtReleaseSessionOptions(options: number): number
     _OrtCreateSession(model: number, bytes: number, options: number): number | Promise<number>
     _OrtReleaseSession(session: number): number
@@ -51,7 +50,7 @@ declare module 'onnxruntime-web/ort-wasm-simd-threaded.mjs' {
       outputCount: number,
       outputs: number,
       runOptions: number,
-    ): number | Promise<number>
+    ): number
   }
   /** Instantiates the module; the .wasm file is found beside the script. */
   export default function create(options: {
