@@ -288,6 +288,14 @@ async function watch(
       onChange(peers)
     },
   })
+  // Those that said what they speak before this watch began are not reported again.
+  for (const peer of node.getPeers()) {
+    const known = await node.peerStore.get(peer).catch(() => undefined)
+    if (known?.protocols.includes(protocol) === true && node.getConnections(peer).length > 0) {
+      peers.add(peer.toString())
+    }
+  }
+  if (peers.size > 0) onChange(peers)
   return () => node.unregister(id)
 }
 
