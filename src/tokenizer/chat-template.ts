@@ -8,7 +8,9 @@ const MAX_SOURCE = 256 * 1024
  * Work of one rendering: expressions evaluated, and 1/64 for each character they yield. A conversation of a thousand
  * messages takes about 10^5; a template that loops or doubles strings for ever ends here within a second or two.
  */
-const MAX_WORK = 4_000_000
+const MAX_WORK = 1_000_000
+/** Expressions inside expressions, and macros that call themselves. */
+const MAX_DEPTH = 1000
 /** Longest text a template may build, in characters. */
 const MAX_TEXT = 16 * 1024 * 1024
 /** `range` in templates counts messages and digits. */
@@ -126,10 +128,18 @@ const LibraryInterpreter = Interpreter as unknown as new (environment: unknown) 
 /** Stops a template that works too long; every expression passes through `evaluate`. */
 class BoundedInterpreter extends LibraryInterpreter {
   private work = 0
+  private depth = 0
 
   override evaluate(node: unknown, environment: unknown): { readonly value: unknown } {
     this.charge(1)
-    const result = super.evaluate(node, environment)
+    if (++this.depth > MAX_DEPTH) throw new Exceeded(`nests deeper than ${MAX_DEPTH} levels`)
+    let result: { readonly value: unknown }
+    try {
+      result = super.evaluate(node, environment)
+    } finally {
+      // `break` and `continue` leave by throwing.
+      this.depth--
+    }
     const { value } = result
     if (typeof value === 'string') {
       if (value.length > MAX_TEXT) {

@@ -1,5 +1,6 @@
 import { ChoraleError } from '../errors.ts'
 import type { TokenizerFiles } from '../model/model.ts'
+import { checkSteps } from './check-steps.ts'
 
 /** What the two tokenizer files say, checked. */
 export interface Vocabulary {
@@ -44,7 +45,15 @@ const NAMED_TOKENS = [
  * form only.
  */
 export function readVocabulary(files: TokenizerFiles): Vocabulary {
-  const model = record(files.tokenizer['model'], 'model')
+  // Read from JSON: the types are a promise of nobody.
+  const tokenizer = record(files.tokenizer as unknown, 'the file')
+  const config = record(files.config as unknown, 'tokenizer_config.json')
+  if (files.chatTemplate !== undefined && typeof (files.chatTemplate as unknown) !== 'string') {
+    fail('chat_template', 'is not text')
+  }
+  const model = record(tokenizer['model'], 'model')
+  checkSteps(tokenizer['normalizer'], 'normalizer')
+  checkSteps(tokenizer['pre_tokenizer'], 'pre_tokenizer')
   const pieces: (string | undefined)[] = []
   const ids = new Map<string, number>()
   const put = (piece: unknown, id: unknown, field: string): void => {
@@ -83,7 +92,7 @@ export function readVocabulary(files: TokenizerFiles): Vocabulary {
     )
   }
 
-  const added = list(files.tokenizer['added_tokens'], 'added_tokens').map((value, index) => {
+  const added = list(tokenizer['added_tokens'], 'added_tokens').map((value, index) => {
     const field = `added_tokens[${index}]`
     const token = record(value, field)
     const { content, special } = token
@@ -98,12 +107,12 @@ export function readVocabulary(files: TokenizerFiles): Vocabulary {
 
   const special = new Set(added.filter((token) => token.special).map((token) => token.id))
   const named = (name: string): string => {
-    const value = files.config[name]
+    const value = config[name]
     const text = typeof value === 'string' ? value : isRecord(value) ? value['content'] : undefined
     return typeof text === 'string' ? text : ''
   }
   const texts = NAMED_TOKENS.map(named)
-  const additional = files.config['additional_special_tokens']
+  const additional = config['additional_special_tokens']
   if (Array.isArray(additional)) {
     for (const value of additional as unknown[]) {
       const text = isRecord(value) ? value['content'] : value
