@@ -46,7 +46,7 @@ export async function write(stream: OutputStream, text: string): Promise<void> {
 }
 
 export interface Progress {
-  /** `done` and `total` in the same unit; `total` 0 when unknown. */
+  /** Bytes done and in all; `total` 0 when unknown, both 0 when there is nothing to count. */
   update(label: string, done: number, total: number): void
   /** Clears the line on a terminal. */
   end(): void
@@ -67,8 +67,7 @@ export function createProgress(stream: OutputStream, now: () => number = Date.no
       if (!finished && now() - last < (terminal ? TTY_MS : PLAIN_MS)) return
       // Without a terminal what was too quick to be shown at all needs no last line.
       last = now()
-      const share = total > 0 ? ` ${Math.floor((100 * done) / total)} %` : ''
-      const text = `${label} ${formatBytes(done)}${total > 0 ? ` of ${formatBytes(total)}` : ''}${share}`
+      const text = `${label}${amount(done, total)}`
       if (terminal) stream.write(`\r\u001B[K${text.slice(0, (stream.columns ?? 80) - 1)}`)
       else if (!finished || drawn) stream.write(`${text}\n`)
       drawn = true
@@ -78,6 +77,11 @@ export function createProgress(stream: OutputStream, now: () => number = Date.no
       drawn = false
     },
   }
+}
+
+function amount(done: number, total: number): string {
+  if (total > 0) return ` ${formatBytes(done)} of ${formatBytes(total)} ${Math.floor((100 * done) / total)} %`
+  return done > 0 ? ` ${formatBytes(done)}` : ''
 }
 
 /** Bytes for people, binary units: `512 B`, `7.1 MiB`. */

@@ -108,7 +108,8 @@ export function provenanceOf(done: GenerateDone, seed: number | bigint) {
       prompt_per_second: rate(promptTokens, prefillMs),
       predicted_n: completionTokens,
       predicted_ms: decodeMs,
-      predicted_per_second: rate(completionTokens, decodeMs),
+      // The first token came with the prompt.
+      predicted_per_second: rate(Math.max(0, completionTokens - 1), decodeMs),
     },
     // A string: half of all 64-bit seeds would not survive a JSON number.
     swarm: { route: done.route, failovers: done.failovers, seed: String(seed) },
@@ -118,4 +119,9 @@ export function provenanceOf(done: GenerateDone, seed: number | bigint) {
 /** OpenAI's finish reason; a cancelled answer never reaches a client. */
 export function finishReasonOf(done: GenerateDone): 'stop' | 'length' {
   return done.finishReason === 'length' ? 'length' : 'stop'
+}
+
+/** Whether a token is the model's way to end an answer, and so no part of its text. */
+export function endsAnswer(model: LanguageModel, id: number): boolean {
+  return model.tokenizer.eosTokenIds.includes(id) || model.model.spec.eosTokenIds.includes(id)
 }

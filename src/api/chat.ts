@@ -1,12 +1,12 @@
 import type { Context } from 'hono'
 import type { GenerateDone, GenerateEvent, LanguageModel } from '../session/language-model.ts'
-import { finishReasonOf, provenanceOf, startAnswer, usageOf, type Answer } from './answer.ts'
+import { endsAnswer, finishReasonOf, provenanceOf, startAnswer, usageOf, type Answer } from './answer.ts'
 import { fingerprintOf, streamErrorBody, type ApiContext, type ApiEnv } from './context.ts'
 import { invalidRequest } from './errors.ts'
 import { findModel } from './find-model.ts'
 import { readJson } from './json-body.ts'
 import { chatLogprob, type ChatLogprob } from './logprobs.ts'
-import { answerRoom, chatPromptIds } from './prompt.ts'
+import { chatPromptIds, checkContext } from './prompt.ts'
 import { randomName } from './request-id.ts'
 import { samplingOf, stopOf, type SeededSampling } from './sampling-request.ts'
 import { chatRequest, type ChatRequest } from './schemas.ts'
@@ -21,12 +21,14 @@ export async function chatCompletions(api: ApiContext, c: Context<ApiEnv>): Prom
   const sampling = samplingOf(body, model, api.limits, top)
   const promptIds = chatPromptIds(model, body.messages)
   const { maxTokens, param } = wantedTokens(body)
+  checkContext(model, promptIds.length, 'messages', maxTokens, param)
   const answer = startAnswer(
     api,
     model,
     {
       promptIds,
-      maxTokens: answerRoom(model, promptIds.length, maxTokens, param),
+      // Left open, it is the model's to say how much room it leases.
+      ...(maxTokens === undefined ? {} : { maxTokens }),
       sampling,
       stop: stopOf(body.stop),
       ignoreEos: body.ignore_eos ?? false,
@@ -122,7 +124,7 @@ function eventLogprobs(
   top: number | undefined,
 ): readonly ChatLogprob[] {
   if (top === undefined || event.type !== 'token') return []
-  if (model.tokenizer.eosTokenIds.includes(event.token.id)) return []
+  if (endsAnswer(model, event.token.id)) return []
   return [chatLogprob(model.tokenizer, event.token, top)]
 }
 
@@ -145,6 +147,6 @@ function wantedTokens(body: ChatRequest): { maxTokens: number | undefined; param
     )
   }
   return newer === undefined
-    ? { maxTokens: older, param: older === undefined ? 'messages' : 'max_tokens' }
+    ? { maxTokens: older, param: 'max_tokens' }
     : { maxTokens: newer, param: 'max_completion_tokens' }
 }

@@ -1,11 +1,11 @@
 import type { Context } from 'hono'
 import type { GenerateDone, GenerateEvent, LanguageModel } from '../session/language-model.ts'
-import { finishReasonOf, provenanceOf, startAnswer, usageOf, type Answer } from './answer.ts'
+import { endsAnswer, finishReasonOf, provenanceOf, startAnswer, usageOf, type Answer } from './answer.ts'
 import { fingerprintOf, streamErrorBody, type ApiContext, type ApiEnv } from './context.ts'
 import { findModel } from './find-model.ts'
 import { readJson } from './json-body.ts'
 import { createCompletionLogprobs, joinCompletionLogprobs, type CompletionLogprobs } from './logprobs.ts'
-import { answerRoom, rawPromptIds } from './prompt.ts'
+import { checkContext, rawPromptIds } from './prompt.ts'
 import { randomName } from './request-id.ts'
 import { samplingOf, stopOf, type SeededSampling } from './sampling-request.ts'
 import { completionRequest } from './schemas.ts'
@@ -24,7 +24,8 @@ export async function completions(api: ApiContext, c: Context<ApiEnv>): Promise<
   const top = body.logprobs ?? undefined
   const sampling = samplingOf(body, model, api.limits, top)
   const promptIds = rawPromptIds(model, body.prompt)
-  const room = answerRoom(model, promptIds.length, body.max_tokens ?? undefined, 'max_tokens')
+  checkContext(model, promptIds.length, 'prompt', body.max_tokens ?? undefined, 'max_tokens')
+  const room = model.contextLength - promptIds.length
   const answer = startAnswer(
     api,
     model,
@@ -122,7 +123,5 @@ function logprobsReader(model: LanguageModel, top: number | undefined): Logprobs
   if (top === undefined) return () => undefined
   const collector = createCompletionLogprobs(model.tokenizer, top)
   return (event) =>
-    event.type === 'token' && !model.tokenizer.eosTokenIds.includes(event.token.id)
-      ? collector.add(event.token)
-      : undefined
+    event.type === 'token' && !endsAnswer(model, event.token.id) ? collector.add(event.token) : undefined
 }

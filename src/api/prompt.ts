@@ -59,19 +59,20 @@ export function checkTokenIds(model: LanguageModel, param: string, ids: readonly
 }
 
 /**
- * The most tokens the answer may have.
- * @throws `ApiError` 400 `context_length_exceeded` when prompt and answer don't fit the model's context.
+ * Refuses prompts and answers that don't fit the model's context.
+ * @throws `ApiError` 400 `context_length_exceeded` naming `param`, which asked for `wanted` tokens of answer.
  */
-export function answerRoom(
+export function checkContext(
   model: LanguageModel,
   promptTokens: number,
+  promptParam: string,
   wanted: number | undefined,
   param: string,
-): number {
+): void {
   const room = model.contextLength - promptTokens
   if (room < 1) {
     throw contextExceeded(
-      'messages' === param ? param : 'prompt',
+      promptParam,
       `the prompt has ${promptTokens} tokens and the context of this model holds ${model.contextLength}, answer included; shorten it`,
     )
   }
@@ -81,7 +82,6 @@ export function answerRoom(
       `the prompt's ${promptTokens} tokens and an answer of ${wanted} exceed the context of ${model.contextLength}; ask for at most ${room}`,
     )
   }
-  return wanted ?? room
 }
 
 /**

@@ -7,7 +7,7 @@ import { formatSeconds } from '../terminal.ts'
 export interface AskOptions {
   readonly languageModel: LanguageModel
   readonly promptIds: readonly number[]
-  readonly maxTokens: number
+  readonly maxTokens: number | undefined
   readonly sampling: SamplingOptions
   readonly stop: readonly string[]
   readonly signal: AbortSignal
@@ -30,7 +30,8 @@ export async function ask(options: AskOptions): Promise<Asked> {
   let text = ''
   let done: GenerateDone | undefined
   try {
-    for await (const event of languageModel.generate({ promptIds, maxTokens, sampling, stop, signal })) {
+    const request = { promptIds, sampling, stop, signal, ...(maxTokens !== undefined && { maxTokens }) }
+    for await (const event of languageModel.generate(request)) {
       if (event.type === 'failover') {
         options.onFailover(failoverWords(event))
         continue

@@ -5,8 +5,8 @@ import type { ChatMessage } from '../../../src/tokenizer/tokenizer.ts'
 /** What the next answer is computed from. */
 export interface FittedPrompt {
   readonly promptIds: readonly number[]
-  /** Tokens the answer may have. */
-  readonly room: number
+  /** Tokens the answer may have; undefined leaves it to the model. */
+  readonly maxTokens: number | undefined
   /** Messages from the front that no longer fit and were left out. */
   readonly dropped: number
 }
@@ -33,7 +33,7 @@ export function fitConversation(
     const left = contextLength - promptIds.length
     const isLast = nextTurn(messages, dropped) >= messages.length
     if (left >= wanted || (isLast && left >= 1)) {
-      return { promptIds, room: Math.min(maxTokens ?? Infinity, left), dropped }
+      return { promptIds, maxTokens: atMost(maxTokens, left), dropped }
     }
     if (isLast) throw tooLong(promptIds.length, contextLength)
   }
@@ -50,13 +50,17 @@ export function rawPrompt(model: LanguageModel, text: string, maxTokens: number 
   if (promptIds.length === 0) throw new ChoraleError('bad_request', 'the prompt is empty; type some text')
   const left = contextLength - promptIds.length
   if (left < 1) throw tooLong(promptIds.length, contextLength)
-  return { promptIds, room: Math.min(maxTokens ?? Infinity, left), dropped: 0 }
+  return { promptIds, maxTokens: atMost(maxTokens, left), dropped: 0 }
 }
 
 /** Where the turn after the one at `from` starts: turns start with a message of the user. */
 function nextTurn(messages: readonly ChatMessage[], from: number): number {
   const next = messages.findIndex((message, i) => i > from && message.role === 'user')
   return next < 0 ? messages.length : next
+}
+
+function atMost(wanted: number | undefined, left: number): number | undefined {
+  return wanted === undefined ? undefined : Math.min(wanted, left)
 }
 
 function tooLong(tokens: number, contextLength: number): ChoraleError {

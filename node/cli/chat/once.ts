@@ -30,7 +30,7 @@ export async function answerOnce(options: OnceOptions): Promise<number> {
   const style = createStyle(errors)
   const note = (text: string) => errors.write(`${style.dim(text)}\n`)
   if (!tokenizer.hasChatTemplate && !options.raw) note(noTemplateWords(model.name))
-  const { promptIds, room } =
+  const { promptIds, maxTokens } =
     options.raw || !tokenizer.hasChatTemplate
       ? rawPrompt(languageModel, prompt, settings.maxTokens)
       : fitConversation(
@@ -39,8 +39,10 @@ export async function answerOnce(options: OnceOptions): Promise<number> {
           [{ role: 'user', content: prompt }],
           settings.maxTokens,
         )
-  if (settings.maxTokens !== undefined && room < settings.maxTokens) {
-    note(`the context of ${languageModel.contextLength} tokens leaves room for an answer of ${room} tokens`)
+  if (maxTokens !== undefined && maxTokens !== settings.maxTokens) {
+    note(
+      `the context of ${languageModel.contextLength} tokens leaves room for an answer of ${maxTokens} tokens`,
+    )
   }
   const sampling = { ...samplingOf(settings, model.generationDefaults), ...(json ? { topLogprobs: 0 } : {}) }
   // On a terminal the model's words must not become its commands; in a pipe they stay as they are.
@@ -48,7 +50,7 @@ export async function answerOnce(options: OnceOptions): Promise<number> {
   const asked = await ask({
     languageModel,
     promptIds,
-    maxTokens: room,
+    maxTokens,
     sampling,
     stop: settings.stop,
     signal,

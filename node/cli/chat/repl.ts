@@ -162,7 +162,7 @@ async function answer(
   const asked = await ask({
     languageModel,
     promptIds: fitted.promptIds,
-    maxTokens: fitted.room,
+    maxTokens: fitted.maxTokens,
     sampling,
     stop: settings.stop,
     signal: controller.signal,

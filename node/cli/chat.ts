@@ -1,0 +1,78 @@
+import { Command } from 'commander'
+import { parseEngineName } from '../../src/engine/select.ts'
+import { ChoraleError } from '../../src/errors.ts'
+import { addChatFlags, settingsOf, type ChatFlags } from './chat/flags.ts'
+import { catchInterrupt } from './chat/interrupt.ts'
+import { openModelToAsk, showLines } from './chat/open-model.ts'
+import { runChat } from './chat/repl.ts'
+
+interface ChatCommandOptions extends ChatFlags {
+  bootstrap?: readonly string[]
+  local?: boolean
+  engine: string
+  revision?: string
+}
+
+/** `chorale chat`: a conversation with a model, its blocks on peers or in this process. */
+export function chatCommand(): Command {
+  const command = new Command('chat')
+    .description('chat with a model whose blocks run on peers')
+    .argument('[model]', 'folder, .gguf file or hub name (default: the bundled model)')
+    .argument('[prompt]', 'the same as --once')
+    .option('--bootstrap <addrs...>', 'peers that lead into the network (default: a network of its own)')
+    .option('--local', 'compute all blocks in this process, without a network')
+    .option('--revision <name>', 'branch, tag or commit of a hub model')
+    .option('--engine <name>', 'auto, reference, onnx or wgsl', 'auto')
+  return addChatFlags(command)
+    .addHelpText(
+      'after',
+      `
+Without --bootstrap and --local an offline swarm is started on this machine, as \`npm start\` does.
+
+Examples:
+  chorale chat
+  chorale chat models/storyteller --bootstrap /ip4/127.0.0.1/tcp/4001/p2p/12D3…
+  chorale chat --local --once "Tell me a story about a fox."
+  echo "Tell me a story." | chorale chat --local --greedy --json`,
+    )
+    .action(runChatCommand)
+}
+
+async function runChatCommand(
+  reference: string | undefined,
+  prompt: string | undefined,
+  options: ChatCommandOptions,
+): Promise<void> {
+  const settings = settingsOf(options)
+  const engine = parseEngineName(options.engine)
+  if (options.local === true && options.bootstrap !== undefined) {
+    throw new ChoraleError('bad_config', '--local and --bootstrap contradict each other; give one')
+  }
+  const once = options.once ?? prompt
+  const interrupt = catchInterrupt()
+  try {
+    const opened = await openModelToAsk({
+      reference,
+      revision: options.revision,
+      engine,
+      local: options.local ?? false,
+      bootstrap: options.bootstrap,
+      signal: interrupt.signal,
+    })
+    try {
+      if (settings.verbose || (once === undefined && process.stdin.isTTY)) showLines(opened.lines)
+      process.exitCode = await runChat({
+        languageModel: opened.languageModel,
+        settings,
+        json: options.json ?? false,
+        raw: options.raw ?? false,
+        signal: interrupt.signal,
+        ...(once !== undefined && { once }),
+      })
+    } finally {
+      await opened.close()
+    }
+  } finally {
+    interrupt.release()
+  }
+}

@@ -1,0 +1,33 @@
+import type { Span } from '../../../src/session/span-runner.ts'
+import { startOfflineSwarm, type OfflineSwarm } from '../../offline-swarm.ts'
+
+/** Server processes of an offline swarm. */
+const SERVERS = 3
+
+/** A swarm on loopback that serves all blocks of one model, for this process alone. Same errors as `startOfflineSwarm`. */
+export async function startPrivateSwarm(options: {
+  readonly reference: string
+  readonly blockCount: number
+  readonly engine: string
+  readonly signal: AbortSignal
+  readonly onReady: (ready: number, total: number) => void
+}): Promise<OfflineSwarm> {
+  return await startOfflineSwarm({
+    model: options.reference,
+    spans: splitEvenly(options.blockCount, SERVERS),
+    engine: options.engine,
+    // Several processes share the cores; more threads each would only take turns.
+    threads: 1,
+    signal: options.signal,
+    onReady: options.onReady,
+  })
+}
+
+/** At most `parts` spans that cover all blocks, the first ones a block longer where it doesn't divide. */
+export function splitEvenly(blockCount: number, parts: number): Span[] {
+  const count = Math.max(1, Math.min(parts, blockCount))
+  return Array.from({ length: count }, (_, i) => ({
+    start: Math.ceil((blockCount * i) / count),
+    end: Math.ceil((blockCount * (i + 1)) / count),
+  }))
+}

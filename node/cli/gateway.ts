@@ -1,0 +1,170 @@
+import { Command } from 'commander'
+import { createApp } from '../../src/api/app.ts'
+import { parseEngineName } from '../../src/engine/select.ts'
+import { ChoraleError } from '../../src/errors.ts'
+import type { Logger } from '../../src/log.ts'
+import type { Metrics } from '../../src/metrics.ts'
+import type { LanguageModel } from '../../src/session/language-model.ts'
+import { isLoopbackHost, serveHttp, type HttpServer } from '../http.ts'
+import { stderrLogger } from '../platform.ts'
+import { VERSION } from '../version.ts'
+import { catchInterrupt } from './chat/interrupt.ts'
+import { openModelToAsk, showLines } from './chat/open-model.ts'
+
+export const DEFAULT_GATEWAY_PORT = 8787
+
+export interface GatewayOptions {
+  readonly models: () => readonly LanguageModel[]
+  /** Default 127.0.0.1: only this machine. */
+  readonly host?: string
+  readonly port: number
+  /** Default: the keys of `CHORALE_API_KEYS`, separated by commas; none = everybody may come. */
+  readonly apiKeys?: readonly string[]
+  /** Origins whose pages may use it, or `*`. */
+  readonly corsOrigins?: readonly string[]
+  readonly log?: Logger
+  readonly metrics?: Metrics
+  /** What `GET /api/v1/state` gives. */
+  readonly swarmState?: () => Promise<unknown>
+}
+
+/**
+ * Serves the HTTP API over models that are already assembled. The models stay open when it closes.
+ * @throws `bad_config` when the port is in use, `CHORALE_API_KEYS` holds a bad key.
+ */
+export async function startGateway(options: GatewayOptions): Promise<HttpServer> {
+  const { host = '127.0.0.1', port, models, corsOrigins, log, metrics, swarmState } = options
+  const app = createApp({
+    models,
+    version: VERSION,
+    apiKeys: options.apiKeys ?? keysOf(process.env['CHORALE_API_KEYS']),
+    // A machine that is reached under any name may be asked under any.
+    loopbackOnly: isLoopbackHost(host),
+    ...(corsOrigins && { corsOrigins }),
+    ...(log && { log }),
+    ...(metrics && { metrics }),
+    ...(swarmState && { swarmState }),
+  })
+  return await serveHttp(app, { host, port })
+}
+
+/** Keys come by the environment only: flags show in process lists. */
+function keysOf(text: string | undefined): readonly string[] {
+  const keys = (text ?? '').split(',').flatMap((key) => (key.trim() === '' ? [] : [key.trim()]))
+  if (keys.some((key) => /\s/.test(key))) {
+    throw new ChoraleError('bad_config', 'CHORALE_API_KEYS holds a key with a space; separate keys by commas')
+  }
+  return keys
+}
+
+interface GatewayCommandOptions {
+  bootstrap?: readonly string[]
+  local?: boolean
+  host: string
+  port: string
+  engine: string
+  revision?: string
+  corsOrigin?: readonly string[]
+  json?: boolean
+  verbose?: boolean
+}
+
+/** `chorale gateway`: an OpenAI-compatible HTTP API over the swarm. */
+export function gatewayCommand(): Command {
+  return new Command('gateway')
+    .description('serve an OpenAI-compatible HTTP API over the swarm')
+    .argument('[model]', 'folder, .gguf file or hub name (default: the bundled model)')
+    .option('--bootstrap <addrs...>', 'peers that lead into the network')
+    .option('--local', 'compute all blocks in this process, without a network')
+    .option(
+      '--host <address>',
+      'address to listen on; 0.0.0.0 = all (set CHORALE_API_KEYS then)',
+      '127.0.0.1',
+    )
+    .option('--port <n>', 'port to listen on; 0 = any free one', String(DEFAULT_GATEWAY_PORT))
+    .option('--revision <name>', 'branch, tag or commit of a hub model')
+    .option('--engine <name>', 'auto, reference, onnx or wgsl: computes the head', 'auto')
+    .option('--cors-origin <origins...>', 'pages of these origins may use it; * = all')
+    .option('--json', 'print {"url", "model"} on stdout when it is ready')
+    .option('-v, --verbose', 'log every request (never its text)')
+    .addHelpText(
+      'after',
+      `
+Environment: CHORALE_API_KEYS, keys separated by commas, of which callers must send one.
+
+Example:
+  chorale gateway models/storyteller --bootstrap /ip4/127.0.0.1/tcp/4001/p2p/12D3…
+  curl http://127.0.0.1:8787/v1/chat/completions -H 'content-type: application/json' \\
+    -d '{"model":"storyteller","messages":[{"role":"user","content":"Tell me a story."}]}'`,
+    )
+    .action(runGatewayCommand)
+}
+
+async function runGatewayCommand(
+  reference: string | undefined,
+  options: GatewayCommandOptions,
+): Promise<void> {
+  const port = portOf(options.port)
+  const engine = parseEngineName(options.engine)
+  const interrupt = catchInterrupt()
+  const note = (line: string) => process.stderr.write(`${line}\n`)
+  try {
+    const opened = await openModelToAsk({
+      reference,
+      revision: options.revision,
+      engine,
+      local: options.local ?? false,
+      bootstrap: options.bootstrap,
+      signal: interrupt.signal,
+    })
+    try {
+      showLines(opened.lines)
+      const { languageModel } = opened
+      const server = await startGateway({
+        models: () => [languageModel],
+        host: options.host,
+        port,
+        log: stderrLogger(options.verbose === true ? 'debug' : 'warn'),
+        ...(options.corsOrigin && { corsOrigins: options.corsOrigin }),
+        ...(opened.swarmState && { swarmState: opened.swarmState }),
+      })
+      if (!isLoopbackHost(options.host) && (process.env['CHORALE_API_KEYS'] ?? '') === '') {
+        note('warning: whoever reaches this address may use it; set CHORALE_API_KEYS to ask for a key')
+      }
+      note(`gateway: ${server.url}/v1  (model ${languageModel.model.id})`)
+      if (options.json === true) {
+        process.stdout.write(`${JSON.stringify({ url: server.url, model: languageModel.model.id })}\n`)
+      }
+      await aborted(interrupt.signal)
+      note('finishing answers, then leaving; Ctrl-C again leaves at once')
+      await server.close()
+    } finally {
+      await opened.close()
+    }
+  } finally {
+    interrupt.release()
+  }
+}
+
+/** Reads a `--port` value. @throws `bad_config`. */
+export function portOf(text: string): number {
+  const port = Number(text)
+  if (!/^\d{1,5}$/.test(text) || port > 65_535) {
+    throw new ChoraleError(
+      'bad_config',
+      `port is "${text.slice(0, 40)}", it must be a number from 0 to 65535`,
+      {
+        field: 'port',
+      },
+    )
+  }
+  return port
+}
+
+async function aborted(signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return
+  // A pending promise alone doesn't keep the process; the listening server does.
+  await new Promise<void>((resolve) => {
+    signal.addEventListener('abort', () => resolve(), { once: true })
+  })
+}
