@@ -2,6 +2,7 @@
  * 16-bit floats to and from float32: stored weights and activations on the wire.
  *
  * Bytes are little-endian, as every file format and protocol here and every machine WebGPU runs on.
+ * Copies are made with `new Uint8Array`: `slice` of a Node Buffer is a view on its pool.
  * Narrowing rounds to nearest, ties to even; infinities and NaN survive (a NaN's payload does not).
  */
 
@@ -54,7 +55,7 @@ export function f32FromBytes(bytes: Uint8Array): Float32Array {
     throw new ChoraleError('bad_file', `F32 data of ${bytes.length} bytes is no multiple of 4`)
   }
   if (bytes.byteOffset % 4 === 0) return new Float32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4)
-  return new Float32Array(bytes.slice().buffer)
+  return new Float32Array(new Uint8Array(bytes).buffer)
 }
 
 /** The little-endian bytes of `data`: a view on the same memory. */
@@ -109,5 +110,5 @@ function view16(bytes: Uint8Array, dtype: string): Uint16Array {
     throw new ChoraleError('bad_file', `${dtype} data of ${bytes.length} bytes is no multiple of 2`)
   }
   if (bytes.byteOffset % 2 === 0) return new Uint16Array(bytes.buffer, bytes.byteOffset, bytes.length / 2)
-  return new Uint16Array(bytes.slice().buffer)
+  return new Uint16Array(new Uint8Array(bytes).buffer)
 }

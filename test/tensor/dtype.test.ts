@@ -68,6 +68,15 @@ describe('dtype', () => {
     expect(bf16ToF32(odd.subarray(1, 5))).toEqual(values)
   })
 
+  it('reads unaligned Node buffers, whose slice is no copy', () => {
+    const pool = Buffer.alloc(64, 7)
+    const odd = pool.subarray(1, 9)
+    odd.set(f32ToBytes(Float32Array.of(1.5, -2)))
+    expect(f32FromBytes(odd)).toEqual(Float32Array.of(1.5, -2))
+    odd.set(f32ToF16(Float32Array.of(1.5, -2)))
+    expect(f16ToF32(odd.subarray(0, 4))).toEqual(Float32Array.of(1.5, -2))
+  })
+
   it('narrows a view that does not start its buffer', () => {
     const view = Float32Array.of(9, 1, 2).subarray(1)
     expect(f16ToF32(f32ToF16(view))).toEqual(Float32Array.of(1, 2))
