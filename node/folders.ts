@@ -1,6 +1,9 @@
 import { homedir, tmpdir } from 'node:os'
 import { isAbsolute, join } from 'node:path'
 
+/** As the process found it: opening a GPU may set the variable for its driver, and the folder must not move then. */
+const RUNTIME = process.env['XDG_RUNTIME_DIR']
+
 /** Where pulled models are kept: `$XDG_CACHE_HOME/chorale`, by default `~/.cache/chorale`. XDG Base Directory 0.8. */
 export function cacheFolder(): string {
   return join(xdg('XDG_CACHE_HOME', '.cache'), 'chorale')
@@ -13,8 +16,7 @@ export function stateFolder(): string {
 
 /** Short-lived files of this user: `$XDG_RUNTIME_DIR/chorale`, else a folder of this user under the temporary folder. */
 export function runtimeFolder(): string {
-  const runtime = process.env['XDG_RUNTIME_DIR']
-  if (runtime !== undefined && isAbsolute(runtime)) return join(runtime, 'chorale')
+  if (RUNTIME !== undefined && isAbsolute(RUNTIME)) return join(RUNTIME, 'chorale')
   return join(tmpdir(), `chorale-${process.getuid?.() ?? 'user'}`)
 }
 

@@ -1,4 +1,5 @@
 import { lstatSync, mkdirSync } from 'node:fs'
+import { readdir } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Platform } from '../src/platform.ts'
@@ -46,4 +47,14 @@ function provideRuntimeFolder(): void {
 function isMissing(error: unknown): boolean {
   const code = (error as { code?: unknown } | null)?.code
   return code === 'ERR_MODULE_NOT_FOUND' || code === 'ERR_DLOPEN_FAILED'
+}
+
+/** Device files of GPU drivers on Linux: DRM render nodes, NVIDIA, AMD compute, WSL, Mali. */
+const GPU_DEVICE_FILE = /^(dri|nvidia\d+|nvidiactl|kfd|dxg|mali\d+)$/
+
+/** Whether a GPU can be there: on Linux one of its drivers' device files; elsewhere always yes. */
+export async function mayHaveGpu(): Promise<boolean> {
+  if (process.platform !== 'linux') return true
+  const names = await readdir('/dev').catch(() => undefined)
+  return names === undefined || names.some((name) => GPU_DEVICE_FILE.test(name))
 }

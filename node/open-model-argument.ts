@@ -1,14 +1,16 @@
-import { join } from 'node:path'
 import type { Model } from '../src/model/model.ts'
-import { openModel } from '../src/model/open-model.ts'
-import { createFileStore } from './file-store.ts'
-import { PACKAGE_ROOT } from './platform.ts'
+import { resolveModel } from '../src/store/resolve-model.ts'
+import { createProgress } from './cli/terminal.ts'
+import { BUNDLED_MODEL, createModelPorts } from './model-ports.ts'
 
-/** The model that needs no download. */
-export const BUNDLED_MODEL = 'storyteller'
-
-/** Opens what a MODEL argument names. */
+/** Opens what a MODEL argument names, with progress on stderr when it is fetched from a hub. Same errors as `resolveModel`. */
 export async function openModelArgument(reference: string = BUNDLED_MODEL): Promise<Model> {
-  const path = reference === BUNDLED_MODEL ? join(PACKAGE_ROOT, 'models', BUNDLED_MODEL) : reference
-  return await openModel(path, { files: createFileStore() })
+  const progress = createProgress(process.stderr)
+  try {
+    return await resolveModel(reference, createModelPorts(), {
+      onProgress: ({ loadedBytes, totalBytes }) => progress.update('fetching', loadedBytes, totalBytes),
+    })
+  } finally {
+    progress.end()
+  }
 }

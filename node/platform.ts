@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url'
 import { createLogger, type Logger, type LogLevel } from '../src/log.ts'
 import type { Platform } from '../src/platform.ts'
 import { createFileStore } from './file-store.ts'
-import { openGpu } from './gpu.ts'
+import { mayHaveGpu, openGpu } from './gpu.ts'
 
 /** The repository or package folder: shaders, bundled models and the entry file live under it. */
 export const PACKAGE_ROOT = fileURLToPath(new URL('..', import.meta.url))
@@ -17,6 +17,7 @@ export function createNodePlatform(log: Logger): Platform {
     log,
     cores: availableParallelism(),
     gpu: openGpu,
+    mayHaveGpu,
     shaders: () => readShaders(join(PACKAGE_ROOT, 'shaders')),
     files: createFileStore(),
   }

@@ -12,6 +12,8 @@ export interface Platform {
   readonly cores: number
   /** WebGPU, or undefined where there is none. */
   gpu(): Promise<GPU | undefined>
+  /** A cheap look before a GPU driver is loaded: false only where there is surely no GPU. */
+  mayHaveGpu(): Promise<boolean>
   /** WGSL sources by path relative to `shaders/`, e.g. `rms_norm.wgsl`, `lib/reduce.wgsl`. */
   shaders(): Promise<ReadonlyMap<string, string>>
   files: FileStore

@@ -55,6 +55,7 @@ export function parseEngineName(value: string): EngineName | 'auto' {
 export async function describeGpu(
   platform: Platform,
 ): Promise<{ usable: boolean; name: string; why: string }> {
+  if (!(await platform.mayHaveGpu())) return { usable: false, name: '', why: 'no GPU' }
   const { describeAdapter } = await import('../gpu/device.ts')
   let gpu: GPU | undefined
   try {

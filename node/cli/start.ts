@@ -1,0 +1,119 @@
+import { Command } from 'commander'
+import { parseEngineName } from '../../src/engine/select.ts'
+import { ChoraleError } from '../../src/errors.ts'
+import type { HttpServer } from '../http.ts'
+import { removeLocalSwarm, writeLocalSwarm } from '../local-swarm-file.ts'
+import { stderrLogger } from '../platform.ts'
+import { addChatFlags, settingsOf, type ChatFlags } from './chat/flags.ts'
+import { catchInterrupt } from './chat/interrupt.ts'
+import { openModelToAsk, showLines } from './chat/open-model.ts'
+import { runChat } from './chat/repl.ts'
+import { DEFAULT_GATEWAY_PORT, portOf, startGateway, type GatewayOptions } from './gateway.ts'
+
+interface StartOptions extends ChatFlags {
+  chat: boolean
+  port?: string
+  engine: string
+  revision?: string
+}
+
+/** `chorale start`, what `npm start` runs: a swarm of its own on loopback, a gateway to it, and a chat. */
+export function startCommand(): Command {
+  const command = new Command('start')
+    .description('run an offline swarm, a gateway and a chat on this machine')
+    .argument('[model]', 'folder, .gguf file or hub name (default: the bundled model)')
+    .option('--no-chat', 'keep swarm and gateway up without a prompt, until SIGTERM or Ctrl-C')
+    .option(
+      '--port <n>',
+      `gateway port; 0 = any free one (default: ${DEFAULT_GATEWAY_PORT}, or any when taken)`,
+    )
+    .option('--revision <name>', 'branch, tag or commit of a hub model')
+    .option('--engine <name>', 'auto, reference, onnx or wgsl', 'auto')
+  return addChatFlags(command)
+    .addHelpText(
+      'after',
+      `
+Examples:
+  npm start
+  npm start -- --once "Tell me a story about a fox."
+  npm start -- --no-chat --port 8787
+  npm start -- HuggingFaceTB/SmolLM2-135M-Instruct`,
+    )
+    .action(runStart)
+}
+
+async function runStart(reference: string | undefined, options: StartOptions): Promise<void> {
+  const settings = settingsOf(options)
+  const engine = parseEngineName(options.engine)
+  const port = options.port === undefined ? undefined : portOf(options.port)
+  if (!options.chat && options.once !== undefined) {
+    throw new ChoraleError('bad_config', '--no-chat and --once contradict each other; give one')
+  }
+  const interrupt = catchInterrupt()
+  try {
+    const opened = await openModelToAsk({
+      reference,
+      revision: options.revision,
+      engine,
+      local: false,
+      bootstrap: undefined,
+      signal: interrupt.signal,
+    })
+    let gateway: HttpServer | undefined
+    try {
+      const { languageModel, swarmState } = opened
+      gateway = await gatewayAt(port, options.once === undefined ? DEFAULT_GATEWAY_PORT : 0, {
+        models: () => [languageModel],
+        log: stderrLogger('warn'),
+        ...(swarmState && { swarmState }),
+      })
+      await writeLocalSwarm({
+        bootstrap: opened.bootstrap,
+        gateway: gateway.url,
+        model: languageModel.model.id,
+      })
+      showLines([...opened.lines, `gateway ${gateway.url}/v1 (OpenAI-compatible)`])
+      if (options.chat) {
+        process.exitCode = await runChat({
+          languageModel,
+          settings,
+          json: options.json ?? false,
+          raw: options.raw ?? false,
+          signal: interrupt.signal,
+          ...(options.once !== undefined && { once: options.once }),
+        })
+      } else {
+        await aborted(interrupt.signal)
+      }
+    } finally {
+      await removeLocalSwarm()
+      await gateway?.close()
+      await opened.close()
+    }
+  } finally {
+    interrupt.release()
+  }
+}
+
+/** The gateway on `port`; without one on `preferred`, or any free port when that is taken. */
+async function gatewayAt(
+  port: number | undefined,
+  preferred: number,
+  options: Omit<GatewayOptions, 'port'>,
+): Promise<HttpServer> {
+  if (port !== undefined) return await startGateway({ ...options, port })
+  try {
+    return await startGateway({ ...options, port: preferred })
+  } catch (error) {
+    if (error instanceof ChoraleError && error.field === 'port')
+      return await startGateway({ ...options, port: 0 })
+    throw error
+  }
+}
+
+async function aborted(signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return
+  await new Promise<void>((resolve) => {
+    signal.addEventListener('abort', () => resolve(), { once: true })
+  })
+}
