@@ -60,7 +60,7 @@ export interface Open {
 export interface ServerLoad {
   readonly sessions: number
   readonly freeKvTokens: number
-  /** Steps waiting in all sessions. */
+  /** Steps received and not answered, of all sessions. */
   readonly queued: number
 }
 
@@ -93,8 +93,8 @@ export interface Output {
   readonly seq: number
   /** Tokens in the cache after the step. */
   readonly position: number
-  readonly computeMs: number
-  readonly queueMs: number
+  /** From the step's turn in its session to its output, waiting for other sessions included. */
+  readonly serverMs: number
 }
 
 /** Forgets tokens from `position` on. Shares the numbering of steps. */
@@ -200,8 +200,7 @@ function readMessage(map: CborMap): SpanMessage {
         type,
         seq: uintField(map, 'seq', MAX_SEQ),
         position: uintField(map, 'position', MAX_LEASE_TOKENS),
-        computeMs: amountField(map, 'computeMs', MAX_COUNT),
-        queueMs: amountField(map, 'queueMs', MAX_COUNT),
+        serverMs: amountField(map, 'serverMs', MAX_COUNT),
       }
     case 'hello':
     case 'welcome':

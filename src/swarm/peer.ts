@@ -10,6 +10,7 @@ import { createLibp2p, type Libp2p } from 'libp2p'
 import { ChoraleError, errorMessage } from '../errors.ts'
 import { type Logger, silentLogger } from '../log.ts'
 import { KAD_PROTOCOL } from '../protocol/ids.ts'
+import type { PeerMeasure } from '../routing/snapshot.ts'
 import { createIdentity, type Identity } from './identity.ts'
 import type { TransportFactory } from './transports.ts'
 
@@ -63,8 +64,8 @@ export interface Peer {
   watch(protocol: string, onChange: (peers: ReadonlySet<string>) => void): Promise<() => void>
   /** Peers nearest to `key` in the DHT, as they are found. Ends at the signal without an error. */
   closestPeers(key: Uint8Array, signal: AbortSignal): AsyncGenerator<string, void, void>
-  /** Milliseconds of the last measured round trip, where one was measured. */
-  roundTripMs(peerId: string): number | undefined
+  /** Round trips to connected peers, as far as they were measured; a connection is measured every ten seconds. */
+  measures(): ReadonlyMap<string, PeerMeasure>
   close(): Promise<void>
 }
 
@@ -116,8 +117,10 @@ export async function createPeer(options: PeerOptions): Promise<Peer> {
     },
     watch: (protocol, onChange) => watch(node, protocol, onChange),
     closestPeers: (key, signal) => closestPeers(node.services.dht, key, signal),
-    roundTripMs: (peerId) =>
-      node.getConnections(peerIdFromString(peerId)).find((connection) => connection.rtt !== undefined)?.rtt,
+    measures: () => {
+      const measured = node.getConnections().filter(({ rtt }) => rtt !== undefined)
+      return new Map(measured.map(({ remotePeer, rtt }) => [remotePeer.toString(), { rttMs: rtt }]))
+    },
     close: async () => {
       bootstrapLoop.stop()
       await node.stop()

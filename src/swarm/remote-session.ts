@@ -14,11 +14,13 @@ import {
 } from '../protocol/messages.ts'
 import { fromWire, toWire, WIRE_DTYPES, wireBytes, type WireDtype } from '../protocol/wire-dtype.ts'
 import type { ServerRecord } from '../routing/snapshot.ts'
+import { cancelled, checkOpen, checkRollback, checkStep, wantedCount } from '../session/check-step.ts'
 import type { RouteHop, SpanSession, StepOptions } from '../session/span-runner.ts'
 import { concatRows, rows, type Tensor, tensor } from '../tensor/tensor.ts'
 import { type FramedStream, frameStream } from './framed-stream.ts'
 import type { Peer } from './peer.ts'
 import type { RemoteTimeouts } from './remote-timeouts.ts'
+import { createRequestQueue, type Request } from './request-queue.ts'
 
 /** What of a server's record a client needs to reach it. */
 export type RemoteSpanTarget = Pick<ServerRecord, 'peerId' | 'addrs' | 'modelId' | 'start' | 'end' | 'engine'>
@@ -31,20 +33,6 @@ export interface RemoteSessionOptions {
   readonly signal: AbortSignal | undefined
 }
 
-/** Sent and not answered yet; answers come in the order of sending. */
-interface Pending {
-  readonly seq: number
-  readonly kind: 'hello' | 'open' | 'step' | 'rollback'
-  /** Position the answer must report. */
-  readonly position: number
-  /** Rows the answer must carry. */
-  readonly rows: number
-  /** How long the answer may take once it is first in line. */
-  readonly timeoutMs: number
-  readonly resolve: (answer: { message: ServerMessage; hidden: Tensor }) => void
-  readonly reject: (error: ChoraleError) => void
-}
-
 /** Dials, says HELLO, opens a session. Errors: see `connectRemoteSpan`. */
 export async function openRemoteSession(
   peer: Peer,
@@ -52,18 +40,19 @@ export async function openRemoteSession(
   options: RemoteSessionOptions,
 ): Promise<SpanSession> {
   const { timeouts, signal } = options
+  checkOpen({ maxTokens: options.maxTokens, ...(signal && { signal }) })
   const stream = await peer.openStream(target.peerId, target.addrs, SPAN_PROTOCOL, {
     timeoutMs: timeouts.dialMs,
-    ...(signal === undefined ? {} : { signal }),
+    ...(signal && { signal }),
   })
-  const session = new RemoteSession(peer, target, options)
+  const session = new RemoteSession(peer.software, target, options)
   session.attach(
     frameStream<SpanMessage>(stream, {
       parse: (header, length) => session.parse(header, length),
       maxPayload: MAX_STEP_PAYLOAD_BYTES,
       onFrame: (message, payload) => session.receive(message, payload),
       onClose: (error) =>
-        session.fail(error ?? new ChoraleError('session_lost', 'the server closed the session')),
+        session.fail(error ?? new ChoraleError('session_lost', `${session.server} closed the session`)),
       heartbeat: {
         frame: () => encodeFrame({ type: 'ping' }),
         everyMs: timeouts.heartbeatMs,
@@ -75,24 +64,34 @@ export async function openRemoteSession(
   return session
 }
 
+interface Answer {
+  readonly message: ServerMessage
+  readonly hidden: Tensor
+}
+
 class RemoteSession implements SpanSession {
-  readonly #peer: Peer
+  /** The server's name in errors. */
+  readonly server: string
+  readonly #software: string
   readonly #target: RemoteSpanTarget
   readonly #options: RemoteSessionOptions
+  readonly #requests = createRequestQueue<Answer>((head) => this.#timedOut(head))
   #wire: FramedStream | undefined
   #opened: Opened | undefined
   #position = 0
   /** Position after the steps that were sent. */
   #sentPosition = 0
   #nextSeq = 0
-  readonly #pending: Pending[] = []
+  /** A step was refused before it was sent: later ones must not take its place. `rollback` clears it. */
+  #refused: unknown
+  /** The session is over. */
   #failure: ChoraleError | undefined
-  #timer: ReturnType<typeof setTimeout> | undefined
 
-  constructor(peer: Peer, target: RemoteSpanTarget, options: RemoteSessionOptions) {
-    this.#peer = peer
+  constructor(software: string, target: RemoteSpanTarget, options: RemoteSessionOptions) {
+    this.#software = software
     this.#target = target
     this.#options = options
+    this.server = `server …${target.peerId.slice(-8)}`
   }
 
   get position(): number {
@@ -110,34 +109,27 @@ class RemoteSession implements SpanSession {
 
   async open(): Promise<void> {
     const { hiddenSize, maxTokens, dtype, timeouts, signal } = this.#options
+    const { modelId, start, end } = this.#target
     const hello: Hello = {
       type: 'hello',
       version: PROTOCOL_VERSION,
       role: 'client',
-      software: this.#peer.software,
+      software: this.#software,
       dtypes: WIRE_DTYPES,
     }
-    const open: Open = {
-      type: 'open',
-      session: crypto.getRandomValues(new Uint8Array(16)),
-      modelId: this.#target.modelId,
-      start: this.#target.start,
-      end: this.#target.end,
-      maxTokens,
-      dtype,
-    }
+    const session = crypto.getRandomValues(new Uint8Array(16))
+    const open: Open = { type: 'open', session, modelId, start, end, maxTokens, dtype }
+    const request = { seq: -1, position: 0, rows: 0, timeoutMs: timeouts.openMs }
     await this.#cancellable(signal, async () => {
-      const ask = { seq: -1, position: 0, rows: 0, timeoutMs: timeouts.openMs }
-      await this.#request({ ...ask, kind: 'hello' }, () => encodeFrame(hello))
-      const { message } = await this.#request({ ...ask, kind: 'open' }, () => encodeFrame(open))
+      await this.#ask({ ...request, kind: 'hello' }, () => encodeFrame(hello))
+      const { message } = await this.#ask({ ...request, kind: 'open' }, () => encodeFrame(open))
       const opened = message as Opened
       if (opened.hiddenSize !== hiddenSize || opened.leaseTokens < maxTokens) {
-        const error = new ChoraleError(
-          'protocol',
-          `server granted ${opened.leaseTokens} tokens of hidden size ${opened.hiddenSize}, asked were ${maxTokens} of ${hiddenSize}`,
+        const error = this.#blame(
+          `it granted ${opened.leaseTokens} tokens of hidden size ${opened.hiddenSize}, asked were ${maxTokens} of ${hiddenSize}`,
         )
         this.fail(error)
-        throw this.#failure ?? error
+        throw error
       }
       this.#opened = opened
     })
@@ -145,28 +137,20 @@ class RemoteSession implements SpanSession {
 
   async step(hidden: Tensor, options: StepOptions = {}): Promise<Tensor> {
     const { hiddenSize, maxTokens } = this.#options
-    const [tokens, columns] = hidden.shape
     if (this.#failure !== undefined) throw this.#failure
+    if (this.#refused !== undefined) throw this.#refused
     const opened = this.#opened
     if (opened === undefined) throw new ChoraleError('bad_request', 'the session is not open')
-    if (tokens === 0 || columns !== hiddenSize) {
-      throw new ChoraleError(
-        'bad_request',
-        `step needs hidden [1 or more, ${hiddenSize}], got [${tokens}, ${columns}]`,
-      )
+    try {
+      checkStep(hidden, hiddenSize, this.#sentPosition, maxTokens)
+    } catch (error) {
+      this.#refused = error
+      throw error
     }
-    if (this.#sentPosition + tokens > maxTokens) {
-      throw new ChoraleError(
-        'capacity',
-        `step to ${this.#sentPosition + tokens} tokens passes the lease of ${maxTokens}: open with a larger maxTokens`,
-      )
-    }
+    const tokens = hidden.shape[0]
     const want = options.want ?? 'all'
-    const rowBytes = hiddenSize * wireBytes(opened.dtype)
-    const chunkTokens = Math.max(
-      1,
-      Math.min(opened.maxStepTokens, Math.floor(MAX_STEP_PAYLOAD_BYTES / rowBytes)),
-    )
+    const mostTokens = Math.floor(MAX_STEP_PAYLOAD_BYTES / (hiddenSize * wireBytes(opened.dtype)))
+    const chunkTokens = Math.max(1, Math.min(opened.maxStepTokens, mostTokens))
     return await this.#cancellable(options.signal, async () => {
       const chunks: Promise<Tensor>[] = []
       for (let start = 0; start < tokens; start += chunkTokens) {
@@ -193,55 +177,45 @@ class RemoteSession implements SpanSession {
       deadlineMs: timeoutMs,
     }
     this.#sentPosition += tokens
-    const pending = {
+    const request: Request = {
       kind: 'step',
       seq: step.seq,
       position: this.#sentPosition,
-      rows: want === 'all' ? tokens : want === 'last' ? 1 : 0,
+      rows: wantedCount(tokens, want),
       timeoutMs,
-    } as const
-    const { hidden: output } = await this.#request(pending, () => {
+    }
+    const answer = await this.#ask(request, () => {
       const bytes = toWire(hidden.data, dtype)
       const frame = createFrame(step, bytes.length)
       frame.payload.set(bytes)
       return frame.bytes
     })
-    return output
+    return answer.hidden
   }
 
   async rollback(position: number): Promise<void> {
     if (this.#failure !== undefined) throw this.#failure
-    if (this.#pending.length > 0) {
-      throw new ChoraleError('bad_request', `rollback while ${this.#pending.length} steps are under way`)
+    if (this.#requests.length > 0) {
+      throw new ChoraleError('bad_request', `rollback while ${this.#requests.length} steps are under way`)
     }
-    if (!Number.isSafeInteger(position) || position < 0 || position > this.#position) {
-      throw new ChoraleError(
-        'bad_request',
-        `rollback to ${position}, the session holds ${this.#position} tokens`,
-      )
-    }
+    checkRollback(position, this.#position)
     const seq = this.#nextSeq++
     this.#sentPosition = position
-    const pending = {
-      kind: 'rollback',
-      seq,
-      position,
-      rows: 0,
-      timeoutMs: this.#options.timeouts.stepMs,
-    } as const
-    await this.#request(pending, () => encodeFrame({ type: 'rollback', seq, position }))
+    this.#refused = undefined
+    await this.#ask(
+      { kind: 'rollback', seq, position, rows: 0, timeoutMs: this.#options.timeouts.stepMs },
+      () => encodeFrame({ type: 'rollback', seq, position }),
+    )
   }
 
   async close(): Promise<void> {
     if (this.#failure !== undefined) return
     const wire = this.#wire
-    const unused = this.#pending.length > 0
-    this.#end(new ChoraleError('cancelled', 'the session was closed'))
-    if (unused) {
-      // Somebody still waits for a step: a reset frees the server at once, a polite CLOSE would queue behind the step.
-      wire?.fail(new ChoraleError('cancelled', 'the session was closed'))
-      return
-    }
+    const stepping = this.#requests.length > 0
+    const closed = new ChoraleError('session_lost', 'the session is closed')
+    this.#end(closed)
+    // A reset frees the server at once; a polite CLOSE would queue behind the step.
+    if (stepping) return wire?.fail(closed)
     wire?.post(() => encodeFrame({ type: 'close' }))
     await wire?.close()
   }
@@ -250,9 +224,8 @@ class RemoteSession implements SpanSession {
   parse(header: Uint8Array, payloadLength: number): SpanMessage {
     const message = parseSpanMessage(header, payloadLength)
     if (message.type === 'output') {
-      const head = this.#pending[0]
       const dtype = this.#opened?.dtype ?? 'f32'
-      const expected = (head?.rows ?? 0) * this.#options.hiddenSize * wireBytes(dtype)
+      const expected = (this.#requests.head?.rows ?? 0) * this.#options.hiddenSize * wireBytes(dtype)
       if (payloadLength !== expected) {
         throw this.#blame(`output ${message.seq} carries ${payloadLength} bytes instead of ${expected}`)
       }
@@ -263,12 +236,12 @@ class RemoteSession implements SpanSession {
   receive(message: SpanMessage, payload: Uint8Array): void {
     switch (message.type) {
       case 'ping':
-        if (this.#wire?.congested !== true) this.#wire?.post(() => encodeFrame({ type: 'pong' }))
+        if (this.#wire?.congested === false) this.#wire.post(() => encodeFrame({ type: 'pong' }))
         return
       case 'pong':
         return
       case 'error':
-        this.fail(new ChoraleError(message.code, `server ${short(this.#target.peerId)}: ${message.message}`))
+        this.fail(new ChoraleError(message.code, `${this.server}: ${message.message}`))
         return
       case 'welcome':
         if (message.version !== PROTOCOL_VERSION) {
@@ -300,73 +273,50 @@ class RemoteSession implements SpanSession {
   }
 
   #end(error: ChoraleError): void {
-    if (this.#failure !== undefined) return
     this.#failure = error
-    clearTimeout(this.#timer)
-    for (const pending of this.#pending.splice(0)) pending.reject(error)
+    this.#requests.fail(error)
   }
 
   #answer(
-    kind: Pending['kind'],
+    kind: Request['kind'],
     seq: number,
     position: number,
     message: ServerMessage,
     payload: Uint8Array,
   ): void {
-    const head = this.#pending[0]
+    const head = this.#requests.head
     if (head === undefined || head.kind !== kind || head.seq !== seq || head.position !== position) {
       const wanted = head === undefined ? 'nothing' : `${head.kind} ${head.seq} at ${head.position}`
       throw this.#blame(`it answered ${kind} ${seq} at ${position}, expected was ${wanted}`)
     }
-    const dtype = this.#opened?.dtype ?? 'f32'
-    const hidden = tensor(head.rows, this.#options.hiddenSize, fromWire(payload, dtype))
-    checkFinite(hidden.data, () => this.#blame(`output ${seq} holds values that are not finite`))
-    this.#pending.shift()
+    const data = fromWire(payload, this.#opened?.dtype ?? 'f32')
+    if (!allFinite(data)) throw this.#blame(`output ${seq} holds values that are not finite`)
+    const hidden = tensor(head.rows, this.#options.hiddenSize, data)
     if (kind === 'step' || kind === 'rollback') this.#position = position
-    this.#armTimer()
-    head.resolve({ message, hidden })
+    this.#requests.answer({ message, hidden })
   }
 
-  #request(
-    pending: Omit<Pending, 'resolve' | 'reject'>,
-    make: () => Uint8Array,
-  ): Promise<{ message: ServerMessage; hidden: Tensor }> {
+  #ask(request: Request, make: () => Uint8Array): Promise<Answer> {
     const wire = this.#wire
     if (this.#failure !== undefined || wire === undefined) {
       return Promise.reject(this.#failure ?? new ChoraleError('internal', 'no stream'))
     }
-    return new Promise((resolve, reject) => {
-      this.#pending.push({ ...pending, resolve, reject })
-      if (this.#pending.length === 1) this.#armTimer()
-      wire.send(make).catch((error: unknown) => {
-        this.fail(error instanceof ChoraleError ? error : new ChoraleError('session_lost', String(error)))
-      })
+    const answer = this.#requests.add(request)
+    wire.send(make).catch((error: unknown) => {
+      this.fail(error instanceof ChoraleError ? error : new ChoraleError('session_lost', String(error)))
     })
+    return answer
   }
 
-  /** One timer for the answer that is first in line: those behind it can't come earlier. */
-  #armTimer(): void {
-    clearTimeout(this.#timer)
-    const head = this.#pending[0]
-    if (head === undefined) return
-    this.#timer = setTimeout(() => {
-      this.fail(
-        new ChoraleError(
-          'timeout',
-          `server ${short(this.#target.peerId)} did not answer ${head.kind} within ${head.timeoutMs} ms`,
-        ),
-      )
-    }, head.timeoutMs)
+  #timedOut({ kind, timeoutMs }: Request): void {
+    this.fail(new ChoraleError('timeout', `${this.server} did not answer ${kind} within ${timeoutMs} ms`))
   }
 
   /** Runs `work`; an abort ends the whole session, because a step can't be taken back alone. */
   async #cancellable<T>(signal: AbortSignal | undefined, work: () => Promise<T>): Promise<T> {
     if (signal === undefined) return await work()
-    const cancel = (): void => this.fail(new ChoraleError('cancelled', 'the caller cancelled'))
-    if (signal.aborted) {
-      cancel()
-      throw new ChoraleError('cancelled', 'the caller cancelled')
-    }
+    const cancel = (): void => this.fail(cancelled())
+    if (signal.aborted) cancel()
     signal.addEventListener('abort', cancel, { once: true })
     try {
       return await work()
@@ -377,17 +327,12 @@ class RemoteSession implements SpanSession {
 
   /** A protocol error of the server, told to it as far as that is still possible. */
   #blame(what: string): ChoraleError {
-    const error = new ChoraleError('protocol', `server ${short(this.#target.peerId)}: ${what}`)
     this.#wire?.post(() => encodeFrame(failure('protocol', what, false)))
-    return error
+    return new ChoraleError('protocol', `${this.server}: ${what}`)
   }
 }
 
-function checkFinite(data: Float32Array, error: () => ChoraleError): void {
-  for (let i = 0; i < data.length; i++) if (!Number.isFinite(data[i])) throw error()
-}
-
-/** A peer id as people can compare it: its last eight characters. */
-function short(peerId: string): string {
-  return `…${peerId.slice(-8)}`
+function allFinite(data: Float32Array): boolean {
+  for (let i = 0; i < data.length; i++) if (!Number.isFinite(data[i])) return false
+  return true
 }

@@ -1,5 +1,5 @@
 import type { Stream } from '@libp2p/interface'
-import { ChoraleError } from '../errors.ts'
+import { ChoraleError, errorMessage } from '../errors.ts'
 import { createFrame, encodeFrame } from '../protocol/frame.ts'
 import { PROTOCOL_VERSION } from '../protocol/ids.ts'
 import { MAX_QUEUED_BYTES_PER_SESSION, MAX_QUEUED_STEPS, MAX_STEP_PAYLOAD_BYTES } from '../protocol/limits.ts'
@@ -16,11 +16,14 @@ import {
   type Welcome,
 } from '../protocol/messages.ts'
 import { fromWire, toWire, WIRE_DTYPES, wireBytes, type WireDtype } from '../protocol/wire-dtype.ts'
-import { rows, tensor } from '../tensor/tensor.ts'
+import type { SpanSession } from '../session/span-runner.ts'
+import { tensor } from '../tensor/tensor.ts'
 import { frameStream } from './framed-stream.ts'
-import { clientError, type HostedSession, type ServeContext, type ServedStream } from './span-host.ts'
+import { clientError, type ServeContext, type ServedStream } from './span-host.ts'
 
-type Work = { readonly message: Step; readonly payload: Uint8Array } | { readonly message: Rollback }
+type Work =
+  | { readonly message: Step; readonly payload: Uint8Array; readonly receivedAt: number }
+  | { readonly message: Rollback }
 
 /** The server's end of one stream: handshake, one session, its queue of steps. `onEnd` is called once. */
 export function serveSession(
@@ -31,8 +34,9 @@ export function serveSession(
 ): ServedStream {
   const { host, counters, budget, options } = context
   let greeted = false
+  let opening = false
   let session:
-    | { readonly hosted: HostedSession; readonly maxTokens: number; readonly dtype: WireDtype }
+    | { readonly hosted: SpanSession; readonly maxTokens: number; readonly dtype: WireDtype }
     | undefined
   const queue: Work[] = []
   let queuedBytes = 0
@@ -61,7 +65,7 @@ export function serveSession(
     onClose: (error) => {
       over = true
       clearTimeout(handshake)
-      session?.hosted.close()
+      freeLease()
       for (const work of queue.splice(0)) release(work)
       onEnd(told ?? error)
     },
@@ -76,11 +80,18 @@ export function serveSession(
     options.handshakeMs,
   )
 
+  /** The engine's own trouble with freeing a lease is not the client's. */
+  const freeLease = (): void => {
+    session?.hosted.close().catch((error: unknown) => {
+      context.peer.log.error('a session did not close', { reason: errorMessage(error) })
+    })
+  }
+
   /** Tells the client why, then closes. */
   const refuse = (error: ChoraleError): void => {
     if (told !== undefined || over) return
     told = error
-    session?.hosted.close()
+    freeLease()
     wire.post(() => encodeFrame(failure(error.code, error.message, error.retryable)))
     void wire.close()
   }
@@ -128,12 +139,12 @@ export function serveSession(
         greet(message)
         return
       case 'open':
-        open(message)
+        open(message).catch((error: unknown) => refuse(clientError(error)))
         return
       case 'step':
         nextSeq++
         nextPosition += message.tokens
-        enqueue({ message, payload })
+        enqueue({ message, payload, receivedAt: performance.now() })
         return
       case 'rollback':
         if (session === undefined) throw new ChoraleError('protocol', 'rollback before open')
@@ -148,7 +159,8 @@ export function serveSession(
         enqueue({ message })
         return
       case 'close':
-        session?.hosted.close()
+        over = true
+        freeLease()
         void wire.close()
         return
       case 'error':
@@ -177,11 +189,13 @@ export function serveSession(
     wire.post(() => encodeFrame(welcome))
   }
 
-  const open = (message: Open): void => {
+  const open = async (message: Open): Promise<void> => {
     if (!greeted) throw new ChoraleError('protocol', 'open before hello')
-    if (session !== undefined) throw new ChoraleError('protocol', 'open twice')
+    if (opening) throw new ChoraleError('protocol', 'open twice')
+    opening = true
     const { modelId, start, end, maxTokens, dtype } = message
-    const hosted = host.open({ modelId, start, end, maxTokens, peerId })
+    const hosted = await host.open({ modelId, start, end, maxTokens, peerId })
+    if (over || told !== undefined) return await hosted.close()
     clearTimeout(handshake)
     session = { hosted, maxTokens, dtype }
     counters.sessions++
@@ -192,7 +206,7 @@ export function serveSession(
       hiddenSize: host.hiddenSize,
       dtype,
       engine: host.engine,
-      load: host.load(),
+      load: { ...host.load(), queued: context.queued },
     }
     wire.post(() => encodeFrame(opened))
   }
@@ -200,6 +214,7 @@ export function serveSession(
   const enqueue = (work: Work): void => {
     queue.push(work)
     if ('payload' in work) {
+      context.queued++
       counters.bytesIn += work.payload.length
       queuedBytes += work.payload.length
       budget.take(work.payload.length)
@@ -210,6 +225,7 @@ export function serveSession(
 
   const release = (work: Work): void => {
     if (!('payload' in work)) return
+    context.queued--
     queuedBytes -= work.payload.length
     budget.give(work.payload.length)
     if (over || queuedBytes >= MAX_QUEUED_BYTES_PER_SESSION) return
@@ -224,7 +240,8 @@ export function serveSession(
       for (;;) {
         if (over || told !== undefined || queue.length === 0) break
         const work = queue[0]!
-        const done = 'payload' in work ? runStep(work.message, work.payload) : runRollback(work.message)
+        const done =
+          'payload' in work ? runStep(work.message, work.payload, work.receivedAt) : runRollback(work.message)
         try {
           await done
         } finally {
@@ -242,22 +259,21 @@ export function serveSession(
     }
   }
 
-  const runStep = async (step: Step, payload: Uint8Array): Promise<void> => {
+  const runStep = async (step: Step, payload: Uint8Array, receivedAt: number): Promise<void> => {
     const { hosted, dtype } = session!
     const input = tensor(step.tokens, host.hiddenSize, fromWire(payload, dtype))
-    const { hidden, computeMs, queueMs } = await hosted.step(input, step.deadlineMs)
+    const started = performance.now()
+    if (started - receivedAt > step.deadlineMs) {
+      throw new ChoraleError('timeout', `step ${step.seq} waited longer than the client would`)
+    }
+    const wanted = await hosted.step(input, { want: step.want })
     if (over) return
-    const wanted =
-      step.want === 'all'
-        ? hidden
-        : rows(hidden, step.want === 'last' ? step.tokens - 1 : step.tokens, step.tokens)
     counters.tokens += step.tokens
     const output: Output = {
       type: 'output',
       seq: step.seq,
       position: step.position + step.tokens,
-      computeMs: Math.max(0, computeMs),
-      queueMs: Math.max(0, queueMs),
+      serverMs: performance.now() - started,
     }
     await wire.send(() => {
       const bytes = toWire(wanted.data, dtype)
@@ -269,7 +285,7 @@ export function serveSession(
   }
 
   const runRollback = async (message: Rollback): Promise<void> => {
-    session!.hosted.rollback(message.position)
+    await session!.hosted.rollback(message.position)
     await wire.send(() => encodeFrame({ type: 'rolledback', seq: message.seq, position: message.position }))
   }
 

@@ -35,6 +35,7 @@ export async function serveSpan(
     host,
     peer,
     counters,
+    queued: 0,
     budget: byteBudget(MAX_QUEUED_BYTES_PER_SERVER),
     options: { handshakeMs: 10_000, heartbeatMs: 15_000, silenceMs: 75_000, ...options },
   }

@@ -1,7 +1,6 @@
 import { ChoraleError, type ErrorCode, errorCode, errorMessage } from '../errors.ts'
 import type { ServerLoad } from '../protocol/messages.ts'
-import type { Span } from '../session/span-runner.ts'
-import type { Tensor } from '../tensor/tensor.ts'
+import type { Span, SpanSession } from '../session/span-runner.ts'
 import type { Peer } from './peer.ts'
 
 /** What runs the steps of the sessions that come in over the network; `server/span-host.ts` is the one. */
@@ -13,8 +12,8 @@ export interface SpanHost {
   /** Most tokens of one step. */
   readonly maxStepTokens: number
   /** Admits a session or throws. @throws `capacity`, `not_found`, `not_supported`. */
-  open(request: SessionRequest): HostedSession
-  load(): ServerLoad
+  open(request: SessionRequest): Promise<SpanSession>
+  load(): Omit<ServerLoad, 'queued'>
 }
 
 export interface SessionRequest extends Span {
@@ -22,23 +21,6 @@ export interface SessionRequest extends Span {
   readonly maxTokens: number
   /** Who asks, authenticated by the connection. */
   readonly peerId: string
-}
-
-/** One admitted session; its steps are asked for one after the other. */
-export interface HostedSession {
-  /** @throws `capacity`, `engine`, `timeout` when it waited past `deadlineMs`. */
-  step(hidden: Tensor, deadlineMs: number): Promise<HostedOutput>
-  /** No step may be under way. */
-  rollback(position: number): void
-  /** Frees the lease, after the step under way if there is one. */
-  close(): void
-}
-
-export interface HostedOutput {
-  /** [tokens, hiddenSize] */
-  readonly hidden: Tensor
-  readonly computeMs: number
-  readonly queueMs: number
 }
 
 /** Numbers since the start, for `/metrics` and `chorale serve`. */
@@ -66,6 +48,8 @@ export interface ServeContext {
   readonly peer: Peer
   readonly counters: ServeCounters
   readonly budget: ByteBudget
+  /** Steps received and not answered, of all sessions. */
+  queued: number
   readonly options: Required<ServeSpanOptions>
 }
 

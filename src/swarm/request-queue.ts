@@ -1,0 +1,64 @@
+import type { ChoraleError } from '../errors.ts'
+
+/** Something sent that the other end must answer. */
+export interface Request {
+  readonly kind: 'hello' | 'open' | 'step' | 'rollback'
+  readonly seq: number
+  /** Position the answer must report. */
+  readonly position: number
+  /** Rows of hidden states the answer must carry. */
+  readonly rows: number
+  /** How long the answer may take once it is first in line, in milliseconds. */
+  readonly timeoutMs: number
+}
+
+/** Requests in the order they were sent, which is the order they are answered in. */
+export interface RequestQueue<Answer> {
+  readonly length: number
+  readonly head: Request | undefined
+  add(request: Request): Promise<Answer>
+  /** Resolves the head. */
+  answer(answer: Answer): void
+  /** Rejects all. */
+  fail(error: ChoraleError): void
+}
+
+/** An empty queue; `onTimeout` is called when the head waited too long. */
+export function createRequestQueue<Answer>(onTimeout: (head: Request) => void): RequestQueue<Answer> {
+  const waiting: {
+    readonly request: Request
+    readonly resolve: (answer: Answer) => void
+    readonly reject: (error: ChoraleError) => void
+  }[] = []
+  let timer: ReturnType<typeof setTimeout> | undefined
+
+  /** One timer for the answer that is first in line: those behind it can't come earlier. */
+  const arm = (): void => {
+    clearTimeout(timer)
+    const head = waiting[0]?.request
+    if (head !== undefined) timer = setTimeout(() => onTimeout(head), head.timeoutMs)
+  }
+
+  return {
+    get length() {
+      return waiting.length
+    },
+    get head() {
+      return waiting[0]?.request
+    },
+    add: (request) =>
+      new Promise((resolve, reject) => {
+        waiting.push({ request, resolve, reject })
+        if (waiting.length === 1) arm()
+      }),
+    answer: (answer) => {
+      const head = waiting.shift()
+      arm()
+      head?.resolve(answer)
+    },
+    fail: (error) => {
+      clearTimeout(timer)
+      for (const { reject } of waiting.splice(0)) reject(error)
+    },
+  }
+}
