@@ -1,6 +1,8 @@
 import { Command } from 'commander'
 import { ChoraleError } from '../../src/errors.ts'
 import { weighModel } from '../../src/model/describe-model.ts'
+import { isJsonObject } from '../../src/model/json.ts'
+import type { TokenizerFiles } from '../../src/model/model.ts'
 import { kvBytesPerToken } from '../../src/model/spec.ts'
 import { cachedModels, removeCachedModel } from '../../src/store/cached-models.ts'
 import { pullModel } from '../../src/store/pull-model.ts'
@@ -96,8 +98,7 @@ async function show(ref: string, ports: ModelPorts, options: Options): Promise<v
       spec: { ...spec, positions },
       ...weight,
       kvBytesPerTokenAndBlock: kvBytesPerToken(spec, 1),
-      tokenizer:
-        tokenizer === undefined ? null : ((tokenizer.tokenizer['model'] as { type?: string }).type ?? null),
+      tokenizer: tokenizer === undefined ? null : tokenizerType(tokenizer.tokenizer),
       chatTemplate: tokenizer?.chatTemplate !== undefined,
       generationDefaults: model.generationDefaults,
     }
@@ -163,6 +164,11 @@ async function remove(ref: string, ports: ModelPorts, options: Options): Promise
   }
   await removeCachedModel(ports.cache, name)
   print(options, { removed: name, bytes: model.bytes }, [`removed ${name}, ${formatBytes(model.bytes)}`])
+}
+
+function tokenizerType(tokenizer: TokenizerFiles['tokenizer']): string | null {
+  const model = tokenizer['model']
+  return isJsonObject(model) && typeof model['type'] === 'string' ? model['type'] : null
 }
 
 function print(options: Options, document: unknown, lines: readonly string[]): void {
