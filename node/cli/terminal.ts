@@ -68,7 +68,7 @@ export function createProgress(stream: OutputStream, now: () => number = Date.no
       // Without a terminal what was too quick to be shown at all needs no last line.
       last = now()
       const text = `${label}${amount(done, total)}`
-      if (terminal) stream.write(`\r\u001B[K${text.slice(0, (stream.columns ?? 80) - 1)}`)
+      if (terminal) stream.write(`\r\u001B[K${text.slice(0, (stream.columns || 80) - 1)}`)
       else if (!finished || drawn) stream.write(`${text}\n`)
       drawn = true
     },

@@ -66,20 +66,20 @@ describe('chorale chat --local', () => {
     'greedy ids of the bundled model are those of transformers',
     async () => {
       const golden = JSON.parse(readFileSync(STORYTELLER_GOLDEN, 'utf8')) as Golden
-      const chat = golden.chats[0]!
-      const shown = await chatJson([
-        '--engine',
-        'onnx',
-        '--max-tokens',
-        '60',
-        '--once',
-        chat.messages[0]!.content,
-      ])
-      expect(shown.promptIds).toEqual(chat.prompt_ids)
-      const tie = chat.margins.findIndex((margin) => margin < 0.01)
-      const compared = Math.min(60, tie < 0 ? chat.greedy_ids.length : tie)
-      expect(compared).toBeGreaterThan(10)
-      expect(shown.ids.slice(0, compared)).toEqual(chat.greedy_ids.slice(0, compared))
+      // Ties may break either way in f32, so the ids are compared up to the first one.
+      const clear = (margins: readonly number[]) => {
+        const tie = margins.findIndex((margin) => margin < 0.01)
+        return tie < 0 ? margins.length : tie
+      }
+      const [chat] = golden.chats
+        .filter(({ messages }) => messages.length === 1)
+        .sort((a, b) => clear(b.margins) - clear(a.margins))
+      const length = Math.min(60, clear(chat!.margins))
+      expect(length).toBeGreaterThan(20)
+      const prompt = chat!.messages[0]!.content
+      const shown = await chatJson(['--engine', 'onnx', '--max-tokens', String(length), '--once', prompt])
+      expect(shown.promptIds).toEqual(chat!.prompt_ids)
+      expect(shown.ids).toEqual(chat!.greedy_ids.slice(0, length))
     },
   )
 

@@ -11,6 +11,7 @@ import { routeWords } from './answer.ts'
 
 /** A client's place in a network: how it reaches the servers of one model. */
 export interface JoinedSwarm {
+  /** Sampled routes: each session may take another of the nearly equal ones. */
   readonly backend: Extract<Backend, { kind: 'chain' }>
   /** One line: which peers serve which blocks now. */
   describe(signal: AbortSignal): Promise<string>
@@ -35,7 +36,7 @@ export async function joinSwarm(options: {
     mode: 'client',
     privateAddresses: bootstrap.some(isPrivateAddress),
     software: `chorale/${VERSION}`,
-    log,
+    log: log.child('swarm'),
   })
   const directory = await createDhtDirectory(peer, { serve: false })
   const servers = async (signal?: AbortSignal) =>
@@ -46,7 +47,10 @@ export async function joinSwarm(options: {
       directory,
       connect: (server) => connectRemoteSpan(peer, server, { hiddenSize: model.spec.hiddenSize }),
       measures: () => peer.measures(),
-      log,
+      // Clients that read the same records should not all choose the same servers.
+      seed: () => crypto.getRandomValues(new Uint32Array(1))[0] ?? 0,
+      routing: { spread: 0.1 },
+      log: log.child('chain'),
     },
     describe: async (signal) => {
       const found = await servers(signal)
@@ -76,9 +80,11 @@ function hopOf({ peerId, start, end, engine }: ServerRecord) {
   return { peer: peerId, start, end, engine }
 }
 
-/** Loopback and local networks: their peers may be dialled only by those who are in them. */
+/** Loopback and the ranges of RFC 1918, RFC 4193 and link-local: a network that is not the open internet. */
+const PRIVATE_ADDRESS =
+  /^\/(ip4\/(127|10|192\.168|169\.254|172\.(1[6-9]|2\d|3[01]))\.|ip6\/(::1|f[cd]|fe80)|dns[46]?\/localhost\/)/
+
+/** Whether a multiaddr lies in this machine or a local network: only then may others' private addresses be dialled. */
 function isPrivateAddress(address: string): boolean {
-  return /^\/ip4\/(127\.|10\.|192\.168\.|169\.254\.|172\.(1[6-9]|2\d|3[01])\.)|^\/ip6\/(::1|f[cde])|^\/dns[46]?\/localhost\//.test(
-    address,
-  )
+  return PRIVATE_ADDRESS.test(address)
 }

@@ -60,6 +60,7 @@ export function createLineReader(options: LineReaderOptions): LineReader {
     lines.write(null, { ctrl: true, name: 'e' })
     lines.write(null, { ctrl: true, name: 'u' })
     options.onInterrupt()
+    if (waiting !== undefined && !closed) lines.prompt()
   })
   const ended = new Promise<void>((resolve) => {
     lines.on('close', () => {
@@ -96,7 +97,7 @@ function gate(output: OutputStream, isMuted: () => boolean): Writable {
       callback()
     },
   })
-  Object.defineProperty(gated, 'columns', { get: () => output.columns ?? 80 })
+  Object.defineProperty(gated, 'columns', { get: () => output.columns || 80 })
   output.on('resize', () => gated.emit('resize'))
   return gated
 }

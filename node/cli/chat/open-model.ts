@@ -1,15 +1,15 @@
 import { createEngine } from '../../../src/engine/select.ts'
-import type { Engine, EngineName } from '../../../src/engine/engine.ts'
+import type { EngineName } from '../../../src/engine/engine.ts'
 import { ChoraleError } from '../../../src/errors.ts'
 import type { Logger } from '../../../src/log.ts'
 import type { Model } from '../../../src/model/model.ts'
-import { createClient, type Backend } from '../../../src/session/client.ts'
+import { createClient } from '../../../src/session/client.ts'
 import type { LanguageModel } from '../../../src/session/language-model.ts'
-import { resolveModel } from '../../../src/store/resolve-model.ts'
 import { createTokenizer } from '../../../src/tokenizer/hf-tokenizer.ts'
-import { BUNDLED_MODEL, createModelPorts } from '../../model-ports.ts'
+import { BUNDLED_MODEL } from '../../model-ports.ts'
+import { openModelArgument } from '../../open-model-argument.ts'
 import { createNodePlatform, stderrLogger } from '../../platform.ts'
-import { createStyle, createProgress } from '../terminal.ts'
+import { createProgress, createStyle, type Progress } from '../terminal.ts'
 import { joinSwarm } from './join-swarm.ts'
 import { startPrivateSwarm } from './private-swarm.ts'
 
@@ -31,6 +31,8 @@ export interface OpenedModel {
   readonly languageModel: LanguageModel
   /** For people: which engine and why, which peers serve what. */
   readonly lines: readonly string[]
+  /** Peers that lead into the network; none with `local`. */
+  readonly bootstrap: readonly string[]
   /** What dashboards show of the swarm; undefined without one. */
   readonly swarmState: (() => Promise<unknown>) | undefined
   /** Frees the model and ends all that was started. */
@@ -42,94 +44,75 @@ export interface OpenedModel {
  * @throws `not_found`, `bad_file`, `not_supported` without a tokenizer, `engine`, `unreachable`, `cancelled`.
  */
 export async function openModelToAsk(options: OpenToAskOptions): Promise<OpenedModel> {
-  const log = options.log ?? stderrLogger('error')
   const progress = createProgress(process.stderr)
   const closers: (() => Promise<void>)[] = []
   const close = async () => {
-    progress.end()
     for (const free of closers.splice(0).reverse()) await free()
   }
   try {
-    const reference = options.reference ?? BUNDLED_MODEL
-    const model = await resolveModel(reference, createModelPorts(log), {
-      signal: options.signal,
-      revision: options.revision,
-      onProgress: ({ loadedBytes, totalBytes }) => progress.update('fetching', loadedBytes, totalBytes),
-    })
-    closers.push(() => model.close())
-    const tokenizer = await tokenizerOf(model)
-    const { engine, why } = await createEngine(createNodePlatform(log), { name: options.engine })
-    closers.push(() => engine.close())
-    const place = await openBackend(options, { reference, model, engine, log, closers, progress })
-    const languageModel = await createClient({
-      model,
-      tokenizer,
-      engine,
-      backend: place.backend,
-      signal: options.signal,
-      onProgress: (loaded, total) => progress.update('loading', loaded, total),
-    })
-    closers.push(() => languageModel.close())
-    progress.end()
-    const lines = [`engine ${engine.name}: ${why}`, ...place.lines]
-    const swarmState = place.swarmState
-    return {
-      languageModel,
-      lines,
-      swarmState:
-        swarmState && (async () => ({ ...(await swarmState()), ready: await languageModel.readiness() })),
-      close,
-    }
+    const opened = await open(options, closers, progress)
+    return { ...opened, close }
   } catch (error) {
     await close()
     throw error
+  } finally {
+    progress.end()
   }
 }
 
-interface Place {
-  readonly backend: Backend
-  readonly lines: readonly string[]
-  readonly swarmState?: () => Promise<object>
-}
+type Opened = Omit<OpenedModel, 'close'>
+type Closers = (() => Promise<void>)[]
 
-async function openBackend(
-  options: OpenToAskOptions,
-  parts: {
-    readonly reference: string
-    readonly model: Model
-    readonly engine: Engine
-    readonly log: Logger
-    readonly closers: (() => Promise<void>)[]
-    readonly progress: ReturnType<typeof createProgress>
-  },
-): Promise<Place> {
-  const { model, log, closers, progress } = parts
-  if (options.local) return { backend: { kind: 'local' }, lines: ['all blocks run in this process'] }
-  const own = options.bootstrap === undefined
-  let bootstrap = options.bootstrap ?? []
-  if (own) {
-    const swarm = await startPrivateSwarm({
-      reference: parts.reference,
-      blockCount: model.spec.blockCount,
-      engine: options.engine,
-      signal: options.signal,
-      onReady: (ready, total) => progress.update(`starting a swarm: ${ready} of ${total} processes`, 0, 0),
-    })
-    closers.push(() => swarm.stop())
-    bootstrap = swarm.bootstrap
-  }
-  const joined = await joinSwarm({ model, bootstrap, log })
-  closers.push(() => joined.close())
-  return { backend: joined.backend, lines: [await joined.describe(options.signal)], swarmState: joined.state }
-}
-
-/** @throws `not_supported` when the model's files hold no tokenizer. */
-async function tokenizerOf(model: Model) {
+async function open(options: OpenToAskOptions, closers: Closers, progress: Progress): Promise<Opened> {
+  const { reference = BUNDLED_MODEL, revision, signal, log = stderrLogger('error') } = options
+  const model = await openModelArgument(reference, { revision, signal })
+  closers.push(() => model.close())
   const files = await model.tokenizerFiles()
   if (files === undefined) {
     throw new ChoraleError('not_supported', `${model.name} holds no tokenizer (tokenizer.json is missing)`)
   }
-  return createTokenizer(files, model.spec)
+  const { engine, why } = await createEngine(createNodePlatform(log), { name: options.engine })
+  closers.push(() => engine.close())
+  const bootstrap = options.local
+    ? []
+    : (options.bootstrap ?? (await ownSwarm(options, model, closers, progress)))
+  const joined = options.local ? undefined : await joinSwarm({ model, bootstrap, log })
+  if (joined !== undefined) closers.push(() => joined.close())
+  const languageModel = await createClient({
+    model,
+    tokenizer: createTokenizer(files, model.spec),
+    engine,
+    backend: joined?.backend ?? { kind: 'local' },
+    signal,
+    onProgress: (loaded, total) => progress.update('loading', loaded, total),
+  })
+  closers.push(() => languageModel.close())
+  const who = joined === undefined ? 'all blocks run in this process' : await joined.describe(signal)
+  return {
+    languageModel,
+    lines: [`engine ${engine.name}: ${why}`, who],
+    bootstrap,
+    swarmState: joined && (async () => ({ ...(await joined.state()), ...(await languageModel.readiness()) })),
+  }
+}
+
+/** Starts an offline swarm that ends with this process. @returns the addresses that lead into it. */
+async function ownSwarm(
+  options: OpenToAskOptions,
+  model: Model,
+  closers: Closers,
+  progress: Progress,
+): Promise<readonly string[]> {
+  const swarm = await startPrivateSwarm({
+    reference: options.reference ?? BUNDLED_MODEL,
+    revision: options.revision,
+    blockCount: model.spec.blockCount,
+    engine: options.engine,
+    signal: options.signal,
+    onReady: (ready, total) => progress.update(`starting a swarm: ${ready} of ${total} processes`, 0, 0),
+  })
+  closers.push(() => swarm.stop())
+  return swarm.bootstrap
 }
 
 /** Shows what was opened on stderr. */

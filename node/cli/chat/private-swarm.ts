@@ -7,6 +7,7 @@ const SERVERS = 3
 /** A swarm on loopback that serves all blocks of one model, for this process alone. Same errors as `startOfflineSwarm`. */
 export async function startPrivateSwarm(options: {
   readonly reference: string
+  readonly revision: string | undefined
   readonly blockCount: number
   readonly engine: string
   readonly signal: AbortSignal
@@ -18,6 +19,7 @@ export async function startPrivateSwarm(options: {
     engine: options.engine,
     // Several processes share the cores; more threads each would only take turns.
     threads: 1,
+    ...(options.revision !== undefined && { serveArgs: ['--revision', options.revision] }),
     signal: options.signal,
     onReady: options.onReady,
   })
