@@ -2,6 +2,7 @@ import { ChoraleError } from '../errors.ts'
 import { silentLogger, type Logger } from '../log.ts'
 import type { ModelSpec } from '../model/spec.ts'
 import { checkSpan } from './check-span.ts'
+import { checkHeadSupport, checkSupport, LLAMA_SUPPORT, rotaryPositions } from './check-support.ts'
 import type { Engine } from './engine.ts'
 import { loadOnnxHead } from './onnx/onnx-head.ts'
 import { loadOnnxSpan } from './onnx/onnx-span.ts'
@@ -55,6 +56,7 @@ export async function createOnnxEngine(options: OnnxEngineOptions = {}): Promise
     threads,
     async loadSpan(model, loadOptions) {
       checkSpan(model, loadOptions)
+      checkSupport('onnx', model.spec, LLAMA_SUPPORT)
       checkShape(model.spec)
       const span = await loadOnnxSpan(runtime(), budget, model, loadOptions)
       const { start, end, weightBytes, kvBytes } = span
@@ -62,6 +64,7 @@ export async function createOnnxEngine(options: OnnxEngineOptions = {}): Promise
       return span
     },
     async loadHead(model, loadOptions = {}) {
+      checkHeadSupport('onnx', model.spec, LLAMA_SUPPORT)
       const head = await loadOnnxHead(runtime(), budget, model, loadOptions)
       log.debug('head loaded', { weightBytes: head.weightBytes })
       return head
@@ -83,8 +86,8 @@ export function defaultThreads(cores: number): number {
 
 /** @throws `not_supported` for head shapes whose numbers would depend on how tokens are cut into steps. */
 function checkShape(spec: ModelSpec): void {
-  const { headDim, positions } = spec
-  const { rotaryDim } = positions
+  const { headDim } = spec
+  const { rotaryDim } = rotaryPositions('onnx', spec)
   if (headDim <= MAX_HEAD_DIM && rotaryDim % 2 === 0 && rotaryDim <= headDim) return
   throw new ChoraleError(
     'not_supported',

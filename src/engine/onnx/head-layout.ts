@@ -1,4 +1,5 @@
 import type { ModelSpec } from '../../model/spec.ts'
+import { rotaryPositions } from '../check-support.ts'
 
 /**
  * How one attention head's elements are laid out for onnxruntime's GroupQueryAttention, which rotates whole heads
@@ -27,9 +28,10 @@ export function headLayout(spec: ModelSpec): HeadLayout {
   const { headDim } = spec
   const width = Math.ceil(headDim / WIDTH_MULTIPLE) * WIDTH_MULTIPLE
   const half = width / 2
-  const rotaryHalf = spec.positions.rotaryDim / 2
+  const { rotaryDim } = rotaryPositions('onnx', spec)
+  const rotaryHalf = rotaryDim / 2
   const rotarySlots = new Int32Array(width).fill(-1)
-  let rest = spec.positions.rotaryDim
+  let rest = rotaryDim
   for (let slot = 0; slot < width; slot++) {
     const inHalf = slot % half
     if (inHalf < rotaryHalf) rotarySlots[slot] = slot < half ? inHalf : rotaryHalf + inHalf
@@ -84,7 +86,7 @@ export function ropeTable(
   positions: number,
 ): { cos: Float32Array; sin: Float32Array } {
   const half = layout.width / 2
-  const { inverseFrequencies, attentionFactor } = spec.positions
+  const { inverseFrequencies, attentionFactor } = rotaryPositions('onnx', spec)
   const cos = new Float32Array(positions * half).fill(1)
   const sin = new Float32Array(positions * half)
   for (let position = 0; position < positions; position++) {

@@ -4,16 +4,11 @@ import { tensor, type Tensor } from '../../tensor/tensor.ts'
 import type { EngineSpan, KvLease, LoadSpanOptions, StepEntry } from '../engine.ts'
 import { BLOCK_INPUTS, blockGraph } from './block-graph.ts'
 import { blockWeightBytes, readBlock } from './block-weights.ts'
-import { headLayout, ropeTable } from './head-layout.ts'
+import { headLayout } from './head-layout.ts'
 import { KvRegions, type KvRegion } from './kv-regions.ts'
 import type { MemoryBudget } from './memory-budget.ts'
 import type { OrtRuntime, OrtSession, OrtValue } from './ort-runtime.ts'
-
-/**
- * Rows one run takes; longer steps are cut. Bounds the scores of a run (heads × rows × lease length × 4 bytes)
- * and how long one run blocks the thread. More rows gain nothing: weights are read once for 64.
- */
-const RUN_ROWS = 64
+import { allocateBuffers, float, RUN_ROWS, type BlockInput, type SpanBuffers } from './span-buffers.ts'
 
 /** A long step lets timers and sockets of this thread run at least this often. */
 const YIELD_MS = 25
@@ -68,8 +63,10 @@ export async function loadOnnxSpan(
     memory.release(weightBytes + kvBytes)
   }
 
+  let buffers: SpanBuffers
   try {
     cacheAddress = allocate(kvBytes)
+    buffers = allocateBuffers(runtime, allocate, spec, layout, kvTokens + 1)
     for (let block = start; block < end; block++) {
       signal?.throwIfAborted()
       const weights = await readBlock(model, layout, block, signal)
@@ -81,36 +78,14 @@ export async function loadOnnxSpan(
     throw error
   }
 
-  const positions = kvTokens + 1
-  const half = layout.width / 2
-  const hiddenBytes = RUN_ROWS * hiddenSize * 4
-  const buffers = [allocate(hiddenBytes), allocate(hiddenBytes)] as const
-  const cosAddress = allocate(positions * half * 4)
-  const sinAddress = allocate(positions * half * 4)
-  const sinkAddress = allocate(headCount * 4)
-  const fillerAddress = allocate(qkvWidth * 4)
-  const scalars = allocate(16)
-  const table = ropeTable(spec, layout, positions)
-  runtime.floats(cosAddress, table.cos.length).set(table.cos)
-  runtime.floats(sinAddress, table.sin.length).set(table.sin)
-  runtime.floats(sinkAddress, headCount).fill(-Infinity)
-  runtime.floats(fillerAddress, qkvWidth).fill(0)
-
   /** Runs `rows` rows that lie in the first buffer through all blocks; gives the buffer they end in. */
   function* runBlocks(region: KvRegion, rows: number): Generator<void, number> {
     const fillerRows = rows === 1 ? 1 : 0
     const total = region.position + rows + fillerRows
     const hidden = (address: number): OrtValue => float(address, [1, rows, hiddenSize])
-    const shared: Partial<Record<(typeof BLOCK_INPUTS)[number], OrtValue>> = {
-      filler: float(fillerAddress, [1, fillerRows, qkvWidth]),
-      last: { type: 'int32', address: scalars, shape: [1] },
-      total: { type: 'int32', address: scalars + 4, shape: [] },
-      rows: { type: 'int64', address: scalars + 8, shape: [1] },
-      cos: float(cosAddress, [positions, half]),
-      sin: float(sinAddress, [positions, half]),
-      sink: float(sinkAddress, [headCount]),
-    }
-    let [from, to]: readonly [number, number] = buffers
+    const { shared, scalars } = buffers
+    const filler = float(buffers.filler, [1, fillerRows, qkvWidth])
+    let [from, to] = buffers.hidden
     for (const [index, session] of sessions.entries()) {
       // Other spans and leases may run between two blocks: nothing here is kept over a yield but the rows.
       const numbers = runtime.integers(scalars, 4)
@@ -120,9 +95,9 @@ export async function loadOnnxSpan(
       const keysAddress = cacheAddress + region.offset * rowBytes + index * 2 * cacheBytes
       const keys = float(keysAddress, cacheShape)
       const values = float(keysAddress + cacheBytes, cacheShape)
-      const inputs = { ...shared, hidden: hidden(from), keys, values }
+      const inputs: Record<BlockInput, OrtValue> = { ...shared, filler, hidden: hidden(from), keys, values }
       session.run(
-        BLOCK_INPUTS.map((name) => inputs[name] as OrtValue),
+        BLOCK_INPUTS.map((name) => inputs[name]),
         [hidden(to), keys, values],
       )
       ;[from, to] = [to, from]
@@ -137,7 +112,9 @@ export async function loadOnnxSpan(
     for (let row = 0; row < count; row += RUN_ROWS) {
       const rows = Math.min(RUN_ROWS, count - row)
       const size = rows * hiddenSize
-      runtime.floats(buffers[0], size).set(input.data.subarray(row * hiddenSize, row * hiddenSize + size))
+      runtime
+        .floats(buffers.hidden[0], size)
+        .set(input.data.subarray(row * hiddenSize, row * hiddenSize + size))
       const run = runBlocks(region, rows)
       let next = run.next()
       while (next.done !== true) {
@@ -211,10 +188,6 @@ export async function loadOnnxSpan(
       free()
     },
   }
-}
-
-function float(address: number, shape: readonly number[]): OrtValue {
-  return { type: 'float', address, shape }
 }
 
 /** A function that waits for one turn of the event loop when `ms` have passed since it last did. */
