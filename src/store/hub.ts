@@ -221,7 +221,8 @@ function numberOf(header: string | null): number | undefined {
 function unknownModel(endpoint: string, repo: string, revision: string, probe: string): ChoraleError {
   return new ChoraleError(
     'not_found',
-    `${repo}: ${hostOf(endpoint)} has no ${probe} at revision ${revision}: unknown model, or not in Hugging Face layout`,
+    `${repo}: ${hostOf(endpoint)} has no ${probe} at revision ${revision}: unknown model, or not in Hugging Face layout ` +
+      '(name a GGUF file as org/repo/file.gguf)',
   )
 }
 

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { readConfig, readGenerationDefaults } from '../../src/model/config.ts'
-import { VECTORS } from './files.ts'
+import { ropeOf, VECTORS } from './files.ts'
 
 const BASE = {
   architectures: ['LlamaForCausalLM'],
@@ -54,7 +54,7 @@ describe('readConfig', () => {
       { eos_token_id: [4, 5] },
     )
     expect(spec.headDim).toBe(32)
-    expect(spec.positions.inverseFrequencies).toHaveLength(16)
+    expect(ropeOf(spec).inverseFrequencies).toHaveLength(16)
     expect(spec.biases).toEqual({ qkv: true, attentionOut: true, mlp: true })
     expect(spec.tiedHead).toBe(true)
     expect(spec.eosTokenIds).toEqual([3, 4, 5])
@@ -171,7 +171,7 @@ describe('readConfig', () => {
       ],
     ],
   ])('rotary frequencies are those of transformers: %s', (_name, config, factor, expected) => {
-    const { positions } = read(config)
+    const positions = ropeOf(read(config))
     expect(positions.attentionFactor).toBeCloseTo(factor, 12)
     expected.forEach((value, i) => {
       const actual = positions.inverseFrequencies[ROPE_INDICES[i]!]!

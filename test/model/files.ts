@@ -1,11 +1,18 @@
 import { join } from 'node:path'
 import { type ByteSource, memorySource } from '../../src/model/byte-source.ts'
 import type { ModelFolder } from '../../src/model/model-folder.ts'
+import type { ModelSpec, RopeSpec } from '../../src/model/spec.ts'
 
 export const VECTORS = join(import.meta.dirname, '../vectors')
 export const BUNDLED = join(import.meta.dirname, '../../models/storyteller')
 /** Big real models, beside the repository where there are any. */
 export const SHARED_MODELS = join(import.meta.dirname, '../../../shared/models')
+
+/** The rotary positions of a spec that has them. */
+export function ropeOf(spec: ModelSpec): RopeSpec {
+  if (spec.positions.kind !== 'rope') throw new Error('no rotary positions')
+  return spec.positions
+}
 
 /** A model folder in memory. */
 export function memoryFolder(files: Readonly<Record<string, Uint8Array | string>>): ModelFolder {

@@ -8,7 +8,7 @@ import { halfSplitRows, openGguf } from '../../src/model/open-gguf.ts'
 import { openModel } from '../../src/model/open-model.ts'
 import { f32FromBytes } from '../../src/tensor/dtype.ts'
 import { dequantize } from '../../src/tensor/quant.ts'
-import { countingSource, SHARED_MODELS } from './files.ts'
+import { countingSource, ropeOf, SHARED_MODELS } from './files.ts'
 import { f32, flag, type GgufParts, list, text, tinyLlama, u32, writeGguf } from './write-gguf.ts'
 
 const read = async (parts: GgufParts) => await readGguf(memorySource('x.gguf', writeGguf(parts)))
@@ -157,7 +157,7 @@ describe('openGguf', () => {
       ...parts,
       tensors: [...parts.tensors, { name: 'rope_freqs.weight', shape: [2], bytes }],
     })
-    expect(model.spec.positions.inverseFrequencies).toEqual([1, Math.fround(Math.fround(0.01) / 8)])
+    expect(ropeOf(model.spec).inverseFrequencies).toEqual([1, Math.fround(Math.fround(0.01) / 8)])
     const short = { name: 'rope_freqs.weight', shape: [1], bytes: bytes.slice(0, 4) }
     await expect(open({ ...parts, tensors: [...parts.tensors, short] })).rejects.toMatchObject({
       code: 'bad_config',
@@ -170,8 +170,8 @@ describe('openGguf', () => {
       withKey(['llama.rope.scaling.type', text('linear')], ['llama.rope.scaling.factor', f32(4)]),
     )
     const old = await open(withKey(['llama.rope.scale_linear', f32(4)]))
-    expect(modern.spec.positions.inverseFrequencies).toEqual(scaled)
-    expect(old.spec.positions.inverseFrequencies).toEqual(scaled)
+    expect(ropeOf(modern.spec).inverseFrequencies).toEqual(scaled)
+    expect(ropeOf(old.spec).inverseFrequencies).toEqual(scaled)
   })
 
   it.each([
