@@ -1,0 +1,216 @@
+import { Command } from 'commander'
+import { checkSpan } from '../../src/engine/check-span.ts'
+import { createEngine, type EngineChoice, parseEngineName } from '../../src/engine/select.ts'
+import type { Logger } from '../../src/log.ts'
+import type { Model } from '../../src/model/model.ts'
+import { weakestWindow } from '../../src/server/place-span.ts'
+import { type ServingServer, startServer } from '../../src/server/server.ts'
+import type { Span } from '../../src/session/span-runner.ts'
+import { resolveModel } from '../../src/store/resolve-model.ts'
+import { readIdentityFile } from '../identity-file.ts'
+import { joinNetwork, type Network } from '../join-network.ts'
+import { BUNDLED_MODEL, createModelPorts } from '../model-ports.ts'
+import { createNodePlatform, stderrLogger } from '../platform.ts'
+import { catchInterrupt } from './chat/interrupt.ts'
+import { blocksThatFit } from './serve/block-budget.ts'
+import { parseBlocks, parseCount, parseMemory } from './serve/values.ts'
+import { createProgress } from './terminal.ts'
+
+interface ServeFlags {
+  blocks: string
+  maxMemory?: string
+  bootstrap?: string[]
+  listen: string[]
+  announce?: string[]
+  identity?: string
+  engine: string
+  threads?: string
+  kvTokens: string
+  maxSessions: string
+  drain: string
+  revision?: string
+  json?: boolean
+  verbose?: boolean
+}
+
+/** All addresses of the machine, a free port for each: TCP for servers, WebSocket for browsers. */
+export const DEFAULT_LISTEN: readonly string[] = ['/ip4/0.0.0.0/tcp/0', '/ip4/0.0.0.0/tcp/0/ws']
+
+/** `chorale serve`: runs a span of a model's blocks for others. */
+export function serveCommand(): Command {
+  return new Command('serve')
+    .description('serve a span of blocks of a model')
+    .argument('[model]', `folder, .gguf file or hub name (default: ${BUNDLED_MODEL}, the bundled model)`)
+    .option(
+      '--blocks <start:end>',
+      'blocks to serve, end exclusive; auto = those that need a server most',
+      'auto',
+    )
+    .option('--max-memory <amount>', 'memory to use at most, e.g. 2GB: decides how many blocks auto takes')
+    .option('--bootstrap <addrs...>', 'peers to join the network through (none: start a new network)')
+    .option('--listen <addrs...>', 'multiaddrs to listen on', [...DEFAULT_LISTEN])
+    .option('--announce <addrs...>', 'multiaddrs to tell others instead, behind a proxy or a forwarded port')
+    .option('--identity <file>', "keep the peer's key in this file (default: a new peer each time)")
+    .option('--engine <name>', 'auto, reference, onnx or wgsl', 'auto')
+    .option('--threads <n>', 'CPU threads of the engine')
+    .option('--kv-tokens <n>', 'tokens of KV cache for all sessions together', '8192')
+    .option('--max-sessions <n>', 'sessions at once', '64')
+    .option('--drain <seconds>', 'when asked to leave, let sessions finish this long', '30')
+    .option('--revision <name>', 'branch, tag or commit of a hub model')
+    .option('--json', 'print one JSON line per event')
+    .option('-v, --verbose', 'log what happens')
+    .addHelpText(
+      'after',
+      `
+Ctrl-C lets running sessions finish, then leaves; a second one leaves at once.
+
+Examples:
+  chorale serve --blocks 0:4
+  chorale serve HuggingFaceTB/SmolLM2-135M-Instruct --blocks auto --max-memory 2GB \\
+    --bootstrap /ip4/192.0.2.7/tcp/4001/p2p/12D3…`,
+    )
+    .action(runServe)
+}
+
+async function runServe(reference: string | undefined, flags: ServeFlags): Promise<void> {
+  const asked = parseBlocks(flags.blocks)
+  const maxMemory = flags.maxMemory === undefined ? undefined : parseMemory(flags.maxMemory)
+  const kvTokens = parseCount('kv-tokens', flags.kvTokens, 1)
+  const maxSessions = parseCount('max-sessions', flags.maxSessions, 1)
+  const drainMs = parseCount('drain', flags.drain, 0) * 1_000
+  const threads = flags.threads === undefined ? undefined : parseCount('threads', flags.threads, 1)
+  const engineName = parseEngineName(flags.engine)
+  const log = stderrLogger(flags.verbose === true ? 'debug' : 'warn')
+  const say = flags.json === true ? () => undefined : (line: string) => process.stdout.write(`${line}\n`)
+  const tell = (event: object) => flags.json === true && process.stdout.write(`${JSON.stringify(event)}\n`)
+  const interrupt = catchInterrupt()
+  const progress = createProgress(process.stderr)
+  const closers: (() => Promise<void>)[] = []
+  try {
+    const model = await resolveModel(reference ?? BUNDLED_MODEL, createModelPorts(log), {
+      signal: interrupt.signal,
+      revision: flags.revision,
+      onProgress: ({ loadedBytes, totalBytes }) => progress.update('fetching', loadedBytes, totalBytes),
+    })
+    closers.push(() => model.close())
+    if (asked !== undefined) checkSpan(model, asked)
+    const platform = createNodePlatform(log)
+    const choice = await createEngine(platform, {
+      name: engineName,
+      ...(threads !== undefined && { threads }),
+    })
+    closers.push(() => choice.engine.close())
+    say(`engine ${choice.engine.name}: ${choice.why}`)
+    const network = await joinNetwork({
+      bootstrap: flags.bootstrap ?? [],
+      mode: 'server',
+      listen: flags.listen,
+      log,
+      ...(flags.announce && { announce: flags.announce }),
+      ...(flags.identity && { identity: await readIdentityFile(flags.identity) }),
+    })
+    closers.push(() => network.close())
+    const span = asked ?? (await weakestSpan(model, network, kvTokens, maxMemory))
+    const { engine } = choice
+    const server = await startServer({
+      peer: network.peer,
+      directory: network.directory,
+      model: {
+        modelId: model.id,
+        name: model.name,
+        blockCount: model.spec.blockCount,
+        hiddenSize: model.spec.hiddenSize,
+      },
+      span,
+      engine: engine.name,
+      maxSessions,
+      load: () =>
+        engine.loadSpan(model, {
+          ...span,
+          kvTokens,
+          signal: interrupt.signal,
+          onProgress: (loaded, total) =>
+            progress.update(`loading blocks ${span.start}:${span.end}`, loaded, total),
+        }),
+    })
+    progress.end()
+    tell(readyEvent(model, network, server, choice))
+    sayReady(say, model, network, server, flags)
+    await aborted(interrupt.signal)
+    if (server.sessions > 0) {
+      say(
+        `leaving when ${server.sessions} sessions are done, at most ${drainMs / 1000} s; Ctrl-C again leaves now`,
+      )
+    }
+    await server.stop(drainMs)
+    tell({ event: 'left', peerId: network.peer.id })
+    say('left the network')
+  } finally {
+    progress.end()
+    for (const close of closers.toReversed()) await closeQuietly(close, log)
+    interrupt.release()
+  }
+}
+
+async function weakestSpan(
+  model: Model,
+  network: Network,
+  kvTokens: number,
+  maxMemory: number | undefined,
+): Promise<Span> {
+  const size = blocksThatFit(model, kvTokens, maxMemory)
+  return weakestWindow(model.spec.blockCount, size, await network.directory.servers(model.id))
+}
+
+function readyEvent(
+  model: Model,
+  network: Network,
+  server: ServingServer,
+  { engine, why }: EngineChoice,
+): object {
+  return {
+    event: 'ready',
+    peerId: network.peer.id,
+    addrs: network.peer.addrs(),
+    model: model.name,
+    modelId: model.id,
+    start: server.span.start,
+    end: server.span.end,
+    engine: engine.name,
+    why,
+    threads: engine.threads,
+    throughput: server.throughput,
+    kvTokens: server.kvTokens,
+    weightBytes: server.weightBytes,
+  }
+}
+
+function sayReady(
+  say: (line: string) => void,
+  model: Model,
+  network: Network,
+  server: ServingServer,
+  flags: ServeFlags,
+): void {
+  const { start, end } = server.span
+  say(
+    `serving blocks ${start}:${end} of ${model.name} (it has 0:${model.spec.blockCount}) at ${server.throughput} tok/s, room for ${server.kvTokens} tokens`,
+  )
+  for (const address of network.peer.addrs()) say(`address ${address}`)
+  const address = network.peer.addrs()[0]
+  if (flags.bootstrap === undefined && address !== undefined) {
+    say(`This is the first peer of a new network. Others join it with --bootstrap ${address}`)
+  }
+}
+
+/** Resolves when the signal aborts. */
+export function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve()
+    else signal.addEventListener('abort', () => resolve(), { once: true })
+  })
+}
+
+async function closeQuietly(close: () => Promise<void>, log: Logger): Promise<void> {
+  await close().catch((error: unknown) => log.warn('closing failed', { reason: String(error) }))
+}
