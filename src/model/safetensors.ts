@@ -138,7 +138,8 @@ export async function readTensors(source: ByteSource): Promise<ReadonlyMap<strin
     const { dtype, shape } = stored
     const bytes = await source.read(stored.offset, stored.byteLength)
     if (dtype === 'F32') tensors.set(name, { dtype, shape, data: f32FromBytes(bytes) })
-    else if (dtype === 'I32') tensors.set(name, { dtype, shape, data: new Int32Array(new Uint8Array(bytes).buffer) })
+    else if (dtype === 'I32')
+      tensors.set(name, { dtype, shape, data: new Int32Array(new Uint8Array(bytes).buffer) })
     else if (dtype === 'U8') tensors.set(name, { dtype, shape, data: bytes })
     else throw new ChoraleError('not_supported', `${source.name}: ${name} is ${dtype}`, { field: name })
   }
