@@ -33,6 +33,9 @@ const REFUSED_MS = 1_000
 /** Even as a last resort a server is left alone this long after a failure, or a dead one would be asked in a busy loop. */
 const LAST_RESORT_MS = 1_000
 
+/** Peer ids cost a swarm of liars nothing: beyond this many, bans that ended are dropped. */
+const MAX_REMEMBERED = 4_096
+
 /** The list after `peer` failed at `now`: its ban is twice the one before, up to `maxMs`. Never shortens a ban. */
 export function banPeer(bans: Bans, peer: string, now: number, options: BanOptions = {}): Bans {
   const { baseMs = BASE_MS, maxMs = MAX_MS } = options
@@ -40,21 +43,20 @@ export function banPeer(bans: Bans, peer: string, now: number, options: BanOptio
   const failures = (before?.failures ?? 0) + 1
   // 2 ** 30 × the base is beyond any maximum; the bound keeps the power finite.
   const duration = Math.min(baseMs * 2 ** Math.min(failures - 1, 30), maxMs)
-  return new Map(bans).set(peer, {
-    failures,
-    since: now,
-    until: Math.max(before?.until ?? 0, now + duration),
-  })
+  const until = Math.max(before?.until ?? 0, now + duration)
+  return remember(bans, peer, { failures, since: now, until }, now)
 }
 
 /** The list after `peer` refused a session for want of room: it is skipped for a second and nothing is held against it. */
 export function skipPeer(bans: Bans, peer: string, now: number): Bans {
   const before = bans.get(peer)
-  return new Map(bans).set(peer, {
-    failures: before?.failures ?? 0,
-    since: now,
-    until: Math.max(before?.until ?? 0, now + REFUSED_MS),
-  })
+  const until = Math.max(before?.until ?? 0, now + REFUSED_MS)
+  return remember(bans, peer, { failures: before?.failures ?? 0, since: now, until }, now)
+}
+
+function remember(bans: Bans, peer: string, ban: Ban, now: number): Bans {
+  const known = bans.size < MAX_REMEMBERED ? bans : [...bans].filter(([, { until }]) => until > now)
+  return new Map(known).set(peer, ban)
 }
 
 /** The list after `peer` worked well: its failures are forgotten. */

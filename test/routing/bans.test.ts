@@ -46,6 +46,13 @@ describe('banPeer', () => {
     expect(bans.get('p')?.until).toBe(1_999 + 60_000)
   })
 
+  it('forgets ended bans when there are thousands', () => {
+    let bans = noBans
+    for (let i = 0; i < 5_000; i++) bans = banPeer(bans, `p${i}`, i * 1_000, options)
+    expect(bans.size).toBeLessThanOrEqual(4_096)
+    expect(bannedUntil(bans, 4_999_000).has('p4999')).toBe(true)
+  })
+
   it('changes no list it was given', () => {
     const before = banPeer(noBans, 'p', 0)
     const copy = new Map(before)
