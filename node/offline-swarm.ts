@@ -105,6 +105,9 @@ function serveArgs(options: OfflineSwarmOptions, span: Span, bootstrap: readonly
     ...bootstrap.flatMap((address) => ['--bootstrap', address]),
     ...(options.engine === undefined ? [] : ['--engine', options.engine]),
     ...(options.threads === undefined ? [] : ['--threads', String(options.threads)]),
+    // This swarm ends with its only client: nobody's session is worth waiting for.
+    '--drain',
+    '1',
     ...(options.serveArgs ?? []),
   ]
 }
