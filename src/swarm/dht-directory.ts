@@ -48,12 +48,12 @@ export async function createDhtDirectory(peer: Peer, options: DhtDirectoryOption
   const stopped = new AbortController()
   const service = options.serve ? await serveDirectory(peer, store, now) : undefined
   let connected = new Set<string>()
-  let wakeFirst: (() => void) | undefined
+  const waitingForFirst = new Set<() => void>()
 
   const unwatch = await peer.watch(DIRECTORY_PROTOCOL, (peers) => {
     const fresh = [...peers].filter((id) => !connected.has(id))
     connected = new Set(peers)
-    if (connected.size > 0) wakeFirst?.()
+    if (connected.size > 0) for (const done of waitingForFirst) done()
     for (const id of fresh) {
       for (const { bytes, record } of own.values()) {
         if (record.expiresAt > now()) announceTo(peer, id, bytes).catch((error: unknown) => missed(id, error))
@@ -68,9 +68,15 @@ export async function createDhtDirectory(peer: Peer, options: DhtDirectoryOption
   const firstPeer = async (signal: AbortSignal | undefined): Promise<void> => {
     if (connected.size > 0 || !peer.joined) return
     await new Promise<void>((resolve) => {
-      wakeFirst = resolve
-      setTimeout(resolve, FIRST_PEER_MS)
-      signal?.addEventListener('abort', () => resolve(), { once: true })
+      const done = (): void => {
+        clearTimeout(timer)
+        waitingForFirst.delete(done)
+        signal?.removeEventListener('abort', done)
+        resolve()
+      }
+      const timer = setTimeout(done, FIRST_PEER_MS)
+      waitingForFirst.add(done)
+      signal?.addEventListener('abort', done)
     })
   }
 

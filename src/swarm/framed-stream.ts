@@ -176,8 +176,10 @@ export function frameStream<Message>(stream: Stream, options: FramedStreamOption
     close: async () => {
       if (closing) return
       closing = true
-      if (ended === undefined) {
-        await Promise.race([tail, new Promise((resolve) => setTimeout(resolve, CLOSE_TIMEOUT_MS))])
+      if (ended === undefined && waiting > 0) {
+        const cut = setTimeout(() => stream.abort(lost(undefined)), CLOSE_TIMEOUT_MS)
+        await tail
+        clearTimeout(cut)
       }
       await shut()
       end(undefined)

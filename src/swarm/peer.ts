@@ -30,7 +30,7 @@ export interface PeerOptions {
   /** Told to others, e.g. `chorale/0.1.0`. */
   readonly software?: string
   readonly log?: Logger
-  /** How long to look for a first bootstrap peer, in milliseconds (default 8000). */
+  /** How long to look for a first bootstrap peer, in milliseconds (default: 8000 for a server, 3000 for a client). */
   readonly bootstrapTimeoutMs?: number
 }
 
@@ -95,7 +95,7 @@ export async function createPeer(options: PeerOptions): Promise<Peer> {
   const node = await start(options, identity, software)
   const bootstrapLoop = startBootstrapLoop(node, bootstrap, log)
   try {
-    await bootstrapLoop.first(options.bootstrapTimeoutMs ?? 8_000)
+    await bootstrapLoop.first(options.bootstrapTimeoutMs ?? (options.mode === 'server' ? 8_000 : 3_000))
   } catch (error) {
     bootstrapLoop.stop()
     await node.stop()

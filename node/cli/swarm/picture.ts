@@ -69,7 +69,7 @@ export function pictureText(picture: SwarmPicture, style: Style): string {
   if (picture.model === null) return 'nobody serves a model in this network\n'
   const state = picture.covered ? style.green('every block is served') : style.red(missingText(picture))
   const lines = [
-    `${style.bold(printable(picture.model))}: ${picture.blocks} blocks, ${picture.servers.length} servers, ${state}`,
+    `${style.bold(printable(picture.model))}: ${picture.blocks} blocks, ${countText(picture.servers.length)}, ${state}`,
   ]
   const rows = picture.servers.map((server) => [
     `…${server.peerId.slice(-8)}`,
@@ -93,11 +93,15 @@ export function pictureText(picture: SwarmPicture, style: Style): string {
   lines.push(`servers per block: ${picture.coverage.join(' ')}`)
   if (picture.weakestBlock !== null) {
     const count = picture.coverage[picture.weakestBlock]!
-    lines.push(`weakest block: ${picture.weakestBlock} (${count === 1 ? '1 server' : `${count} servers`})`)
+    lines.push(`weakest block: ${picture.weakestBlock} (${countText(count)})`)
   }
   const others = picture.models.filter((name) => name !== picture.model)
   if (others.length > 0) lines.push(`also in this network: ${others.map(printable).join(', ')}`)
   return `${lines.join('\n')}\n`
+}
+
+function countText(servers: number): string {
+  return servers === 1 ? '1 server' : `${servers} servers`
 }
 
 function missingText({ coverage }: SwarmPicture): string {
