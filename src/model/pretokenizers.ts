@@ -37,7 +37,7 @@ const SINGLE_DIGITS: ByteLevelSplit = {
 }
 const LLAMA_BPE: ByteLevelSplit = { preTokenizer: splitBy(LLAMA3), ignoreMerges: true, addBos: true }
 
-/** Source: llama.cpp `llama-vocab.cpp`, names and expressions; checked against the models' own tokenizer.json. */
+/** Source: llama.cpp `llama-vocab.cpp`, names and expressions. */
 const SPLITS: ReadonlyMap<string, ByteLevelSplit> = new Map<string, ByteLevelSplit>([
   ['default', GPT2],
   ['gpt-2', GPT2],
