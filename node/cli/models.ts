@@ -3,7 +3,7 @@ import { ChoraleError } from '../../src/errors.ts'
 import { weighModel } from '../../src/model/describe-model.ts'
 import { isJsonObject } from '../../src/model/json.ts'
 import type { TokenizerFiles } from '../../src/model/model.ts'
-import { kvBytesPerToken } from '../../src/model/spec.ts'
+import { kvBytesPerToken, type ModelSpec } from '../../src/model/spec.ts'
 import { cachedModels, removeCachedModel } from '../../src/store/cached-models.ts'
 import { pullModel } from '../../src/store/pull-model.ts'
 import { type ModelPorts, resolveModel } from '../../src/store/resolve-model.ts'
@@ -89,7 +89,7 @@ async function show(ref: string, ports: ModelPorts, options: Options): Promise<v
     const tokenizer = await model.tokenizerFiles()
     progress.end()
     const { spec } = model
-    const { inverseFrequencies: _, ...positions } = spec.positions
+    const positions = describePositions(spec.positions)
     const mix = Object.entries(weight.dtypeBytes).map(([dtype, bytes]) => `${dtype} ${formatBytes(bytes)}`)
     const document = {
       name: model.name,
@@ -164,6 +164,16 @@ async function remove(ref: string, ports: ModelPorts, options: Options): Promise
   }
   await removeCachedModel(ports.cache, name)
   print(options, { removed: name, bytes: model.bytes }, [`removed ${name}, ${formatBytes(model.bytes)}`])
+}
+
+/** The values that tell models apart; the table of frequencies or slopes follows from the config. */
+function describePositions(positions: ModelSpec['positions']): object {
+  if (positions.kind === 'alibi') {
+    const { slopes: _, ...rest } = positions
+    return rest
+  }
+  const { inverseFrequencies: _, ...rest } = positions
+  return rest
 }
 
 function tokenizerType(tokenizer: TokenizerFiles['tokenizer']): string | null {

@@ -77,6 +77,9 @@ async function parityOf(folder: string, name: EngineName): Promise<ParityResult>
   }
   try {
     return { ...(await compareWithReference(model, engine, reference)), model: folder }
+  } catch (error) {
+    if (error instanceof ChoraleError && error.code === 'not_supported') return skip(error.message)
+    throw error
   } finally {
     await engine.close()
     await model.close()

@@ -8,6 +8,7 @@ import { createSiluMul } from '../gpu/ops/silu-mul.ts'
 import type { WeightFormat } from '../gpu/matrix.ts'
 import type { BlockRole, Model } from '../model/model.ts'
 import type { ModelSpec } from '../model/spec.ts'
+import { rotaryPositions } from './check-support.ts'
 import { loadMatrix, loadVector, type WeightSource } from './wgsl-weights.ts'
 
 /** What all blocks of a span share. */
@@ -107,7 +108,7 @@ export async function loadWgslBlock(options: WgslBlockOptions): Promise<GpuOp[]>
     await linear('qkv', spec.hiddenSize, shared.normed, shared.qkv, false),
     await createRopeKvWrite(context, {
       heads: spec,
-      rotaryDim: spec.positions.rotaryDim,
+      rotaryDim: rotaryPositions('wgsl', spec).rotaryDim,
       step: shared.step,
       rotation: shared.rotation,
       qkv: shared.qkv,

@@ -4,6 +4,7 @@ import type { WeightFormat } from '../gpu/matrix.ts'
 import type { MatmulKernels } from '../gpu/ops/matmul.ts'
 import type { ShaderSources } from '../gpu/shader-set.ts'
 import type { Logger } from '../log.ts'
+import { checkHeadSupport, checkSupport, LLAMA_SUPPORT } from './check-support.ts'
 import type { Engine } from './engine.ts'
 import { loadWgslHead } from './wgsl-head.ts'
 import { loadWgslSpan } from './wgsl-span.ts'
@@ -48,8 +49,14 @@ export async function createWgslEngine(options: WgslEngineOptions): Promise<Wgsl
     get allocatedBytes() {
       return context.buffers.allocatedBytes
     },
-    loadSpan: (model, spanOptions) => loadWgslSpan(context, kernels, model, spanOptions),
-    loadHead: (model, headOptions = {}) => loadWgslHead(context, kernels, model, headOptions),
+    async loadSpan(model, spanOptions) {
+      checkSupport('wgsl', model.spec, LLAMA_SUPPORT)
+      return await loadWgslSpan(context, kernels, model, spanOptions)
+    },
+    async loadHead(model, headOptions = {}) {
+      checkHeadSupport('wgsl', model.spec, LLAMA_SUPPORT)
+      return await loadWgslHead(context, kernels, model, headOptions)
+    },
     close: async () => context.close(),
   }
 }

@@ -11,6 +11,7 @@ import type { Model } from '../model/model.ts'
 import type { ModelSpec } from '../model/spec.ts'
 import type { Tensor } from '../tensor/tensor.ts'
 import { checkSpan } from './check-span.ts'
+import { rotaryPositions } from './check-support.ts'
 import type { EngineSpan, KvLease, LoadSpanOptions, StepEntry } from './engine.ts'
 import { blockSources, loadWgslBlock, type SpanBuffers } from './wgsl-block.ts'
 import { createStepBuffer, pageCount, type StepBuffer, type StepRow } from './wgsl-step.ts'
@@ -85,7 +86,7 @@ async function createActivations(context: GpuContext, spec: ModelSpec, pool: Pag
       USAGE.storage | USAGE.copyTarget | USAGE.copySource,
     )
   const step = await createStepBuffer(context, maxRows, pageCount(pool.tokens))
-  const { inverseFrequencies, attentionFactor } = spec.positions
+  const { inverseFrequencies, attentionFactor } = rotaryPositions('wgsl', spec)
   const table = rotationTable(inverseFrequencies, attentionFactor, pool.tokens)
   const rotation = await context.buffers.create(
     'rotation table',

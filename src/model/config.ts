@@ -45,8 +45,13 @@ export function readConfig(
     vocabSize: size('vocabSize'),
     contextLength: size('contextLength'),
     norm: { kind: 'rms', epsilon: size('normEpsilon') },
+    residual: { kind: 'sequential' },
+    mlp: { kind: 'gated' },
     activation: 'silu',
     positions: ropeSpec(readRope(read, config, size('contextLength')), headDim - (headDim % 2)),
+    windows: Array.from({ length: size('blockCount') }, () => null),
+    qkNorm: false,
+    embeddingNorm: false,
     biases: {
       qkv: flag(family.biases.qkv),
       attentionOut: flag(family.biases.attentionOut),

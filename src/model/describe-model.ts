@@ -1,6 +1,6 @@
 import { byteLength, type WeightDtype, type WeightTensor } from '../tensor/weight.ts'
 import type { Model } from './model.ts'
-import { blockRoles } from './weights.ts'
+import { blockRoles, clientRoles } from './weights.ts'
 
 /** What a model weighs, as stored in its files. */
 export interface ModelWeight {
@@ -27,11 +27,8 @@ export function weighModel(model: Model): ModelWeight {
   const blockBytes = Array.from({ length: spec.blockCount }, (_, block) =>
     sum(roles.map((role) => weigh(weights.blockInfo(block, role)))),
   )
-  const clientBytes = sum(
-    (['embedding', 'finalNorm', ...(spec.tiedHead ? [] : (['head'] as const))] as const).map((role) =>
-      weigh(weights.clientInfo(role)),
-    ),
-  )
+  const stored = clientRoles(spec).filter((role) => role !== 'head' || !spec.tiedHead)
+  const clientBytes = sum(stored.map((role) => weigh(weights.clientInfo(role))))
   return {
     blockBytes,
     clientBytes,

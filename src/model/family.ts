@@ -41,7 +41,7 @@ export type SizeField =
 /** Tensor names by role, each with its variants; `{i}` stands for the block's number. */
 export interface TensorNames {
   readonly block: Readonly<Partial<Record<BlockRole, readonly string[]>>>
-  readonly client: Readonly<Record<ClientRole, readonly string[]>>
+  readonly client: Readonly<Partial<Record<ClientRole, readonly string[]>>>
 }
 
 export interface GgufFamily {

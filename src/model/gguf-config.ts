@@ -76,6 +76,8 @@ export function readGgufConfig(
     vocabSize: read.number({ 'token_embd.weight': vocabSize }, 'token_embd.weight', SIZE_BOUNDS.vocabSize),
     contextLength,
     norm: { kind: 'rms', epsilon: number('attention.layer_norm_rms_epsilon', 'normEpsilon') },
+    residual: { kind: 'sequential' },
+    mlp: { kind: 'gated' },
     activation: 'silu',
     positions:
       ropeFactors === undefined
@@ -86,8 +88,11 @@ export function readGgufConfig(
               Math.fround(frequency / (ropeFactors[i] ?? 1)),
             ),
           },
+    windows: Array.from({ length: number('block_count', 'blockCount') }, () => null),
+    qkNorm: false,
+    embeddingNorm: false,
     biases: { qkv: has('qBias'), attentionOut: has('oBias'), mlp: has('upBias') },
-    tiedHead: !gguf.names.client.head.some((name) => file.tensors.has(name)),
+    tiedHead: !(gguf.names.client.head ?? []).some((name) => file.tensors.has(name)),
     bosTokenId: tokenId(file, 'tokenizer.ggml.bos_token_id'),
     eosTokenIds: [
       ...new Set(

@@ -3,30 +3,46 @@ import type { ModelSpec } from './spec.ts'
 
 export type { WeightDtype, WeightTensor }
 
+/** Expert E's matrix of a mixture of experts, e.g. `gate.3`: shaped as `gate`, `up` and `down` are. */
+export type ExpertRole = `${'gate' | 'up' | 'down'}.${number}`
+
 /** A weight by its job in a block, whatever its name in the file. Biases end in `Bias`. */
 export type BlockRole =
   | 'attentionNorm'
+  | 'attentionNormBias'
   | 'q'
   | 'k'
   | 'v'
   | 'qBias'
   | 'kBias'
   | 'vBias'
+  | 'qNorm'
+  | 'kNorm'
   | 'o'
   | 'oBias'
   | 'mlpNorm'
+  | 'mlpNormBias'
+  | 'router'
   | 'gate'
   | 'up'
   | 'down'
   | 'gateBias'
   | 'upBias'
   | 'downBias'
+  | ExpertRole
 
 /** A weight of the client's part. `head` resolves to the embedding when the head is tied. */
-export type ClientRole = 'embedding' | 'finalNorm' | 'head'
+export type ClientRole =
+  | 'embedding'
+  | 'embeddingNorm'
+  | 'embeddingNormBias'
+  | 'finalNorm'
+  | 'finalNormBias'
+  | 'head'
 
 /**
- * Weights by role. Rows of `q` and `k` always come in the half-split rotary order (GGUF's interleaved
+ * Weights by role; `blockRoles` and `clientRoles` list those that a spec has. Tensors that a file keeps fused (q, k
+ * and v; gate and up; all experts) come apart, reading only the bytes of the role. Rows of `q` and `k` always come in the half-split rotary order (GGUF's interleaved
  * order is undone on reading), so engines know one layout.
  */
 export interface ModelWeights {

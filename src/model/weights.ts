@@ -84,32 +84,67 @@ export function weightsByRole(options: {
 
 /** The weights a block of this spec has: biases only where it has them. */
 export function blockRoles(spec: ModelSpec): readonly BlockRole[] {
-  const { attentionOut, mlp, qkv } = spec.biases
+  const { biases, residual } = spec
+  const some = (present: boolean, ...roles: readonly BlockRole[]) => (present ? roles : [])
+  const layerNorm = spec.norm.kind === 'layer'
+  const ownMlpNorm = residual.kind === 'sequential' || residual.norms === 2
   return [
     'attentionNorm',
+    ...some(layerNorm, 'attentionNormBias'),
     'q',
     'k',
     'v',
-    ...(qkv ? (['qBias', 'kBias', 'vBias'] as const) : []),
+    ...some(biases.qkv, 'qBias', 'kBias', 'vBias'),
+    ...some(spec.qkNorm, 'qNorm', 'kNorm'),
     'o',
-    ...(attentionOut ? (['oBias'] as const) : []),
-    'mlpNorm',
-    'gate',
-    'up',
-    'down',
-    ...(mlp ? (['gateBias', 'upBias', 'downBias'] as const) : []),
+    ...some(biases.attentionOut, 'oBias'),
+    ...some(ownMlpNorm, 'mlpNorm'),
+    ...some(ownMlpNorm && layerNorm, 'mlpNormBias'),
+    ...mlpRoles(spec),
   ]
+}
+
+function mlpRoles(spec: ModelSpec): readonly BlockRole[] {
+  const { biases, mlp } = spec
+  switch (mlp.kind) {
+    case 'gated':
+      return ['gate', 'up', 'down', ...(biases.mlp ? (['gateBias', 'upBias', 'downBias'] as const) : [])]
+    case 'plain':
+      return ['up', 'down', ...(biases.mlp ? (['upBias', 'downBias'] as const) : [])]
+    case 'moe':
+      return [
+        'router',
+        ...Array.from({ length: mlp.expertCount }, (_, e) => e).flatMap((e): BlockRole[] => [
+          `gate.${e}`,
+          `up.${e}`,
+          `down.${e}`,
+        ]),
+      ]
+  }
+}
+
+/** The client's weights of this spec, the head also where it is the embedding. */
+export function clientRoles(spec: ModelSpec): readonly ClientRole[] {
+  return [
+    'embedding',
+    ...(spec.embeddingNorm ? (['embeddingNorm', 'embeddingNormBias'] as const) : []),
+    'finalNorm',
+    ...(spec.norm.kind === 'layer' ? (['finalNormBias'] as const) : []),
+    'head',
+  ]
+}
+
+/** The matrix and, of an expert's role, the expert: `gate.3` is ['gate', 3]. */
+export function splitRole(role: BlockRole): readonly [name: BlockRole, expert: number | undefined] {
+  const dot = role.indexOf('.')
+  return dot < 0 ? [role, undefined] : [role.slice(0, dot) as BlockRole, Number(role.slice(dot + 1))]
 }
 
 /** Shape of a block's weight: matrices [out, in], biases and norms [out]. */
 export function blockShape(spec: ModelSpec, role: BlockRole): readonly number[] {
-  const { headCount, headDim, hiddenSize, intermediateSize, kvHeadCount } = spec
-  switch (role) {
-    case 'attentionNorm':
-    case 'mlpNorm':
-    case 'oBias':
-    case 'downBias':
-      return [hiddenSize]
+  const { headCount, headDim, hiddenSize, intermediateSize, kvHeadCount, mlp } = spec
+  const [name] = splitRole(role)
+  switch (name) {
     case 'q':
       return [headCount * headDim, hiddenSize]
     case 'k':
@@ -120,8 +155,13 @@ export function blockShape(spec: ModelSpec, role: BlockRole): readonly number[] 
     case 'kBias':
     case 'vBias':
       return [kvHeadCount * headDim]
+    case 'qNorm':
+    case 'kNorm':
+      return [headDim]
     case 'o':
       return [hiddenSize, headCount * headDim]
+    case 'router':
+      return [mlp.kind === 'moe' ? mlp.expertCount : 0, hiddenSize]
     case 'gate':
     case 'up':
       return [intermediateSize, hiddenSize]
@@ -130,11 +170,14 @@ export function blockShape(spec: ModelSpec, role: BlockRole): readonly number[] 
       return [intermediateSize]
     case 'down':
       return [hiddenSize, intermediateSize]
+    default:
+      return [hiddenSize]
   }
 }
 
-function clientShape(spec: ModelSpec, role: ClientRole): readonly number[] {
-  return role === 'finalNorm' ? [spec.hiddenSize] : [spec.vocabSize, spec.hiddenSize]
+/** Shape of a weight of the client's part. */
+export function clientShape(spec: ModelSpec, role: ClientRole): readonly number[] {
+  return role === 'embedding' || role === 'head' ? [spec.vocabSize, spec.hiddenSize] : [spec.hiddenSize]
 }
 
 function checkShape(modelName: string, stored: StoredTensor, shape: readonly number[]): StoredTensor {

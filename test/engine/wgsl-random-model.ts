@@ -1,5 +1,6 @@
 import type { BlockRole, ClientRole, Model, WeightTensor } from '../../src/model/model.ts'
 import type { ModelSpec } from '../../src/model/spec.ts'
+import { blockShape, clientRoles, clientShape } from '../../src/model/weights.ts'
 import { random } from '../gpu/test-context.ts'
 
 /** A Llama of random weights in memory, of any shape a test wants. */
@@ -18,6 +19,8 @@ export const ODD_SPEC: ModelSpec = {
   vocabSize: 131,
   contextLength: 512,
   norm: { kind: 'rms', epsilon: 1e-5 },
+  residual: { kind: 'sequential' },
+  mlp: { kind: 'gated' },
   activation: 'silu',
   positions: {
     kind: 'rope',
@@ -25,6 +28,9 @@ export const ODD_SPEC: ModelSpec = {
     inverseFrequencies: [1, 0.3, 0.1, 0.03, 0.01],
     attentionFactor: 1.1,
   },
+  windows: [null, null, null],
+  qkNorm: false,
+  embeddingNorm: false,
   biases: { qkv: true, attentionOut: true, mlp: true },
   tiedHead: false,
   bosTokenId: undefined,
@@ -33,14 +39,16 @@ export const ODD_SPEC: ModelSpec = {
 
 /** The model of `spec` with seeded weights stored as `stored`, norms and biases in float32. */
 export function randomModel(spec: ModelSpec, stored: (role: BlockRole | ClientRole) => Stored): Model {
-  const shapes = weightShapes(spec)
+  const client: ReadonlySet<string> = new Set(clientRoles(spec))
+  const shapeOf = (role: BlockRole | ClientRole) =>
+    client.has(role) ? clientShape(spec, role as ClientRole) : blockShape(spec, role as BlockRole)
   const weight = (key: string, role: BlockRole | ClientRole): WeightTensor => {
-    const shape = shapes[role]
+    const shape = shapeOf(role)
     const dtype = shape.length === 1 ? 'F32' : stored(role)
     return { dtype, shape, bytes: values(key, shape, dtype) }
   }
   const info = (role: BlockRole | ClientRole) => {
-    const shape = shapes[role]
+    const shape = shapeOf(role)
     return { dtype: shape.length === 1 ? ('F32' as const) : stored(role), shape }
   }
   return {
@@ -60,32 +68,6 @@ export function randomModel(spec: ModelSpec, stored: (role: BlockRole | ClientRo
     tokenizerFiles: async () => undefined,
     generationDefaults: {},
     close: async () => undefined,
-  }
-}
-
-function weightShapes(spec: ModelSpec): Record<BlockRole | ClientRole, number[]> {
-  const { hiddenSize: h, intermediateSize: i, vocabSize } = spec
-  const [q, kv] = [spec.headCount * spec.headDim, spec.kvHeadCount * spec.headDim]
-  return {
-    attentionNorm: [h],
-    q: [q, h],
-    k: [kv, h],
-    v: [kv, h],
-    qBias: [q],
-    kBias: [kv],
-    vBias: [kv],
-    o: [h, q],
-    oBias: [h],
-    mlpNorm: [h],
-    gate: [i, h],
-    up: [i, h],
-    down: [h, i],
-    gateBias: [i],
-    upBias: [i],
-    downBias: [h],
-    embedding: [vocabSize, h],
-    finalNorm: [h],
-    head: [vocabSize, h],
   }
 }
 

@@ -5,6 +5,8 @@
  * are grouped into steps.
  */
 
+import type { RopeSpec } from '../../model/spec.ts'
+
 /** y[r, o] = sum_i x[r, i] * w[o, i] + bias[o]; x [rows, inputs], w [outputs, inputs] row-major. */
 export function linear(
   x: Float32Array,
@@ -27,31 +29,6 @@ export function linear(
   return y
 }
 
-/** Root-mean-square norm of each row: x / sqrt(mean(x²) + epsilon) * weight. arXiv 1910.07467, Hugging Face's order. */
-export function rmsNorm(
-  x: Float32Array,
-  rows: number,
-  columns: number,
-  weight: Float32Array,
-  epsilon: number,
-): Float32Array {
-  const y = new Float32Array(rows * columns)
-  for (let r = 0; r < rows; r++) {
-    const base = r * columns
-    let squares = 0
-    for (let c = 0; c < columns; c++) squares += (x[base + c] as number) ** 2
-    const scale = 1 / Math.sqrt(squares / columns + epsilon)
-    for (let c = 0; c < columns; c++)
-      y[base + c] = Math.fround((x[base + c] as number) * scale) * (weight[c] as number)
-  }
-  return y
-}
-
-/** silu(gate) * up, element by element; silu(x) = x / (1 + e^-x). arXiv 2002.05202. */
-export function swiglu(gate: Float32Array, up: Float32Array): Float32Array {
-  return gate.map((g, index) => (g / (1 + Math.exp(-g))) * (up[index] as number))
-}
-
 /** target += addend. */
 export function addInto(target: Float32Array, addend: Float32Array): void {
   for (let index = 0; index < target.length; index++)
@@ -68,8 +45,7 @@ export function rotate(
   heads: number,
   headDim: number,
   position: number,
-  inverseFrequencies: readonly number[],
-  attentionFactor: number,
+  { attentionFactor, inverseFrequencies }: RopeSpec,
 ): void {
   const half = inverseFrequencies.length
   for (let r = 0; r < rows; r++) {

@@ -14,8 +14,10 @@ import type {
   LoadSpanOptions,
   StepEntry,
 } from '../engine.ts'
-import { loadBlock, runBlock, type BlockCache, type BlockWeights } from './block.ts'
-import { linear, rmsNorm } from './math.ts'
+import type { BlockCache } from './attention.ts'
+import { loadBlock, runBlock, type BlockWeights } from './block.ts'
+import { linear } from './math.ts'
+import { normalize } from './norm.ts'
 
 /** The plain TypeScript engine: slow, and the oracle that every other engine is tested against. */
 export function createReferenceEngine(): Engine {
@@ -62,7 +64,7 @@ async function loadSpan(model: Model, options: LoadSpanOptions): Promise<EngineS
     async step(entries) {
       const checked = entries.map((entry) => ({ ...entry, lease: knownLease(leases, entry) }))
       for (const { lease, hidden } of checked) checkLeaseRoom(lease, checkHidden(spec, hidden))
-      return checked.map(({ lease, hidden }) => runEntry(spec, blocks, caches, lease, hidden))
+      return checked.map(({ lease, hidden }) => runEntry(spec, options.start, blocks, caches, lease, hidden))
     },
     async close() {
       blocks.length = 0
@@ -73,6 +75,7 @@ async function loadSpan(model: Model, options: LoadSpanOptions): Promise<EngineS
 
 function runEntry(
   spec: ModelSpec,
+  start: number,
   blocks: readonly BlockWeights[],
   caches: readonly BlockCache[],
   lease: PagedLease,
@@ -81,7 +84,7 @@ function runEntry(
   const [tokens, columns] = hidden.shape
   const data = hidden.data.slice()
   blocks.forEach((weights, index) =>
-    runBlock(spec, weights, caches[index] as BlockCache, lease, data, tokens),
+    runBlock(spec, start + index, weights, caches[index] as BlockCache, lease, data, tokens),
   )
   lease.advance(tokens)
   return tensor(tokens, columns, data)
@@ -104,15 +107,18 @@ function checkHidden(spec: ModelSpec, hidden: Tensor): number {
 }
 
 function weightBytes(blocks: readonly BlockWeights[]): number {
-  return blocks.flatMap((block) => Object.values(block)).reduce((sum, array) => sum + array.byteLength, 0)
+  return blocks.flatMap((block) => [...block.values()]).reduce((sum, array) => sum + array.byteLength, 0)
 }
 
 async function loadHead(model: Model, options: LoadOptions = {}): Promise<EngineHead> {
   const { spec } = model
   const normWeight = dequantize(await model.weights.client('finalNorm', options.signal))
+  const normBias =
+    spec.norm.kind === 'layer'
+      ? dequantize(await model.weights.client('finalNormBias', options.signal))
+      : undefined
   const headWeight = dequantize(await model.weights.client('head', options.signal))
-  const norm = (hidden: Tensor) =>
-    rmsNorm(hidden.data, hidden.shape[0], spec.hiddenSize, normWeight, spec.norm.epsilon)
+  const norm = (hidden: Tensor) => normalize(spec.norm, hidden.data, hidden.shape[0], normWeight, normBias)
   return {
     weightBytes: normWeight.byteLength + headWeight.byteLength,
     async finalNorm(hidden) {
