@@ -106,6 +106,13 @@ async function runGatewayCommand(
 ): Promise<void> {
   const port = portOf(options.port)
   const engine = parseEngineName(options.engine)
+  if ((options.local === true) === (options.bootstrap !== undefined)) {
+    throw new ChoraleError(
+      'bad_config',
+      'give either --bootstrap ADDR to join a network or --local to compute here; `chorale start` runs a swarm and a gateway together',
+      { field: 'bootstrap' },
+    )
+  }
   const interrupt = catchInterrupt()
   const note = (line: string) => process.stderr.write(`${line}\n`)
   try {

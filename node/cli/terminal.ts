@@ -48,7 +48,7 @@ export async function write(stream: OutputStream, text: string): Promise<void> {
 export interface Progress {
   /** Bytes done and in all; `total` 0 when unknown, both 0 when there is nothing to count. */
   update(label: string, done: number, total: number): void
-  /** Clears the line on a terminal. */
+  /** Clears the line on a terminal; another phase may follow. */
   end(): void
 }
 
@@ -75,6 +75,7 @@ export function createProgress(stream: OutputStream, now: () => number = Date.no
     end: () => {
       if (terminal && drawn) stream.write('\r\u001B[K')
       drawn = false
+      last = terminal ? -Infinity : now()
     },
   }
 }

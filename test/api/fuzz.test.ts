@@ -114,10 +114,10 @@ async function check(response: Response, what: string): Promise<void> {
 describe('gateway under bad input', () => {
   const app = createApp({ models: () => [fakeLanguageModel({ answer: () => 'ok' })], version: 'x' })
 
-  it('30000 mutated bodies are answered or refused with a 4xx that says why, never a 500', async () => {
+  it('20000 mutated bodies are answered or refused with a 4xx that says why, never a 500', async () => {
     const next = random(1)
     const statuses = new Map<number, number>()
-    for (let i = 0; i < 30_000; i++) {
+    for (let i = 0; i < 20_000; i++) {
       const body = mutate(next)
       const path = PATHS[i % PATHS.length]!
       const response = await app.request(path, { method: 'POST', body })

@@ -2,11 +2,8 @@ import type { Logger } from '../../../src/log.ts'
 import type { Model } from '../../../src/model/model.ts'
 import type { ServerRecord } from '../../../src/routing/snapshot.ts'
 import type { Backend } from '../../../src/session/client.ts'
-import { createDhtDirectory } from '../../../src/swarm/dht-directory.ts'
-import { createPeer } from '../../../src/swarm/peer.ts'
 import { connectRemoteSpan } from '../../../src/swarm/remote-span.ts'
-import { headlessTransports } from '../../../src/swarm/transports.ts'
-import { VERSION } from '../../version.ts'
+import { joinNetwork } from '../../join-network.ts'
 import { routeWords } from './answer.ts'
 
 /** A client's place in a network: how it reaches the servers of one model. */
@@ -30,15 +27,7 @@ export async function joinSwarm(options: {
   readonly log: Logger
 }): Promise<JoinedSwarm> {
   const { model, bootstrap, log } = options
-  const peer = await createPeer({
-    transports: headlessTransports(),
-    bootstrap,
-    mode: 'client',
-    privateAddresses: bootstrap.some(isPrivateAddress),
-    software: `chorale/${VERSION}`,
-    log: log.child('swarm'),
-  })
-  const directory = await createDhtDirectory(peer, { serve: false })
+  const { peer, directory, close } = await joinNetwork({ bootstrap, mode: 'client', log: log.child('swarm') })
   const servers = async (signal?: AbortSignal) =>
     [...(await directory.servers(model.id, signal))].sort((a, b) => a.start - b.start || a.end - b.end)
   return {
@@ -69,22 +58,10 @@ export async function joinSwarm(options: {
         sessions: record.sessions,
       })),
     }),
-    close: async () => {
-      await directory.close()
-      await peer.close()
-    },
+    close,
   }
 }
 
 function hopOf({ peerId, start, end, engine }: ServerRecord) {
   return { peer: peerId, start, end, engine }
-}
-
-/** Loopback and the ranges of RFC 1918, RFC 4193 and link-local: a network that is not the open internet. */
-const PRIVATE_ADDRESS =
-  /^\/(ip4\/(127|10|192\.168|169\.254|172\.(1[6-9]|2\d|3[01]))\.|ip6\/(::1|f[cd]|fe80)|dns[46]?\/localhost\/)/
-
-/** Whether a multiaddr lies in this machine or a local network: only then may others' private addresses be dialled. */
-function isPrivateAddress(address: string): boolean {
-  return PRIVATE_ADDRESS.test(address)
 }

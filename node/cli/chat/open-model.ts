@@ -111,6 +111,7 @@ async function ownSwarm(
     signal: options.signal,
     onReady: (ready, total) => progress.update(`starting a swarm: ${ready} of ${total} processes`, 0, 0),
   })
+  progress.end()
   closers.push(() => swarm.stop())
   return swarm.bootstrap
 }
