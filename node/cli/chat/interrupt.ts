@@ -5,10 +5,14 @@ export interface Interrupt {
 }
 
 const EXIT_INTERRUPTED = 130
+const PARENT_CHECK_MS = 200
 
 /**
  * Turns SIGINT, SIGTERM and SIGHUP into an abort, so that what runs can end in order; asked twice, the process ends
  * at once. A terminal chat reads Ctrl-C itself and never gets here with it.
+ *
+ * npm passes its signals to the shell between it and this process, which ends without passing them on: under npm the
+ * shell's end counts as a signal.
  */
 export function catchInterrupt(): Interrupt {
   const controller = new AbortController()
@@ -18,9 +22,18 @@ export function catchInterrupt(): Interrupt {
   }
   const names = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
   for (const name of names) process.on(name, listener)
+  const parent = process.ppid
+  const check = () => {
+    if (process.ppid === parent) return
+    clearInterval(watch)
+    controller.abort()
+  }
+  const underNpm = process.env['npm_lifecycle_event'] !== undefined
+  const watch = underNpm ? setInterval(check, PARENT_CHECK_MS).unref() : undefined
   return {
     signal: controller.signal,
     release: () => {
+      clearInterval(watch)
       for (const name of names) process.off(name, listener)
     },
   }
