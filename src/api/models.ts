@@ -18,7 +18,8 @@ export async function showModel(api: ApiContext, c: Context<ApiEnv>): Promise<Re
 
 async function describe(api: ApiContext, model: LanguageModel) {
   const { spec, weights } = model.model
-  const { ready, missing } = await readinessOf(api, model)
+  // A directory that does not answer makes no model unknown.
+  const { ready, missing } = await readinessOf(api, model).catch(() => ({ ready: false, missing: [] }))
   return {
     id: model.model.id,
     object: 'model',
