@@ -28,6 +28,8 @@ export interface ChildVerbOptions {
 /** Loading a model and measuring it takes seconds on a slow machine. */
 const READY_MS = 120_000
 const GRACE_MS = 3_000
+/** A second signal means "now": farewells on the network may wait for peers that are leaving too. */
+const FAREWELL_MS = 500
 /** Lines of stderr kept for the error message of a process that does not come up. */
 const KEPT_LINES = 8
 
@@ -124,8 +126,10 @@ function wrapChild(
       child.kill('SIGTERM')
       // A process that was stopped for a test would never see the first signal.
       child.kill('SIGCONT')
+      const hurry = setTimeout(() => child.kill('SIGTERM'), FAREWELL_MS)
       const insist = setTimeout(() => child.kill('SIGKILL'), graceMs)
       await exited
+      clearTimeout(hurry)
       clearTimeout(insist)
     },
   }
