@@ -1,15 +1,16 @@
 import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers'
-import { ChoraleError, errorMessage } from '../errors.ts'
+import { ChoraleError, errorMessage, isChoraleError } from '../errors.ts'
 import type { TokenizerFiles } from '../model/model.ts'
 import { type ChatTemplate, parseChatTemplate } from './chat-template.ts'
 import { createGuard } from './guarded-content.ts'
+import { librarySteps } from './library-steps.ts'
 import { createSplitter, type Section } from './split-at.ts'
 import { pieceDecoder } from './token-bytes.ts'
 import type { ChatMessage, EncodeOptions, Tokenizer } from './tokenizer.ts'
 import { readVocabulary, specialToken, type Vocabulary } from './vocabulary.ts'
 
 /** Longest text encoded at once, in UTF-16 units: no context holds more, and tokenising takes time. */
-const MAX_TEXT = 4 * 1024 * 1024
+const MAX_TEXT = 2 * 1024 * 1024
 /** Most messages of a chat. */
 const MAX_MESSAGES = 10_000
 const ROLES: ReadonlySet<unknown> = new Set(['system', 'user', 'assistant'])
@@ -265,8 +266,8 @@ function build(
     library = new HuggingFaceTokenizer(
       {
         ...source,
-        normalizer: source['normalizer'] ?? null,
-        pre_tokenizer: source['pre_tokenizer'] ?? null,
+        normalizer: librarySteps(source['normalizer'], 'normalizer'),
+        pre_tokenizer: librarySteps(source['pre_tokenizer'], 'pre_tokenizer'),
         decoder: null,
         post_processor: rename(source['post_processor'] ?? null, keys, 0),
         added_tokens: added,
@@ -285,6 +286,7 @@ function build(
       { ...files.config, eos_token: vocabulary.eosToken },
     )
   } catch (error) {
+    if (isChoraleError(error)) throw error
     throw new ChoraleError('bad_file', `tokenizer.json can't be used: ${errorMessage(error).slice(0, 200)}`, {
       cause: error,
     })

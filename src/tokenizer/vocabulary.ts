@@ -1,6 +1,5 @@
 import { ChoraleError } from '../errors.ts'
 import type { TokenizerFiles } from '../model/model.ts'
-import { checkSteps } from './check-steps.ts'
 
 /** What the two tokenizer files say, checked. */
 export interface Vocabulary {
@@ -52,8 +51,6 @@ export function readVocabulary(files: TokenizerFiles): Vocabulary {
     fail('chat_template', 'is not text')
   }
   const model = record(tokenizer['model'], 'model')
-  checkSteps(tokenizer['normalizer'], 'normalizer')
-  checkSteps(tokenizer['pre_tokenizer'], 'pre_tokenizer')
   const pieces: (string | undefined)[] = []
   const ids = new Map<string, number>()
   const put = (piece: unknown, id: unknown, field: string): void => {
