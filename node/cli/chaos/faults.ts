@@ -1,3 +1,4 @@
+import { spawn } from 'node:child_process'
 import { ChoraleError } from '../../../src/errors.ts'
 import type { OfflineServer } from '../../offline-swarm.ts'
 import type { OutgoingSockets } from './outgoing-sockets.ts'
@@ -33,8 +34,9 @@ export function createFaults(sockets: OutgoingSockets): Faults {
         return () => heal(server, server.restart())
       }
       if (kind === 'stall') {
+        const goOn = continueLater(server.pid)
         server.kill('SIGSTOP')
-        return async () => server.kill('SIGCONT')
+        return async () => goOn()
       }
       if (sockets.cut(portOf(server)) === 0) {
         throw new ChoraleError('internal', `no connection to ${server.peerId} to cut`)
@@ -43,6 +45,20 @@ export function createFaults(sockets: OutgoingSockets): Faults {
     },
     well: async (server) => await healing.get(server),
   }
+}
+
+/**
+ * Continues a stopped process when the returned function is called, or when this process ends before, however it
+ * ends: a stopped process sees neither signals nor the end of its parent.
+ */
+function continueLater(pid: number): () => void {
+  const script = `process.stdin.resume().on('close', () => { try { process.kill(${pid}, 'SIGCONT') } catch {} })`
+  const guard = spawn(process.execPath, ['-e', script], {
+    stdio: ['pipe', 'ignore', 'ignore'],
+    detached: true,
+  })
+  guard.stdin.on('error', () => undefined)
+  return () => guard.stdin.end()
 }
 
 /** @throws `internal` when the server told no TCP address. */

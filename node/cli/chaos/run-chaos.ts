@@ -154,7 +154,9 @@ async function runTrials(trial: Trial, options: ChaosOptions): Promise<ChaosRepo
       outcome = `FAILED: ${errorMessage(error)}`
     }
     options.onProgress(`${turn + 1}/${options.answers} ${kind} at token ${moment}: ${outcome}`)
-    void heal?.().catch((error: unknown) => options.onProgress(`restart failed: ${errorMessage(error)}`))
+    void heal?.().catch((error: unknown) => {
+      if (!options.signal.aborted) options.onProgress(`restart failed: ${errorMessage(error)}`)
+    })
   }
   recoveries.sort((a, b) => a - b)
   const quantile = (share: number) =>
