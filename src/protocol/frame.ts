@@ -76,7 +76,8 @@ export class FrameReader<Message> {
   push(chunk: Uint8Array, onFrame: (message: Message, payload: Uint8Array) => void): void {
     if (this.#broken !== undefined) throw this.#broken
     try {
-      this.#read(chunk, onFrame)
+      // A Node Buffer's `slice` shares memory, so from here on bytes are plain.
+      this.#read(new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.byteLength), onFrame)
     } catch (error) {
       this.#broken = error instanceof ChoraleError ? error : new ChoraleError('internal', errorMessage(error))
       this.#buffer = new Uint8Array(0)

@@ -76,8 +76,7 @@ export function frameStream<Message>(stream: Stream, options: FramedStreamOption
       const chunks = event.data instanceof Uint8Array ? [event.data] : event.data
       for (const chunk of chunks) {
         if (ended !== undefined) return
-        // On Node chunks are Buffers, whose `slice` shares memory: below here bytes are plain.
-        reader.push(new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.byteLength), onFrame)
+        reader.push(chunk, onFrame)
       }
     } catch (error) {
       fail(error instanceof ChoraleError ? error : internal(error))

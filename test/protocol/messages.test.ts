@@ -1,0 +1,180 @@
+import { describe, expect, it } from 'vitest'
+import { errorCode, isChoraleError } from '../../src/errors.ts'
+import { encodeCbor } from '../../src/protocol/cbor.ts'
+import {
+  decodeRecordList,
+  encodeRecordList,
+  parseDirectoryMessage,
+} from '../../src/protocol/directory-messages.ts'
+import {
+  MAX_LIST_PAYLOAD_BYTES,
+  MAX_RECORD_BYTES,
+  MAX_STEP_PAYLOAD_BYTES,
+} from '../../src/protocol/limits.ts'
+import { failure, parseSpanMessage } from '../../src/protocol/messages.ts'
+import { mutate, noise, seededRandom, withoutStackTraces } from './random.ts'
+
+const MESSAGES: readonly Record<string, unknown>[] = [
+  { type: 'hello', version: 1, role: 'client', software: 'chorale/1', dtypes: ['f32', 'some-future-format'] },
+  { type: 'welcome', version: 1, role: 'server', software: 'chorale/1', dtypes: ['f32'] },
+  {
+    type: 'open',
+    session: new Uint8Array(16),
+    modelId: 'm@1',
+    start: 0,
+    end: 4,
+    maxTokens: 100,
+    dtype: 'bf16',
+  },
+  {
+    type: 'opened',
+    leaseTokens: 100,
+    maxStepTokens: 64,
+    hiddenSize: 576,
+    dtype: 'f32',
+    engine: 'onnx',
+    load: { sessions: 1, freeKvTokens: 5, queued: 0 },
+  },
+  { type: 'step', seq: 0, position: 0, tokens: 1, want: 'all', deadlineMs: 1000.5 },
+  { type: 'output', seq: 0, position: 1, serverMs: 0.25 },
+  { type: 'rollback', seq: 1, position: 0 },
+  { type: 'rolledback', seq: 1, position: 0 },
+  { type: 'close' },
+  { type: 'ping' },
+  { type: 'pong' },
+  { type: 'error', code: 'capacity', message: 'full', retryable: true },
+]
+
+describe('parseSpanMessage', () => {
+  it.each(MESSAGES.map((message) => [message['type'], message] as const))(
+    '%s: comes back as it was sent',
+    (_, message) => {
+      expect(parseSpanMessage(encodeCbor(message), 0)).toEqual(message)
+    },
+  )
+
+  it.each(MESSAGES.map((message) => [message['type'], message] as const))(
+    '%s: unknown fields are ignored, every known one is needed and checked',
+    (_, message) => {
+      expect(parseSpanMessage(encodeCbor({ ...message, future: [1, 2] }), 0)).toEqual(message)
+      for (const name of Object.keys(message).filter((key) => key !== 'type')) {
+        const rest = Object.fromEntries(Object.entries(message).filter(([key]) => key !== name))
+        expect(() => parseSpanMessage(encodeCbor(rest), 0), name).toThrow(name)
+        for (const wrong of [-1, 1.5, {}, [7], null, 2 ** 53 - 1]) {
+          let field: string | undefined
+          try {
+            parseSpanMessage(encodeCbor({ ...message, [name]: wrong }), 0)
+          } catch (error) {
+            field = isChoraleError(error) ? error.field : 'not ours'
+          }
+          // Some of these are fine for some fields; when one is refused it is refused by name.
+          if (field !== undefined && name !== 'load') expect(field).toBe(name)
+        }
+      }
+    },
+  )
+
+  it('only step and output carry a payload, up to the limit', () => {
+    for (const message of MESSAGES) {
+      const header = encodeCbor(message)
+      const most = message['type'] === 'step' || message['type'] === 'output' ? MAX_STEP_PAYLOAD_BYTES : 0
+      expect(() => parseSpanMessage(header, most)).not.toThrow()
+      expect(() => parseSpanMessage(header, most + 1)).toThrow(/payload/)
+    }
+  })
+
+  it('reads an unknown error code as internal and cleans the message', () => {
+    const header = encodeCbor({
+      type: 'error',
+      code: 'from-2030',
+      message: 'a\u001b[2Jb\u0000',
+      retryable: false,
+    })
+    expect(parseSpanMessage(header, 0)).toEqual({
+      type: 'error',
+      code: 'internal',
+      message: 'a [2Jb ',
+      retryable: false,
+    })
+    expect(failure('engine', 'x'.repeat(9999), false).message).toHaveLength(512)
+  })
+
+  it('refuses an empty span and a session id of another length', () => {
+    const open = MESSAGES[2]!
+    expect(() => parseSpanMessage(encodeCbor({ ...open, start: 4 }), 0)).toThrow(/empty span 4:4/)
+    expect(() => parseSpanMessage(encodeCbor({ ...open, session: new Uint8Array(15) }), 0)).toThrow(
+      /16 bytes/,
+    )
+  })
+
+  it('100,000 broken headers: only protocol errors', () => {
+    const random = seededRandom(11)
+    const seeds = MESSAGES.map(encodeCbor)
+    let accepted = 0
+    withoutStackTraces(() => {
+      for (let i = 0; i < 100_000; i++) {
+        const bytes = i % 5 === 0 ? noise(80, random) : mutate(seeds[i % seeds.length]!, random)
+        try {
+          parseSpanMessage(bytes, random(2))
+          accepted++
+        } catch (error) {
+          if (errorCode(error) !== 'protocol') throw error
+        }
+      }
+    })
+    expect(accepted).toBeGreaterThan(100)
+    expect(accepted).toBeLessThan(60_000)
+  })
+})
+
+describe('parseDirectoryMessage', () => {
+  const messages = [
+    { type: 'announce' },
+    { type: 'list', modelId: 'm@1' },
+    { type: 'announced', stored: 3 },
+    { type: 'records' },
+    { type: 'refused', message: 'no' },
+  ]
+
+  it('reads its messages and bounds their payloads', () => {
+    for (const message of messages) expect(parseDirectoryMessage(encodeCbor(message), 0)).toEqual(message)
+    expect(parseDirectoryMessage(encodeCbor({ type: 'list' }), 0)).toEqual({
+      type: 'list',
+      modelId: undefined,
+    })
+    expect(() => parseDirectoryMessage(encodeCbor({ type: 'announce' }), MAX_RECORD_BYTES + 1)).toThrow(
+      /payload/,
+    )
+    expect(() => parseDirectoryMessage(encodeCbor({ type: 'records' }), MAX_LIST_PAYLOAD_BYTES + 1)).toThrow(
+      /payload/,
+    )
+    expect(() => parseDirectoryMessage(encodeCbor({ type: 'list' }), 1)).toThrow(/payload/)
+    expect(() => parseDirectoryMessage(encodeCbor({ type: 'step' }), 0)).toThrow(/unknown directory message/)
+  })
+
+  it('decodeRecordList: gives back the records and refuses anything else', () => {
+    const records = [Uint8Array.of(1), Uint8Array.of(2, 3)]
+    expect(decodeRecordList(encodeRecordList(records))).toEqual(records)
+    expect(() => decodeRecordList(encodeCbor({ a: 1 }))).toThrow(/no list/)
+    expect(() => decodeRecordList(encodeCbor([1]))).toThrow(/something else/)
+    expect(() => decodeRecordList(encodeCbor(Array.from({ length: 300 }, () => Uint8Array.of(1))))).toThrow(
+      /more than/,
+    )
+  })
+
+  it('100,000 broken headers and lists: only protocol errors', () => {
+    const random = seededRandom(13)
+    const seeds = [...messages.map(encodeCbor), encodeRecordList([Uint8Array.of(1, 2), new Uint8Array(30)])]
+    withoutStackTraces(() => {
+      for (let i = 0; i < 100_000; i++) {
+        const bytes = i % 5 === 0 ? noise(60, random) : mutate(seeds[i % seeds.length]!, random)
+        try {
+          if (i % 2 === 0) parseDirectoryMessage(bytes, random(3000))
+          else decodeRecordList(bytes)
+        } catch (error) {
+          if (errorCode(error) !== 'protocol') throw error
+        }
+      }
+    })
+  })
+})
