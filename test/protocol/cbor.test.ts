@@ -27,7 +27,7 @@ describe('decodeCborMap', () => {
     ['a negative integer beyond 2^53', hex('a161613bffffffffffffffff')],
     ['a key twice', hex('a2616101616102')],
     ['an overlong integer', hex('a161611801')],
-    ['trailing bytes', hex('a1616101' + '00')],
+    ['trailing bytes', hex('a161610100')],
     ['a cut map', hex('a26161')],
     ['a number as key', hex('a10102')],
     ['a byte string of 2^64-1 bytes', hex('a161615bffffffffffffffff')],
