@@ -6,6 +6,7 @@ import { createLogger, type Logger, type LogLevel } from '../src/log.ts'
 import type { Platform } from '../src/platform.ts'
 import { createFileStore } from './file-store.ts'
 import { mayHaveGpu, openGpu } from './gpu.ts'
+import { readWasmKernels, startWasmThread } from './wasm-threads.ts'
 
 /** The repository or package folder: shaders, bundled models and the entry file live under it. */
 export const PACKAGE_ROOT = fileURLToPath(new URL('..', import.meta.url))
@@ -20,6 +21,8 @@ export function createNodePlatform(log: Logger): Platform {
     mayHaveGpu,
     shaders: () => readShaders(join(PACKAGE_ROOT, 'shaders')),
     files: createFileStore(),
+    wasmKernels: readWasmKernels,
+    startWasmThread,
   }
 }
 

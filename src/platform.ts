@@ -17,6 +17,33 @@ export interface Platform {
   /** WGSL sources by path relative to `shaders/`, e.g. `rms_norm.wgsl`, `lib/reduce.wgsl`. */
   shaders(): Promise<ReadonlyMap<string, string>>
   files: FileStore
+  /** Compiled kernels of the wasm engine; absent where they are not shipped. */
+  wasmKernels?: (name: keyof WasmKernels) => Promise<Uint8Array<ArrayBuffer>>
+  /** Starts a thread of the wasm engine; absent where threads can't share memory. */
+  startWasmThread?: (job: WasmThreadJob) => Promise<WasmThread>
+}
+
+/** The wasm engine's kernels, compiled for machines with and without relaxed SIMD; both compute the same bits. */
+export interface WasmKernels {
+  readonly relaxed: Uint8Array<ArrayBuffer>
+  readonly plain: Uint8Array<ArrayBuffer>
+}
+
+/** What a thread does: makes an instance of `module` on `memory` and calls its `work(control, thread, threads, 0)`. */
+export interface WasmThreadJob {
+  readonly module: WebAssembly.Module
+  /** Shared. */
+  readonly memory: WebAssembly.Memory
+  readonly control: number
+  /** 1 and up: the caller is thread 0. */
+  readonly thread: number
+  readonly threads: number
+}
+
+/** A thread that is ready to work. It keeps no process alive. */
+export interface WasmThread {
+  /** Waits till `work` returned and the thread is gone. */
+  join(): Promise<void>
 }
 
 /** Files of this machine (Node, Deno: the disk; browsers: OPFS). Paths use `/`. */

@@ -2,7 +2,7 @@ import type { KvLease } from '../kv/lease.ts'
 import type { Model } from '../model/model.ts'
 import type { Tensor } from '../tensor/tensor.ts'
 
-export type EngineName = 'reference' | 'onnx' | 'wgsl'
+export type EngineName = 'reference' | 'onnx' | 'wgsl' | 'wasm'
 
 /**
  * What computes blocks on one machine.

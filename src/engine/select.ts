@@ -2,7 +2,7 @@ import { ChoraleError, errorMessage } from '../errors.ts'
 import type { Platform } from '../platform.ts'
 import type { Engine, EngineName } from './engine.ts'
 
-export const ENGINE_NAMES: readonly EngineName[] = ['reference', 'onnx', 'wgsl']
+export const ENGINE_NAMES: readonly EngineName[] = ['reference', 'onnx', 'wgsl', 'wasm']
 
 export interface EngineChoice {
   readonly engine: Engine
@@ -98,6 +98,22 @@ async function makeEngine(platform: Platform, name: EngineName, wish: EngineWish
         shaders: await platform.shaders(),
         log: platform.log,
         allowSoftware: wish.allowSoftware ?? wish.name === 'wgsl',
+      })
+    }
+    case 'wasm': {
+      if (platform.wasmKernels === undefined) {
+        throw new ChoraleError(
+          'engine',
+          'engine wasm: its kernels are not shipped here; use --engine onnx or auto',
+        )
+      }
+      const { createWasmEngine } = await import('./wasm-engine.ts')
+      return await createWasmEngine({
+        kernels: platform.wasmKernels,
+        log: platform.log,
+        cores: platform.cores,
+        ...(platform.startWasmThread === undefined ? {} : { startThread: platform.startWasmThread }),
+        ...(wish.threads === undefined ? {} : { threads: wish.threads }),
       })
     }
   }

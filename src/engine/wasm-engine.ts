@@ -1,0 +1,80 @@
+import { ChoraleError } from '../errors.ts'
+import { silentLogger, type Logger } from '../log.ts'
+import type { WasmKernels, WasmThread, WasmThreadJob } from '../platform.ts'
+import { checkHeadSupport, checkSupport, LLAMA_SUPPORT } from './check-support.ts'
+import { checkSpan } from './check-span.ts'
+import type { Engine } from './engine.ts'
+import { createWasmRuntime } from './wasm/runtime.ts'
+import { loadWasmHead } from './wasm/wasm-head.ts'
+import { loadWasmSpan } from './wasm/wasm-span.ts'
+
+export interface WasmEngineOptions {
+  /** Compiled kernels by name (`Platform.wasmKernels`). */
+  kernels: (name: keyof WasmKernels) => Promise<Uint8Array<ArrayBuffer>>
+  /** Starts threads (`Platform.startWasmThread`); without it there is one. */
+  startThread?: (job: WasmThreadJob) => Promise<WasmThread>
+  /** CPU threads, 1 to 64; default: all cores, up to `MAX_DEFAULT_THREADS`. */
+  threads?: number
+  /** Logical cores of this machine, for the default number of threads. */
+  cores?: number
+  /** Uses the kernels for machines without relaxed SIMD: for tests. */
+  plain?: boolean
+  log?: Logger
+}
+
+const MAX_THREADS = 64
+
+/** A few cores saturate the memory that decoding streams weights from; more only wait for each other. */
+const MAX_DEFAULT_THREADS = 8
+
+/**
+ * An engine for machines without a GPU: our own WebAssembly SIMD kernels. Weights stay as the file has them, in 4 or
+ * 8 bits (groups of 32), f16, bf16 or f32; activations are rounded to 8 bits in groups of 32 before they meet a
+ * quantised weight, as llama.cpp does, and stay float32 elsewhere.
+ *
+ * Each engine has its own memory (at most 4 GiB for weights and KV cache together) and threads. Steps block the
+ * calling thread, which is one of them; long steps let it breathe between blocks.
+ * @throws `bad_config` for a senseless number of threads, `engine` when kernels or threads do not start.
+ */
+export async function createWasmEngine(options: WasmEngineOptions): Promise<Engine> {
+  const { startThread } = options
+  const cores = startThread === undefined ? 1 : (options.cores ?? 1)
+  const threads = options.threads ?? Math.max(1, Math.min(cores, MAX_DEFAULT_THREADS))
+  if (!Number.isSafeInteger(threads) || threads < 1 || threads > MAX_THREADS) {
+    throw new ChoraleError(
+      'bad_config',
+      `threads: ${threads} is not a whole number from 1 to ${MAX_THREADS}`,
+      {
+        field: 'threads',
+      },
+    )
+  }
+  const log = (options.log ?? silentLogger).child('wasm')
+  const runtime = await createWasmRuntime({
+    threads,
+    kernels: options.kernels,
+    startThread,
+    log,
+    plain: options.plain ?? false,
+  })
+  return {
+    name: 'wasm',
+    description: `own WASM kernels, ${runtime.relaxed ? 'relaxed SIMD' : 'SIMD'}, 8-bit activations for quantised weights, ${threads} ${threads === 1 ? 'thread' : 'threads'}`,
+    threads,
+    async loadSpan(model, spanOptions) {
+      checkSpan(model, spanOptions)
+      checkSupport('wasm', model.spec, LLAMA_SUPPORT)
+      const span = await loadWasmSpan(runtime, model, spanOptions)
+      const { end, kvBytes, start, weightBytes } = span
+      log.debug('span loaded', { start, end, weightBytes, kvBytes })
+      return span
+    },
+    async loadHead(model, headOptions = {}) {
+      checkHeadSupport('wasm', model.spec, LLAMA_SUPPORT)
+      const head = await loadWasmHead(runtime, model, headOptions)
+      log.debug('head loaded', { weightBytes: head.weightBytes })
+      return head
+    },
+    close: () => runtime.close(),
+  }
+}

@@ -1,0 +1,62 @@
+// Final norm and logits.
+
+import {
+  HEAD_EPSILON,
+  HEAD_HIDDEN,
+  HEAD_HIDDEN_SIZE,
+  HEAD_HIDDEN_STRIDE,
+  HEAD_LOGITS,
+  HEAD_LOGITS_STRIDE,
+  HEAD_MATRIX,
+  HEAD_NORM,
+  HEAD_PREPARED,
+  HEAD_PREPARED_ROUNDED,
+  HEAD_PRIVATE,
+  HEAD_PRIVATE_BYTES,
+  HEAD_ROW_COUNT,
+  MATRIX_OCTETS,
+} from '../layout'
+import { isQuantized, matmul } from './matmul'
+import { rmsNorm } from './norm'
+import { prepare } from './prepare'
+import { barrier, claim, pieceOf, thread } from './threads'
+
+/** This thread's part of logits = head · norm(hidden). */
+export function runHead(head: usize): void {
+  const rows = load<i32>(head, HEAD_ROW_COUNT)
+  const matrix = load<usize>(head, HEAD_MATRIX)
+  prepare(
+    load<usize>(head, HEAD_HIDDEN),
+    load<usize>(head, HEAD_HIDDEN_STRIDE) * 4,
+    load<i32>(head, HEAD_HIDDEN_SIZE),
+    rows,
+    load<usize>(head, HEAD_NORM),
+    load<f32>(head, HEAD_EPSILON),
+    isQuantized(matrix),
+    load<usize>(head, HEAD_PRIVATE) + <usize>thread * load<usize>(head, HEAD_PRIVATE_BYTES),
+    load<usize>(head, HEAD_PREPARED),
+    load<usize>(head, HEAD_PREPARED_ROUNDED),
+  )
+  const total = load<i32>(matrix, MATRIX_OCTETS)
+  const piece = pieceOf(total)
+  const logits = load<usize>(head, HEAD_LOGITS)
+  const stride = load<usize>(head, HEAD_LOGITS_STRIDE) * 4
+  for (let from = claim() * piece; from < total; from = claim() * piece) {
+    matmul(matrix, from, min(from + piece, total), rows, logits, stride, false)
+  }
+  barrier()
+}
+
+/** The final norm alone, on the calling thread: rows at HEAD_HIDDEN to rows at HEAD_PREPARED. */
+export function finalNorm(head: usize): void {
+  const stride = load<usize>(head, HEAD_HIDDEN_STRIDE) * 4
+  for (let row = 0; row < load<i32>(head, HEAD_ROW_COUNT); row++) {
+    rmsNorm(
+      load<usize>(head, HEAD_HIDDEN) + <usize>row * stride,
+      load<i32>(head, HEAD_HIDDEN_SIZE),
+      load<usize>(head, HEAD_NORM),
+      load<f32>(head, HEAD_EPSILON),
+      load<usize>(head, HEAD_PREPARED) + <usize>row * stride,
+    )
+  }
+}

@@ -1,0 +1,76 @@
+// What the host calls. Every thread has an instance of this module on the same memory.
+
+import {
+  CONTROL_ARGUMENT,
+  CONTROL_EPOCH,
+  CONTROL_OPERATION,
+  OPERATION_HEAD,
+  OPERATION_SPAN,
+  OPERATION_STOP,
+} from '../layout'
+import { matmul } from './matmul'
+import { useRows } from './prepare'
+import { roundRow } from './round'
+import { runHead } from './head'
+import { runBlocks } from './span'
+import { bindThread, clearClaims, startPhases } from './threads'
+
+export { finalNorm } from './head'
+
+/** Looks for work before an idle thread goes to sleep: some 50 µs. */
+const IDLE_SPINS = 20000
+
+/** Makes this instance thread 0, which starts operations. */
+export function bind(control: usize, threads: i32): void {
+  bindThread(control, 0, threads)
+}
+
+/** Runs an operation on all threads and returns when all are done. */
+export function start(control: usize, operation: i32, argument: usize): void {
+  store<i32>(control, operation, CONTROL_OPERATION)
+  store<usize>(control, argument, CONTROL_ARGUMENT)
+  clearClaims()
+  atomic.add<i32>(control + CONTROL_EPOCH, 1)
+  atomic.notify(control + CONTROL_EPOCH, -1)
+  run(operation, argument)
+}
+
+/** Life of thread 1 and up: runs operations till it is told to stop. `epoch` is the number of operations so far. */
+export function work(control: usize, thread: i32, threads: i32, epoch: i32): void {
+  bindThread(control, thread, threads)
+  while (true) {
+    for (let spin = 0; spin < IDLE_SPINS; spin++) {
+      if (atomic.load<i32>(control, CONTROL_EPOCH) != epoch) break
+    }
+    while (atomic.load<i32>(control, CONTROL_EPOCH) == epoch) atomic.wait<i32>(control + CONTROL_EPOCH, epoch, -1)
+    epoch++
+    const operation = load<i32>(control, CONTROL_OPERATION)
+    if (operation == OPERATION_STOP) return
+    run(operation, load<usize>(control, CONTROL_ARGUMENT))
+  }
+}
+
+function run(operation: i32, argument: usize): void {
+  startPhases()
+  if (operation == OPERATION_SPAN) runBlocks(argument)
+  else if (operation == OPERATION_HEAD) runHead(argument)
+}
+
+/** One matmul on this thread, rounding `rows` rows of `columns` values at `x` to `rounded` first; for tests and measurements. */
+export function multiply(
+  matrix: usize,
+  octets: i32,
+  x: usize,
+  columns: i32,
+  rounded: usize,
+  rows: i32,
+  out: usize,
+  outStride: usize,
+): void {
+  const stride = <usize>columns * 4
+  if (rounded != 0) {
+    for (let row = 0; row < rows; row++) roundRow(x + <usize>row * stride, columns, rounded + <usize>row * stride)
+  }
+  useRows(x, stride, rounded, stride)
+  matmul(matrix, 0, octets, rows, out, outStride, false)
+}

@@ -1,0 +1,209 @@
+// y = W x for 4-bit weights in groups of 32 and activations rounded to 8 bits in the same groups.
+//
+// One output is a float32 sum over the groups in order: y += float(integer dot product) * (weight scale * activation scale),
+// with a minimum also y += minimum * (activation scale * sum of the activation's integers). Every tile below does just that
+// for each output, so results do not depend on how rows and tokens are grouped.
+//
+// Octet of 8 rows, for each group: 8 scales, 8 minima where there are any, then for each 8 columns two vectors of
+// four rows each; row i has bytes 4i..4i+3, low nibbles columns 0..3, high nibbles columns 4..7.
+
+import {
+  GROUP_BYTES,
+  GROUP_SCALE,
+  GROUP_SUM,
+  GROUP_ZERO,
+  MATRIX_BIAS,
+  MATRIX_COLUMNS,
+  MATRIX_DATA,
+  MATRIX_OCTET_BYTES,
+} from '../layout'
+import { dot4 } from './dot'
+import { load4 } from './half'
+import { finish } from './store'
+
+/** Octets [from, to) of `matrix` times `rows` rounded rows at `x`. S: type of scales; MIN: i32 with minima, void without. */
+export function matmul4<S, MIN>(
+  matrix: usize,
+  from: i32,
+  to: i32,
+  x: usize,
+  xStride: usize,
+  rows: i32,
+  out: usize,
+  outStride: usize,
+  add: bool,
+): void {
+  const columns = load<i32>(matrix, MATRIX_COLUMNS)
+  const octetBytes = load<usize>(matrix, MATRIX_OCTET_BYTES)
+  const data = load<usize>(matrix, MATRIX_DATA)
+  const biases = load<usize>(matrix, MATRIX_BIAS)
+  for (let octet = from; octet < to; octet++) {
+    const w = data + <usize>octet * octetBytes
+    const bias = biases == 0 ? <usize>0 : biases + <usize>octet * 32
+    const y = out + <usize>octet * 32
+    let row = 0
+    for (; row + 4 <= rows; row += 4) {
+      const xs = x + <usize>row * xStride
+      const ys = y + <usize>row * outStride
+      quadByFour<S, MIN>(w, 0, columns, xs, xStride, ys, outStride, bias, add)
+      quadByFour<S, MIN>(w, 1, columns, xs, xStride, ys + 16, outStride, bias == 0 ? 0 : bias + 16, add)
+    }
+    for (; row < rows; row++) {
+      octetByOne<S, MIN>(w, columns, x + <usize>row * xStride, y + <usize>row * outStride, bias, add)
+    }
+  }
+}
+
+// @ts-ignore: decorator
+@inline
+function low(bytes: v128): v128 {
+  return v128.and(bytes, i8x16.splat(15))
+}
+
+// @ts-ignore: decorator
+@inline
+function high(bytes: v128): v128 {
+  return v128.and(i16x8.shr_u(bytes, 4), i8x16.splat(15))
+}
+
+// @ts-ignore: decorator
+@inline
+function scaled<S, MIN>(sum: v128, dots: v128, scales: usize, meta: usize): v128 {
+  const scale = f32x4.mul(load4<S>(scales), v128.load32_splat(meta, GROUP_SCALE))
+  sum = f32x4.add(sum, f32x4.mul(f32x4.convert_i32x4_s(dots), scale))
+  if (!isVoid<MIN>()) {
+    const minimum = load4<S>(scales + sizeof<S>() * 8)
+    sum = f32x4.add(sum, f32x4.mul(minimum, v128.load32_splat(meta, GROUP_SUM)))
+  }
+  return sum
+}
+
+// @ts-ignore: decorator
+@inline
+function start<MIN>(meta: usize): v128 {
+  if (isVoid<MIN>()) return v128.load32_splat(meta, GROUP_ZERO)
+  return i32x4.splat(0)
+}
+
+function octetByOne<S, MIN>(w: usize, columns: i32, x: usize, y: usize, bias: usize, add: bool): void {
+  const header: usize = sizeof<S>() * (isVoid<MIN>() ? 8 : 16)
+  let meta = x + <usize>columns * 3
+  const end = x + <usize>columns
+  let sumA = f32x4.splat(0)
+  let sumB = f32x4.splat(0)
+  while (x < end) {
+    const q = w + header
+    let a = start<MIN>(meta)
+    let b = a
+    let x0 = v128.load32_splat(x)
+    let x1 = v128.load32_splat(x, 4)
+    let wa = v128.load(q)
+    let wb = v128.load(q, 16)
+    a = dot4(x1, high(wa), dot4(x0, low(wa), a))
+    b = dot4(x1, high(wb), dot4(x0, low(wb), b))
+    x0 = v128.load32_splat(x, 8)
+    x1 = v128.load32_splat(x, 12)
+    wa = v128.load(q, 32)
+    wb = v128.load(q, 48)
+    a = dot4(x1, high(wa), dot4(x0, low(wa), a))
+    b = dot4(x1, high(wb), dot4(x0, low(wb), b))
+    x0 = v128.load32_splat(x, 16)
+    x1 = v128.load32_splat(x, 20)
+    wa = v128.load(q, 64)
+    wb = v128.load(q, 80)
+    a = dot4(x1, high(wa), dot4(x0, low(wa), a))
+    b = dot4(x1, high(wb), dot4(x0, low(wb), b))
+    x0 = v128.load32_splat(x, 24)
+    x1 = v128.load32_splat(x, 28)
+    wa = v128.load(q, 96)
+    wb = v128.load(q, 112)
+    a = dot4(x1, high(wa), dot4(x0, low(wa), a))
+    b = dot4(x1, high(wb), dot4(x0, low(wb), b))
+    sumA = scaled<S, MIN>(sumA, a, w, meta)
+    sumB = scaled<S, MIN>(sumB, b, w + sizeof<S>() * 4, meta)
+    x += 32
+    meta += GROUP_BYTES
+    w = q + 128
+  }
+  finish(y, sumA, bias, add)
+  finish(y + 16, sumB, bias == 0 ? 0 : bias + 16, add)
+}
+
+/** Four rows of weights (the first or second quad of an octet) times four tokens. */
+function quadByFour<S, MIN>(
+  w: usize,
+  quad: usize,
+  columns: i32,
+  x: usize,
+  xStride: usize,
+  y: usize,
+  yStride: usize,
+  bias: usize,
+  add: bool,
+): void {
+  const header: usize = sizeof<S>() * (isVoid<MIN>() ? 8 : 16)
+  const toMeta = <usize>columns * 3
+  let xa = x
+  let xb = x + xStride
+  let xc = xb + xStride
+  let xd = xc + xStride
+  let sumA = f32x4.splat(0)
+  let sumB = f32x4.splat(0)
+  let sumC = f32x4.splat(0)
+  let sumD = f32x4.splat(0)
+  let meta = xa + toMeta
+  const end = xa + <usize>columns
+  while (xa < end) {
+    const q = w + header + quad * 16
+    const metaB = meta + xStride
+    const metaC = metaB + xStride
+    const metaD = metaC + xStride
+    let a = start<MIN>(meta)
+    let b = start<MIN>(metaB)
+    let c = start<MIN>(metaC)
+    let d = start<MIN>(metaD)
+    let bytes = v128.load(q)
+    let l = low(bytes)
+    let h = high(bytes)
+    a = dot4(v128.load32_splat(xa, 4), h, dot4(v128.load32_splat(xa), l, a))
+    b = dot4(v128.load32_splat(xb, 4), h, dot4(v128.load32_splat(xb), l, b))
+    c = dot4(v128.load32_splat(xc, 4), h, dot4(v128.load32_splat(xc), l, c))
+    d = dot4(v128.load32_splat(xd, 4), h, dot4(v128.load32_splat(xd), l, d))
+    bytes = v128.load(q, 32)
+    l = low(bytes)
+    h = high(bytes)
+    a = dot4(v128.load32_splat(xa, 12), h, dot4(v128.load32_splat(xa, 8), l, a))
+    b = dot4(v128.load32_splat(xb, 12), h, dot4(v128.load32_splat(xb, 8), l, b))
+    c = dot4(v128.load32_splat(xc, 12), h, dot4(v128.load32_splat(xc, 8), l, c))
+    d = dot4(v128.load32_splat(xd, 12), h, dot4(v128.load32_splat(xd, 8), l, d))
+    bytes = v128.load(q, 64)
+    l = low(bytes)
+    h = high(bytes)
+    a = dot4(v128.load32_splat(xa, 20), h, dot4(v128.load32_splat(xa, 16), l, a))
+    b = dot4(v128.load32_splat(xb, 20), h, dot4(v128.load32_splat(xb, 16), l, b))
+    c = dot4(v128.load32_splat(xc, 20), h, dot4(v128.load32_splat(xc, 16), l, c))
+    d = dot4(v128.load32_splat(xd, 20), h, dot4(v128.load32_splat(xd, 16), l, d))
+    bytes = v128.load(q, 96)
+    l = low(bytes)
+    h = high(bytes)
+    a = dot4(v128.load32_splat(xa, 28), h, dot4(v128.load32_splat(xa, 24), l, a))
+    b = dot4(v128.load32_splat(xb, 28), h, dot4(v128.load32_splat(xb, 24), l, b))
+    c = dot4(v128.load32_splat(xc, 28), h, dot4(v128.load32_splat(xc, 24), l, c))
+    d = dot4(v128.load32_splat(xd, 28), h, dot4(v128.load32_splat(xd, 24), l, d))
+    const scales = w + quad * (sizeof<S>() * 4)
+    sumA = scaled<S, MIN>(sumA, a, scales, meta)
+    sumB = scaled<S, MIN>(sumB, b, scales, metaB)
+    sumC = scaled<S, MIN>(sumC, c, scales, metaC)
+    sumD = scaled<S, MIN>(sumD, d, scales, metaD)
+    xa += 32
+    xb += 32
+    xc += 32
+    xd += 32
+    meta += GROUP_BYTES
+    w += header + 128
+  }
+  finish(y, sumA, bias, add)
+  finish(y + yStride, sumB, bias, add)
+  finish(y + yStride * 2, sumC, bias, add)
+  finish(y + yStride * 3, sumD, bias, add)
+}

@@ -1,0 +1,270 @@
+// Blocks over all rows of a step: h += o(attention(norm(h))); h += down(silu(gate(n)) * up(n)), n = norm(h).
+//
+// Five meetings of the threads a block when rows are few, three more to prepare them together when they are many.
+
+import {
+  BLOCK_ATTENTION_NORM,
+  BLOCK_BYTES,
+  BLOCK_DOWN,
+  BLOCK_GATE,
+  BLOCK_K,
+  BLOCK_KEYS,
+  BLOCK_MLP_NORM,
+  BLOCK_O,
+  BLOCK_Q,
+  BLOCK_UP,
+  BLOCK_V,
+  BLOCK_VALUES,
+  GROUP,
+  MATRIX_OCTETS,
+  OCTET,
+  PRIVATE_ROWS,
+  ROUNDED_BYTES_PER_VALUE,
+  ROW_BYTES,
+  SPAN_ACTIVATED_ROUNDED,
+  SPAN_ATTENDED,
+  SPAN_BLOCKS,
+  SPAN_COS,
+  SPAN_EPSILON,
+  SPAN_FIRST_BLOCK,
+  SPAN_GATE,
+  SPAN_HEAD_DIM,
+  SPAN_HEADS,
+  SPAN_HIDDEN,
+  SPAN_HIDDEN_SIZE,
+  SPAN_HIDDEN_STRIDE,
+  SPAN_INTERMEDIATE,
+  SPAN_INTERMEDIATE_STRIDE,
+  SPAN_K,
+  SPAN_KV_HEADS,
+  SPAN_KV_STRIDE,
+  SPAN_LAST_BLOCK,
+  SPAN_PREPARED,
+  SPAN_PREPARED_ROUNDED,
+  SPAN_PRIVATE,
+  SPAN_PRIVATE_BYTES,
+  SPAN_PRIVATE_SCORES,
+  SPAN_Q,
+  SPAN_Q_STRIDE,
+  SPAN_ROTARY_HALF,
+  SPAN_ROW_COUNT,
+  SPAN_ROWS,
+  SPAN_SCORE_SCALE,
+  SPAN_SIN,
+  SPAN_UP,
+  SPAN_V,
+} from '../layout'
+import { siluMultiply } from './activation'
+import { attendHead, paddedDim, rotateHead, writeKeysValues } from './attention'
+import { isQuantized, matmul } from './matmul'
+import { prepare, useRows } from './prepare'
+import { roundGroup } from './round'
+import { barrier, claim, nextPhase, pieceOf, thread } from './threads'
+
+/** Octets of gate and up that make one group of rounded activations. */
+const GROUP_OCTETS = GROUP / OCTET
+
+/** This thread's part of the blocks that the span record asks for. */
+export function runBlocks(span: usize): void {
+  const blocks = load<usize>(span, SPAN_BLOCKS)
+  const last = load<i32>(span, SPAN_LAST_BLOCK)
+  for (let block = load<i32>(span, SPAN_FIRST_BLOCK); block < last; block++) {
+    const record = blocks + <usize>block * BLOCK_BYTES
+    projectQkv(span, record)
+    attend(span, record)
+    projectOut(span, record)
+    gateUp(span, record)
+    down(span, record)
+  }
+}
+
+// @ts-ignore: decorator
+@inline
+function privateScratch(span: usize): usize {
+  return load<usize>(span, SPAN_PRIVATE) + <usize>thread * load<usize>(span, SPAN_PRIVATE_BYTES)
+}
+
+/** Bytes between rows of a scratch matrix whose stride is at `offset` of the span record. */
+// @ts-ignore: decorator
+@inline
+function strideBytes(span: usize, offset: usize): usize {
+  return load<usize>(span + offset) * 4
+}
+
+function prepareHidden(span: usize, norm: usize, round: bool): void {
+  prepare(
+    load<usize>(span, SPAN_HIDDEN),
+    strideBytes(span, SPAN_HIDDEN_STRIDE),
+    load<i32>(span, SPAN_HIDDEN_SIZE),
+    load<i32>(span, SPAN_ROW_COUNT),
+    norm,
+    load<f32>(span, SPAN_EPSILON),
+    round,
+    privateScratch(span),
+    load<usize>(span, SPAN_PREPARED),
+    load<usize>(span, SPAN_PREPARED_ROUNDED),
+  )
+}
+
+/** The part of octets [from, to) of a row of matrices that falls on `matrix`, which starts at `offset`. */
+// @ts-ignore: decorator
+@inline
+function part(matrix: usize, offset: i32, from: i32, to: i32, rows: i32, out: usize, stride: usize): void {
+  const low = max(from - offset, 0)
+  const high = min(to - offset, load<i32>(matrix, MATRIX_OCTETS))
+  if (low < high) matmul(matrix, low, high, rows, out, stride, false)
+}
+
+function projectQkv(span: usize, block: usize): void {
+  const q = load<usize>(block, BLOCK_Q)
+  const k = load<usize>(block, BLOCK_K)
+  const v = load<usize>(block, BLOCK_V)
+  prepareHidden(span, load<usize>(block, BLOCK_ATTENTION_NORM), isQuantized(q) || isQuantized(k) || isQuantized(v))
+  const rows = load<i32>(span, SPAN_ROW_COUNT)
+  const kOffset = load<i32>(q, MATRIX_OCTETS)
+  const vOffset = kOffset + load<i32>(k, MATRIX_OCTETS)
+  const total = vOffset + load<i32>(v, MATRIX_OCTETS)
+  const piece = pieceOf(total)
+  const kvStride = strideBytes(span, SPAN_KV_STRIDE)
+  for (let from = claim() * piece; from < total; from = claim() * piece) {
+    const to = min(from + piece, total)
+    part(q, 0, from, to, rows, load<usize>(span, SPAN_Q), strideBytes(span, SPAN_Q_STRIDE))
+    part(k, kOffset, from, to, rows, load<usize>(span, SPAN_K), kvStride)
+    part(v, vOffset, from, to, rows, load<usize>(span, SPAN_V), kvStride)
+  }
+  barrier()
+}
+
+function attend(span: usize, block: usize): void {
+  const rows = load<i32>(span, SPAN_ROW_COUNT)
+  const heads = load<i32>(span, SPAN_HEADS)
+  const kvHeads = load<i32>(span, SPAN_KV_HEADS)
+  const headDim = load<i32>(span, SPAN_HEAD_DIM)
+  const half = load<i32>(span, SPAN_ROTARY_HALF)
+  const cos = load<usize>(span, SPAN_COS)
+  const sin = load<usize>(span, SPAN_SIN)
+  const keys = load<usize>(block, BLOCK_KEYS)
+  const values = load<usize>(block, BLOCK_VALUES)
+  const records = load<usize>(span, SPAN_ROWS)
+  const kvStride = strideBytes(span, SPAN_KV_STRIDE)
+  const qStride = strideBytes(span, SPAN_Q_STRIDE)
+  const scratch = privateScratch(span) + load<usize>(span, SPAN_PRIVATE_SCORES)
+  const dim = <usize>paddedDim(headDim) * 4
+  const table = <usize>half * 4
+
+  // Few rows: every thread writes them all, the same bits to the same place, and none has to wait.
+  const alone = rows <= PRIVATE_ROWS
+  for (let row = alone ? 0 : claim(); row < rows; row = alone ? row + 1 : claim()) {
+    writeKeysValues(
+      records + <usize>row * ROW_BYTES,
+      load<usize>(span, SPAN_K) + <usize>row * kvStride,
+      load<usize>(span, SPAN_V) + <usize>row * kvStride,
+      kvHeads,
+      headDim,
+      half,
+      cos + <usize>row * table,
+      sin + <usize>row * table,
+      keys,
+      values,
+      scratch,
+    )
+  }
+  if (alone) nextPhase()
+  else barrier()
+
+  const scale = load<f32>(span, SPAN_SCORE_SCALE)
+  const total = rows * heads
+  for (let unit = claim(); unit < total; unit = claim()) {
+    const row = unit / heads
+    const head = unit % heads
+    const q = load<usize>(span, SPAN_Q) + <usize>row * qStride + <usize>(head * headDim) * 4
+    rotateHead(q, headDim, half, cos + <usize>row * table, sin + <usize>row * table, scratch)
+    attendHead(
+      records + <usize>row * ROW_BYTES,
+      scratch,
+      (head * kvHeads) / heads,
+      kvHeads,
+      headDim,
+      scale,
+      keys,
+      values,
+      scratch + dim,
+      load<usize>(span, SPAN_ATTENDED) + <usize>row * qStride + <usize>(head * headDim) * 4,
+    )
+  }
+  barrier()
+}
+
+function projectOut(span: usize, block: usize): void {
+  const rows = load<i32>(span, SPAN_ROW_COUNT)
+  const o = load<usize>(block, BLOCK_O)
+  prepare(
+    load<usize>(span, SPAN_ATTENDED),
+    strideBytes(span, SPAN_Q_STRIDE),
+    load<i32>(span, SPAN_HEADS) * load<i32>(span, SPAN_HEAD_DIM),
+    rows,
+    0,
+    0,
+    isQuantized(o),
+    privateScratch(span),
+    0,
+    load<usize>(span, SPAN_PREPARED_ROUNDED),
+  )
+  addToHidden(span, o, rows)
+}
+
+/** hidden += matrix · prepared rows. */
+function addToHidden(span: usize, matrix: usize, rows: i32): void {
+  const hidden = load<usize>(span, SPAN_HIDDEN)
+  const stride = strideBytes(span, SPAN_HIDDEN_STRIDE)
+  const total = load<i32>(matrix, MATRIX_OCTETS)
+  const piece = pieceOf(total)
+  for (let from = claim() * piece; from < total; from = claim() * piece) {
+    matmul(matrix, from, min(from + piece, total), rows, hidden, stride, true)
+  }
+  barrier()
+}
+
+/** Each thread makes whole groups of the activated values, and rounds them when `down` wants them rounded. */
+function gateUp(span: usize, block: usize): void {
+  const rows = load<i32>(span, SPAN_ROW_COUNT)
+  const gate = load<usize>(block, BLOCK_GATE)
+  const up = load<usize>(block, BLOCK_UP)
+  prepareHidden(span, load<usize>(block, BLOCK_MLP_NORM), isQuantized(gate) || isQuantized(up))
+  const round = isQuantized(load<usize>(block, BLOCK_DOWN))
+  const columns = load<i32>(span, SPAN_INTERMEDIATE)
+  const stride = strideBytes(span, SPAN_INTERMEDIATE_STRIDE)
+  const gated = load<usize>(span, SPAN_GATE)
+  const upped = load<usize>(span, SPAN_UP)
+  const rounded = load<usize>(span, SPAN_ACTIVATED_ROUNDED)
+  const octets = load<i32>(gate, MATRIX_OCTETS)
+  const groups = (octets + GROUP_OCTETS - 1) / GROUP_OCTETS
+  const piece = pieceOf(groups)
+  for (let from = claim() * piece; from < groups; from = claim() * piece) {
+    const to = min(from + piece, groups)
+    const first = from * GROUP_OCTETS
+    const end = min(to * GROUP_OCTETS, octets)
+    matmul(gate, first, end, rows, gated, stride, false)
+    matmul(up, first, end, rows, upped, stride, false)
+    for (let row = 0; row < rows; row++) {
+      const at = <usize>row * stride + <usize>first * (OCTET * 4)
+      siluMultiply(gated + at, upped + at, (end - first) * OCTET)
+      if (!round) continue
+      const roundedRow = rounded + <usize>row * columns * ROUNDED_BYTES_PER_VALUE
+      for (let group = from; group < to; group++) {
+        roundGroup(gated + <usize>row * stride + <usize>group * (GROUP * 4), columns, roundedRow, group)
+      }
+    }
+  }
+  barrier()
+}
+
+function down(span: usize, block: usize): void {
+  useRows(
+    load<usize>(span, SPAN_GATE),
+    strideBytes(span, SPAN_INTERMEDIATE_STRIDE),
+    load<usize>(span, SPAN_ACTIVATED_ROUNDED),
+    load<usize>(span, SPAN_INTERMEDIATE) * ROUNDED_BYTES_PER_VALUE,
+  )
+  addToHidden(span, load<usize>(block, BLOCK_DOWN), load<i32>(span, SPAN_ROW_COUNT))
+}

@@ -1,0 +1,74 @@
+// Threads on one memory: they run the same operation, take pieces of work from counters and meet at barriers.
+//
+// Who computes a piece never changes what is computed.
+
+import {
+  CONTROL_ARRIVED,
+  CONTROL_CLAIMS,
+  CONTROL_GENERATION,
+  CONTROL_SLEEPERS,
+  MAX_PHASES,
+} from '../layout'
+
+/** Looks at a barrier before a thread goes to sleep: some 50 µs, longer than neighbours are apart unless one lost its core. */
+const BARRIER_SPINS = 20000
+
+/** Globals of a module belong to one instance, so to one thread. */
+let control: usize = 0
+export let thread: i32 = 0
+export let threads: i32 = 1
+let phase: usize = 0
+
+export function bindThread(controlAddress: usize, threadIndex: i32, threadCount: i32): void {
+  control = controlAddress
+  thread = threadIndex
+  threads = threadCount
+}
+
+/** Every thread calls this first in an operation. */
+export function startPhases(): void {
+  phase = 0
+}
+
+/** Makes all counters zero; for the thread that starts an operation. */
+export function clearClaims(): void {
+  memory.fill(control + CONTROL_CLAIMS, 0, MAX_PHASES * 4)
+}
+
+/** The next piece of this phase's work that nobody has taken. */
+export function claim(): i32 {
+  return atomic.add<i32>(control + CONTROL_CLAIMS + (phase << 2), 1)
+}
+
+/** Goes on to the next phase's counter without waiting for anybody. */
+export function nextPhase(): void {
+  phase++
+}
+
+/** Ends a phase: waits for all threads. */
+export function barrier(): void {
+  phase++
+  if (threads == 1) return
+  const generation = atomic.load<i32>(control, CONTROL_GENERATION)
+  if (atomic.add<i32>(control + CONTROL_ARRIVED, 1) == threads - 1) {
+    atomic.store<i32>(control + CONTROL_ARRIVED, 0)
+    atomic.store<i32>(control + CONTROL_GENERATION, generation + 1)
+    if (atomic.load<i32>(control, CONTROL_SLEEPERS) > 0) atomic.notify(control + CONTROL_GENERATION, -1)
+    return
+  }
+  for (let spin = 0; spin < BARRIER_SPINS; spin++) {
+    if (atomic.load<i32>(control, CONTROL_GENERATION) != generation) return
+  }
+  atomic.add<i32>(control + CONTROL_SLEEPERS, 1)
+  while (atomic.load<i32>(control, CONTROL_GENERATION) == generation) {
+    atomic.wait<i32>(control + CONTROL_GENERATION, generation, -1)
+  }
+  atomic.sub<i32>(control + CONTROL_SLEEPERS, 1)
+}
+
+/** Octets a thread takes at a time when a phase has `total`: enough pieces that a slow thread holds nobody up. */
+export function pieceOf(total: i32): i32 {
+  if (threads == 1) return total
+  const piece = total / (threads * 6)
+  return piece < 1 ? 1 : piece
+}

@@ -1,0 +1,152 @@
+/**
+ * Records in linear memory that the host writes and the kernels read. Offsets are bytes; fields are 32-bit words.
+ *
+ * This file is compiled twice, as TypeScript for the host and as AssemblyScript for the kernels, so it holds nothing
+ * but whole numbers.
+ */
+
+/** Weight rows a matrix interleaves: an octet is two vectors of four rows. */
+export const OCTET = 8
+
+/** Values that share one scale, in weights and in rounded activations. */
+export const GROUP = 32
+
+/** Tokens of a KV page; equals `PAGE_TOKENS` of the page pool. */
+export const KV_PAGE = 16
+
+/** Control record: what threads meet at. Each word has a cache line (64 bytes) of its own. */
+export const CONTROL_EPOCH = 0
+export const CONTROL_ARRIVED = 64
+export const CONTROL_GENERATION = 128
+export const CONTROL_SLEEPERS = 192
+export const CONTROL_OPERATION = 256
+export const CONTROL_ARGUMENT = 260
+/** Work counters, one a phase of an operation. */
+export const CONTROL_CLAIMS = 320
+/** Most phases of one operation: bounds the blocks that one call runs. */
+export const MAX_PHASES = 1024
+export const CONTROL_BYTES = 4416
+
+export const OPERATION_STOP = 0
+export const OPERATION_SPAN = 1
+export const OPERATION_HEAD = 2
+
+/** Matrix record. */
+export const MATRIX_KIND = 0
+/** Rows in whole octets. */
+export const MATRIX_OCTETS = 4
+export const MATRIX_COLUMNS = 8
+export const MATRIX_DATA = 12
+export const MATRIX_OCTET_BYTES = 16
+/** Address of a bias of whole octets, or 0. */
+export const MATRIX_BIAS = 20
+export const MATRIX_BYTES = 32
+
+/** Matrix kinds: how an octet of rows is stored (see `pack-matrix.ts`). From `KIND_Q4_F16` on, activations are rounded. */
+export const KIND_F32 = 0
+export const KIND_F16 = 1
+export const KIND_BF16 = 2
+export const KIND_Q4_F16 = 16
+export const KIND_Q4_MIN_F16 = 17
+export const KIND_Q4_F32 = 18
+export const KIND_Q4_MIN_F32 = 19
+export const KIND_Q8_F16 = 20
+export const KIND_Q8_MIN_F16 = 21
+export const KIND_Q8_F32 = 22
+export const KIND_Q8_MIN_F32 = 23
+/** 8-bit weights with a scale for each 16. */
+export const KIND_Q8_HALF_F32 = 24
+
+/** Rounded row of K activations: K × int8, K × |int8|, K × sign mask, then a record for each group of 32. */
+export const ROUNDED_BYTES_PER_VALUE = 4
+export const GROUP_SCALE = 0
+/** scale × sum of the integers. */
+export const GROUP_SUM = 4
+/** -8 × sum of the integers: what the zero point of Q4_0 adds. */
+export const GROUP_ZERO = 8
+/** Sum of |x| of the negative integers, of the group and of its halves. */
+export const GROUP_NEGATIVE = 12
+export const GROUP_NEGATIVE_LOW = 16
+export const GROUP_NEGATIVE_HIGH = 20
+export const GROUP_BYTES = 32
+
+/** Block record: addresses. */
+export const BLOCK_ATTENTION_NORM = 0
+export const BLOCK_Q = 4
+export const BLOCK_K = 8
+export const BLOCK_V = 12
+export const BLOCK_O = 16
+export const BLOCK_MLP_NORM = 20
+export const BLOCK_GATE = 24
+export const BLOCK_UP = 28
+export const BLOCK_DOWN = 32
+export const BLOCK_KEYS = 36
+export const BLOCK_VALUES = 40
+export const BLOCK_BYTES = 64
+
+/** Span record: the shape, then addresses of scratch. */
+export const SPAN_HIDDEN_SIZE = 0
+export const SPAN_HEADS = 4
+export const SPAN_KV_HEADS = 8
+export const SPAN_HEAD_DIM = 12
+export const SPAN_ROTARY_HALF = 16
+export const SPAN_INTERMEDIATE = 20
+/** float32 */
+export const SPAN_EPSILON = 24
+/** float32: multiplies attention scores. */
+export const SPAN_SCORE_SCALE = 28
+export const SPAN_BLOCKS = 32
+/** Values between rows of each scratch matrix. */
+export const SPAN_HIDDEN_STRIDE = 36
+export const SPAN_Q_STRIDE = 40
+export const SPAN_KV_STRIDE = 44
+export const SPAN_INTERMEDIATE_STRIDE = 48
+/** Hidden states [rows, hiddenStride], input and output. */
+export const SPAN_HIDDEN = 52
+export const SPAN_Q = 56
+export const SPAN_K = 60
+export const SPAN_V = 64
+export const SPAN_ATTENDED = 68
+export const SPAN_GATE = 72
+export const SPAN_UP = 76
+/** Rows prepared for a matmul by all threads together, and by each for itself. */
+export const SPAN_PREPARED = 80
+export const SPAN_PREPARED_ROUNDED = 84
+export const SPAN_ACTIVATED_ROUNDED = 88
+export const SPAN_PRIVATE = 92
+export const SPAN_PRIVATE_BYTES = 96
+/** Where attention scores start in a thread's private scratch, after the prepared rows. */
+export const SPAN_PRIVATE_SCORES = 100
+export const SPAN_COS = 104
+export const SPAN_SIN = 108
+/** Row records. */
+export const SPAN_ROWS = 112
+/** Set for each step. */
+export const SPAN_ROW_COUNT = 116
+export const SPAN_FIRST_BLOCK = 120
+export const SPAN_LAST_BLOCK = 124
+export const SPAN_BYTES = 128
+
+/** Row record: position in its session, address of the session's page numbers. */
+export const ROW_POSITION = 0
+export const ROW_PAGES = 4
+export const ROW_BYTES = 8
+
+/** Head record. */
+export const HEAD_HIDDEN_SIZE = 0
+export const HEAD_EPSILON = 4
+export const HEAD_NORM = 8
+export const HEAD_MATRIX = 12
+export const HEAD_ROW_COUNT = 16
+export const HEAD_HIDDEN = 20
+export const HEAD_HIDDEN_STRIDE = 24
+export const HEAD_LOGITS = 28
+export const HEAD_LOGITS_STRIDE = 32
+export const HEAD_PREPARED = 36
+export const HEAD_PREPARED_ROUNDED = 40
+export const HEAD_PRIVATE = 44
+export const HEAD_PRIVATE_BYTES = 48
+export const HEAD_BYTES = 64
+
+/** Rows so few that each thread prepares them for itself: cheaper than meeting once more. */
+export const PRIVATE_ROWS = 4

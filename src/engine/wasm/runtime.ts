@@ -1,0 +1,123 @@
+import { ChoraleError, errorMessage } from '../../errors.ts'
+import type { Logger } from '../../log.ts'
+import type { WasmKernels, WasmThread, WasmThreadJob } from '../../platform.ts'
+import { CONTROL_BYTES, CONTROL_EPOCH, CONTROL_OPERATION, OPERATION_STOP } from './layout.ts'
+import { createLinearMemory, type LinearMemory } from './linear-memory.ts'
+
+/** The kernels on one memory, with their threads waiting for operations. */
+export interface WasmRuntime {
+  readonly memory: LinearMemory
+  readonly exports: KernelExports
+  readonly threads: number
+  /** Whether the integer dot products are relaxed-SIMD instructions. */
+  readonly relaxed: boolean
+  /** Runs an operation on all threads; blocks until they are done. */
+  run(operation: number, argument: number): void
+  /** Ends the threads. */
+  close(): Promise<void>
+}
+
+/** What `kernels/main.ts` exports. */
+export interface KernelExports {
+  bind(control: number, threads: number): void
+  start(control: number, operation: number, argument: number): void
+  finalNorm(head: number): void
+  multiply(
+    matrix: number,
+    octets: number,
+    x: number,
+    columns: number,
+    rounded: number,
+    rows: number,
+    out: number,
+    outStride: number,
+  ): void
+}
+
+export interface WasmRuntimeOptions {
+  readonly threads: number
+  readonly kernels: (name: keyof WasmKernels) => Promise<Uint8Array<ArrayBuffer>>
+  readonly startThread: ((job: WasmThreadJob) => Promise<WasmThread>) | undefined
+  readonly log: Logger
+  /** Takes the plain kernels where relaxed ones would run: for tests. */
+  readonly plain?: boolean
+}
+
+/**
+ * A module with one function that uses `i32x4.relaxed_dot_i8x16_i7x16_add_s`: whether it is valid tells whether the
+ * machine knows relaxed SIMD.
+ */
+const RELAXED_PROBE = new Uint8Array([
+  0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 18, 1, 16, 0, 65, 0, 253, 15, 65, 0,
+  253, 15, 65, 0, 253, 15, 253, 147, 2, 11,
+])
+
+export function hasRelaxedSimd(): boolean {
+  return WebAssembly.validate(RELAXED_PROBE)
+}
+
+/** @throws `engine` when the kernels do not compile or a thread does not start. */
+export async function createWasmRuntime(options: WasmRuntimeOptions): Promise<WasmRuntime> {
+  const { log, startThread, threads } = options
+  const relaxed = options.plain !== true && hasRelaxedSimd()
+  const linear = createLinearMemory()
+  const control = linear.allocate(CONTROL_BYTES, 'thread control')
+  linear.bytes(control, CONTROL_BYTES).fill(0)
+  let module: WebAssembly.Module
+  let exports: KernelExports
+  try {
+    module = await WebAssembly.compile(await options.kernels(relaxed ? 'relaxed' : 'plain'))
+    const instance = await WebAssembly.instantiate(module, { env: { memory: linear.memory } })
+    exports = instance.exports as unknown as KernelExports
+  } catch (cause) {
+    throw new ChoraleError('engine', `engine wasm: its kernels do not run here: ${errorMessage(cause)}`, {
+      cause,
+    })
+  }
+  const helpers: WasmThread[] = []
+  const stop = async () => {
+    const words = linear.integers(control, CONTROL_BYTES / 4)
+    words[CONTROL_OPERATION / 4] = OPERATION_STOP
+    Atomics.add(words, CONTROL_EPOCH / 4, 1)
+    Atomics.notify(words, CONTROL_EPOCH / 4)
+    await Promise.all(helpers.map((helper) => helper.join()))
+  }
+  if (startThread !== undefined) {
+    try {
+      for (let thread = 1; thread < threads; thread++) {
+        helpers.push(await startThread({ module, memory: linear.memory, control, thread, threads }))
+      }
+    } catch (cause) {
+      await stop()
+      throw new ChoraleError(
+        'engine',
+        `engine wasm: thread ${helpers.length + 1} did not start: ${errorMessage(cause)}`,
+        {
+          cause,
+        },
+      )
+    }
+  } else if (threads > 1) {
+    throw new ChoraleError(
+      'engine',
+      `engine wasm: ${threads} threads asked, but none can be started here; ask for 1`,
+    )
+  }
+  exports.bind(control, threads)
+  log.debug('kernels started', { threads, relaxed })
+  let closed: Promise<void> | undefined
+  return {
+    memory: linear,
+    exports,
+    threads,
+    relaxed,
+    run(operation, argument) {
+      if (closed !== undefined) throw new ChoraleError('engine', 'the wasm engine was closed')
+      exports.start(control, operation, argument)
+    },
+    close() {
+      closed ??= stop()
+      return closed
+    },
+  }
+}

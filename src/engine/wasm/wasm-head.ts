@@ -1,0 +1,121 @@
+import { ChoraleError } from '../../errors.ts'
+import type { Model } from '../../model/model.ts'
+import { tensor, type Tensor } from '../../tensor/tensor.ts'
+import type { EngineHead, LoadOptions } from '../engine.ts'
+import {
+  HEAD_BYTES,
+  HEAD_EPSILON,
+  HEAD_HIDDEN,
+  HEAD_HIDDEN_SIZE,
+  HEAD_HIDDEN_STRIDE,
+  HEAD_LOGITS,
+  HEAD_LOGITS_STRIDE,
+  HEAD_MATRIX,
+  HEAD_NORM,
+  HEAD_PREPARED,
+  HEAD_PREPARED_ROUNDED,
+  HEAD_PRIVATE,
+  HEAD_PRIVATE_BYTES,
+  HEAD_ROW_COUNT,
+  OCTET,
+  OPERATION_HEAD,
+  ROUNDED_BYTES_PER_VALUE,
+} from './layout.ts'
+import { createArena } from './linear-memory.ts'
+import { createRecord, storeMatrix, storeVector } from './records.ts'
+import { padTo, privateRowBytes } from './scratch.ts'
+import type { WasmRuntime } from './runtime.ts'
+
+/** Rows of logits computed together: bounds scratch (16 rows of a vocabulary of 128 Ki are 8 MiB). */
+const MAX_ROWS = 16
+
+/** Final norm and head in linear memory. @throws `capacity` when 4 GiB do not hold them. */
+export async function loadWasmHead(
+  runtime: WasmRuntime,
+  model: Model,
+  options: LoadOptions,
+): Promise<EngineHead> {
+  const { memory } = runtime
+  const { hiddenSize, norm, vocabSize } = model.spec
+  const arena = createArena(memory)
+  try {
+    const normWeight = storeVector(memory, arena, await model.weights.client('finalNorm', options.signal))
+    const matrix = storeMatrix(memory, arena, await model.weights.client('head', options.signal), undefined)
+    const weightBytes = normWeight.bytes + matrix.bytes
+    options.onProgress?.(weightBytes, weightBytes)
+    const hiddenStride = padTo(hiddenSize, OCTET)
+    const logitsStride = padTo(vocabSize, OCTET)
+    const privateBytes = padTo(privateRowBytes(hiddenStride, hiddenStride), 64)
+    const record = createRecord(memory, arena, HEAD_BYTES)
+    const scratch = (offset: number, bytes: number): number => {
+      const address = arena.allocate(bytes, 'scratch')
+      record.integer(offset, address)
+      return address
+    }
+    record.integer(HEAD_HIDDEN_SIZE, hiddenSize)
+    record.float(HEAD_EPSILON, norm.epsilon)
+    record.integer(HEAD_NORM, normWeight.address)
+    record.integer(HEAD_MATRIX, matrix.address)
+    record.integer(HEAD_HIDDEN_STRIDE, hiddenStride)
+    record.integer(HEAD_LOGITS_STRIDE, logitsStride)
+    record.integer(HEAD_PRIVATE_BYTES, privateBytes)
+    const input = scratch(HEAD_HIDDEN, MAX_ROWS * hiddenStride * 4)
+    const prepared = scratch(HEAD_PREPARED, MAX_ROWS * hiddenStride * 4)
+    scratch(HEAD_PREPARED_ROUNDED, MAX_ROWS * hiddenStride * ROUNDED_BYTES_PER_VALUE)
+    scratch(HEAD_PRIVATE, runtime.threads * privateBytes)
+    const logits = scratch(HEAD_LOGITS, MAX_ROWS * logitsStride * 4)
+    let closed = false
+
+    /** Runs `compute` over pieces of `hidden`'s rows and collects `width` values a row from `from`. */
+    const inPieces = (
+      hidden: Tensor,
+      compute: () => void,
+      from: number,
+      stride: number,
+      width: number,
+    ): Tensor => {
+      if (closed) throw new ChoraleError('engine', `the head of ${model.name} was closed`)
+      const [rows, columns] = hidden.shape
+      if (columns !== hiddenSize || hidden.data.length !== rows * columns) {
+        throw new ChoraleError(
+          'bad_request',
+          `hidden states of ${columns} values; the model's hidden size is ${hiddenSize}`,
+        )
+      }
+      const out = new Float32Array(rows * width)
+      for (let first = 0; first < rows; first += MAX_ROWS) {
+        const count = Math.min(MAX_ROWS, rows - first)
+        for (let row = 0; row < count; row++) {
+          const data = hidden.data.subarray((first + row) * columns, (first + row + 1) * columns)
+          memory.floats(input + row * hiddenStride * 4, columns).set(data)
+        }
+        record.integer(HEAD_ROW_COUNT, count)
+        compute()
+        for (let row = 0; row < count; row++) {
+          out.set(memory.floats(from + row * stride * 4, width), (first + row) * width)
+        }
+      }
+      return tensor(rows, width, out)
+    }
+
+    return {
+      weightBytes,
+      async logits(hidden) {
+        const compute = () => runtime.run(OPERATION_HEAD, record.address)
+        return inPieces(hidden, compute, logits, logitsStride, vocabSize)
+      },
+      async finalNorm(hidden) {
+        const compute = () => runtime.exports.finalNorm(record.address)
+        return inPieces(hidden, compute, prepared, hiddenStride, hiddenSize)
+      },
+      async close() {
+        if (closed) return
+        closed = true
+        arena.close()
+      },
+    }
+  } catch (error) {
+    arena.close()
+    throw error
+  }
+}
