@@ -1,6 +1,7 @@
+import type { ModelRecord } from '../../src/routing/snapshot.ts'
 import { Command } from 'commander'
 import { ChoraleError } from '../../src/errors.ts'
-import type { Directory, ModelRecord } from '../../src/session/directory.ts'
+import type { Directory } from '../../src/session/directory.ts'
 import { resolveModel } from '../../src/store/resolve-model.ts'
 import { joinNetwork } from '../join-network.ts'
 import { readLocalSwarm } from '../local-swarm-file.ts'

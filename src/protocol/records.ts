@@ -1,6 +1,5 @@
 import { ChoraleError } from '../errors.ts'
-import type { ServerRecord } from '../routing/snapshot.ts'
-import type { ModelRecord } from '../session/directory.ts'
+import type { ModelRecord, ServerRecord } from '../routing/snapshot.ts'
 import { decodeCborMap, encodeCbor } from './cbor.ts'
 import { amountField, bytesField, choiceField, textField, textListField, uintField } from './fields.ts'
 import { RECORD_SIGNATURE_CONTEXT } from './ids.ts'

@@ -1,5 +1,13 @@
 /** What a client knows about the servers of one model at one moment. Pure data: routing decides on it alone. */
 
+/** What is known of a model in the network, whether or not servers cover it now. */
+export interface ModelRecord {
+  readonly modelId: string
+  readonly name: string
+  readonly blockCount: number
+  readonly hiddenSize: number
+}
+
 export type ServerState = 'joining' | 'online' | 'draining' | 'offline'
 
 /** What a server says about itself in the directory, after its signature was checked. */

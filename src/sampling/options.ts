@@ -16,7 +16,7 @@ export interface SamplingOptions {
   readonly frequencyPenalty?: number
   /** Added to the logits of these token ids. */
   readonly logitBias?: ReadonlyMap<number, number>
-  /** Unsigned 64-bit as bigint or a non-negative safe integer. Same seed, same text. */
+  /** Unsigned 64-bit as bigint or a non-negative safe integer. Same seed, same text. Default 0: who wants variety draws one. */
   readonly seed?: number | bigint
   /** How many alternatives' log-probabilities to return a step; undefined = no logprobs at all. */
   readonly topLogprobs?: number

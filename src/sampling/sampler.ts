@@ -34,8 +34,7 @@ export interface Sampler {
  */
 export function createSampler(options: SamplingOptions, promptIds: readonly number[]): Sampler {
   validateSampling(options)
-  const seed = options.seed === undefined ? randomSeed() : BigInt(options.seed)
-  const key = seedKey(seed)
+  const key = seedKey(BigInt(options.seed ?? 0))
   const history = createHistory(promptIds)
   const temperature = options.temperature ?? 0
   const k = options.topK ?? 0
@@ -100,9 +99,4 @@ function checkFinite(logits: Float32Array, position: number): void {
     'engine',
     `the logit of token ${id} at position ${position} is ${logits[id]}: the model's numbers overflowed or a span is broken`,
   )
-}
-
-function randomSeed(): bigint {
-  const words = crypto.getRandomValues(new Uint32Array(2))
-  return (BigInt(words[0] as number) << 32n) | BigInt(words[1] as number)
 }

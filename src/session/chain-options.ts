@@ -1,8 +1,8 @@
 import type { Logger } from '../log.ts'
 import type { BanOptions } from '../routing/bans.ts'
 import type { RouteRequest } from '../routing/route.ts'
-import type { PeerMeasure, ServerRecord } from '../routing/snapshot.ts'
-import type { Directory, ModelRecord } from './directory.ts'
+import type { ModelRecord, PeerMeasure, ServerRecord } from '../routing/snapshot.ts'
+import type { Directory } from './directory.ts'
 import type { Failover, RouteHop, SpanRunner } from './span-runner.ts'
 import type { StepPaceOptions } from './step-pace.ts'
 

@@ -1,12 +1,4 @@
-import type { ServerRecord } from '../routing/snapshot.ts'
-
-/** What is known of a model in the network, whether or not servers cover it now. */
-export interface ModelRecord {
-  readonly modelId: string
-  readonly name: string
-  readonly blockCount: number
-  readonly hiddenSize: number
-}
+import type { ModelRecord, ServerRecord } from '../routing/snapshot.ts'
 
 /** Port: who serves what. Implementations: the DHT (`swarm/`), and in memory for tests and single processes. */
 export interface Directory {

@@ -1,5 +1,5 @@
-import type { ServerRecord } from '../routing/snapshot.ts'
-import type { Directory, ModelRecord } from './directory.ts'
+import type { ModelRecord, ServerRecord } from '../routing/snapshot.ts'
+import type { Directory } from './directory.ts'
 
 /** What several `memoryDirectory` handles share: the network of a test or of a single process. */
 export interface MemoryDirectoryState {

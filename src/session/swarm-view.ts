@@ -1,7 +1,7 @@
 import type { BanOptions, Bans } from '../routing/bans.ts'
 import { bannedUntil, banPeer, forgivePeer, noBans, skipPeer } from '../routing/bans.ts'
-import type { PeerMeasure, ServerRecord, Snapshot } from '../routing/snapshot.ts'
-import type { Directory, ModelRecord } from './directory.ts'
+import type { ModelRecord, PeerMeasure, ServerRecord, Snapshot } from '../routing/snapshot.ts'
+import type { Directory } from './directory.ts'
 import { raceDeadline } from './race-signal.ts'
 
 /** What one client knows of a model's servers: the directory's records, its own measures and its own bans. */

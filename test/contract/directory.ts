@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, it } from 'vitest'
-import type { ServerRecord } from '../../src/routing/snapshot.ts'
-import type { Directory, ModelRecord } from '../../src/session/directory.ts'
+import type { ModelRecord, ServerRecord } from '../../src/routing/snapshot.ts'
+import type { Directory } from '../../src/session/directory.ts'
 
 /** Two peers' views of one network. */
 export interface DirectoryNetwork {
@@ -87,9 +87,14 @@ export function directoryContract(
       const states = async () => (await b.directory.servers(MODEL.modelId)).map(({ state }) => state)
       await a.directory.announce(serverRecord(a.peerId, time, { state: 'joining' }), MODEL)
       await expect.poll(states).toEqual(['joining'])
-      await a.directory.announce(serverRecord(a.peerId, time, { issuedAt: time + 2, state: 'draining' }), MODEL)
+      await a.directory.announce(
+        serverRecord(a.peerId, time, { issuedAt: time + 2, state: 'draining' }),
+        MODEL,
+      )
       await expect.poll(states).toEqual(['draining'])
-      await a.directory.announce(serverRecord(a.peerId, time, { issuedAt: time + 1 }), MODEL).catch(() => undefined)
+      await a.directory
+        .announce(serverRecord(a.peerId, time, { issuedAt: time + 1 }), MODEL)
+        .catch(() => undefined)
       expect(await states()).toEqual(['draining'])
     })
 

@@ -1,6 +1,5 @@
-import type { ServerRecord } from '../../../src/routing/snapshot.ts'
+import type { ModelRecord, ServerRecord } from '../../../src/routing/snapshot.ts'
 import { blockThroughput } from '../../../src/server/place-span.ts'
-import type { ModelRecord } from '../../../src/session/directory.ts'
 import { printable, type Style } from '../terminal.ts'
 
 /** Who serves a model, as `chorale swarm --json` prints it. */
