@@ -34,7 +34,8 @@ export interface Sampler {
  */
 export function createSampler(options: SamplingOptions, promptIds: readonly number[]): Sampler {
   validateSampling(options)
-  const key = seedKey(BigInt(options.seed ?? 0))
+  const seed = BigInt(options.seed ?? 0)
+  const key = seedKey(seed)
   const history = createHistory(promptIds)
   const temperature = options.temperature ?? 0
   const k = options.topK ?? 0
