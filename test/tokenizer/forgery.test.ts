@@ -212,7 +212,7 @@ describe('real templates', () => {
     )
   })
 
-  it.skipIf(!existsSync(SMOLLM2))(`SmolLM2: 1,000 forged chats (skipped without ${SMOLLM2})`, async () => {
+  it.skipIf(!existsSync(SMOLLM2))('SmolLM2: 1,000 forged chats (needs ../shared)', async () => {
     const specials = ['<|im_start|>', '<|im_end|>', '<|endoftext|>', '<repo_name>', '<file_sep>']
     checkForgeries(await tokenizerOf(SMOLLM2), specials, 1000)
   })

@@ -58,7 +58,7 @@ describe('storyteller', () => {
   })
 })
 
-describe.skipIf(!existsSync(SMOLLM2))(`SmolLM2 from its GGUF (skipped without ${SMOLLM2})`, () => {
+describe.skipIf(!existsSync(SMOLLM2))('SmolLM2 from its GGUF (needs ../shared)', () => {
   interface Golden {
     readonly chats: (Omit<Chat, 'messages'> & { readonly user: string; readonly rendered: string })[]
     readonly tokens: { readonly text: string; readonly ids: number[] }[]
@@ -87,7 +87,7 @@ describe.skipIf(!existsSync(SMOLLM2))(`SmolLM2 from its GGUF (skipped without ${
   })
 })
 
-describe.skipIf(!existsSync(STORIES))(`stories260K from its GGUF (skipped without ${STORIES})`, () => {
+describe.skipIf(!existsSync(STORIES))('stories260K from its GGUF (needs ../shared)', () => {
   it('decodes the documented text', async () => {
     const golden = readJson(join(SHARED, 'models/stories260K/golden_stories260K.json')) as {
       greedy_from_bos_ids: number[]

@@ -59,7 +59,7 @@ describe('encode', () => {
     for (const [text, ids] of vectors.texts) expect([text, tokenizer.encode(text)]).toEqual([text, ids])
   })
 
-  it.skipIf(!existsSync(SMOLLM2))(`the same: SmolLM2 (skipped without ${SMOLLM2})`, async () => {
+  it.skipIf(!existsSync(SMOLLM2))('the same: SmolLM2 (needs ../shared)', async () => {
     const tokenizer = await tokenizerOf(SMOLLM2)
     for (const [text, , ids] of vectors.texts) expect([text, tokenizer.encode(text)]).toEqual([text, ids])
   })

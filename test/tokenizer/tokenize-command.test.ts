@@ -43,7 +43,7 @@ describe('chorale tokenize', () => {
     expect(err).toContain('no-such-model')
   })
 
-  it.skipIf(!existsSync(SMOLLM2))(`gives the golden ids of SmolLM2 (skipped without ${SMOLLM2})`, () => {
+  it.skipIf(!existsSync(SMOLLM2))('gives the golden ids of SmolLM2 (needs ../shared)', () => {
     const golden = JSON.parse(
       readFileSync(join(SHARED, 'models/smollm2-135m-instruct-q4_1.golden.json'), 'utf8'),
     ) as { tokens: { text: string; ids: number[] }[] }
