@@ -2,7 +2,7 @@ import { ChoraleError } from '../errors.ts'
 import { silentLogger, type Logger } from '../log.ts'
 import type { ModelSpec } from '../model/spec.ts'
 import { checkSpan } from './check-span.ts'
-import { checkHeadSupport, checkSupport, LLAMA_SUPPORT, rotaryPositions } from './check-support.ts'
+import { checkHeadSupport, checkSupport, type SupportedSpec } from './check-support.ts'
 import type { Engine } from './engine.ts'
 import { loadOnnxHead } from './onnx/onnx-head.ts'
 import { loadOnnxSpan } from './onnx/onnx-span.ts'
@@ -20,8 +20,16 @@ export interface OnnxEngineOptions {
 
 /** Against a typo that would start thousands of workers. */
 const MAX_THREADS = 64
-/** Wider heads make onnxruntime cut a score's sum in pieces that depend on the context's length. */
-const MAX_HEAD_DIM = 128
+
+const SUPPORTED: SupportedSpec = {
+  norms: ['rms', 'layer'],
+  residuals: ['sequential', 'parallel'],
+  mlps: ['gated', 'plain', 'moe'],
+  activations: ['silu', 'gelu', 'gelu-tanh'],
+  positions: ['rope', 'alibi'],
+  windows: true,
+  qkNorm: true,
+}
 
 /**
  * An engine that computes with onnxruntime-web's WebAssembly provider in float32, whatever the file's dtypes.
@@ -56,15 +64,15 @@ export async function createOnnxEngine(options: OnnxEngineOptions = {}): Promise
     threads,
     async loadSpan(model, loadOptions) {
       checkSpan(model, loadOptions)
-      checkSupport('onnx', model.spec, LLAMA_SUPPORT)
-      checkShape(model.spec)
+      checkSupport('onnx', model.spec, SUPPORTED)
+      checkRotation(model.spec)
       const span = await loadOnnxSpan(runtime(), budget, model, loadOptions)
       const { start, end, weightBytes, kvBytes } = span
       log.debug('span loaded', { start, end, weightBytes, kvBytes })
       return span
     },
     async loadHead(model, loadOptions = {}) {
-      checkHeadSupport('onnx', model.spec, LLAMA_SUPPORT)
+      checkHeadSupport('onnx', model.spec, SUPPORTED)
       const head = await loadOnnxHead(runtime(), budget, model, loadOptions)
       log.debug('head loaded', { weightBytes: head.weightBytes })
       return head
@@ -84,14 +92,14 @@ export function defaultThreads(cores: number): number {
   return Math.max(1, Math.min(4, Math.floor(cores)))
 }
 
-/** @throws `not_supported` for head shapes whose numbers would depend on how tokens are cut into steps. */
-function checkShape(spec: ModelSpec): void {
-  const { headDim } = spec
-  const { rotaryDim } = rotaryPositions('onnx', spec)
-  if (headDim <= MAX_HEAD_DIM && rotaryDim % 2 === 0 && rotaryDim <= headDim) return
+/** @throws `not_supported` for rotated elements that don't pair up. */
+function checkRotation({ positions, headDim }: ModelSpec): void {
+  if (positions.kind !== 'rope') return
+  const { rotaryDim } = positions
+  if (rotaryDim % 2 === 0 && rotaryDim <= headDim) return
   throw new ChoraleError(
     'not_supported',
-    `heads of ${headDim} values, ${rotaryDim} rotated: engine onnx takes heads up to ${MAX_HEAD_DIM} with an even number rotated; use --engine wgsl or reference`,
+    `${rotaryDim} rotated of ${headDim} values of a head: engine onnx takes an even number up to all of them`,
     { field: 'head_dim' },
   )
 }

@@ -380,9 +380,12 @@ describe('onnx engine loading', () => {
     })
   })
 
-  it('refuses heads whose sums would depend on the context, and senseless threads', async () => {
-    const wide = randomModel({ ...ODD_SPEC, headDim: 160 }, () => 'F32')
-    await expect(engine.loadSpan(wide, { start: 0, end: 1, kvTokens: 8 })).rejects.toMatchObject({
+  it('refuses rotated elements that do not pair up, and senseless threads', async () => {
+    const odd = randomModel(
+      { ...ODD_SPEC, positions: { ...ODD_SPEC.positions, rotaryDim: 12 } as ModelSpec['positions'] },
+      () => 'F32',
+    )
+    await expect(engine.loadSpan(odd, { start: 0, end: 1, kvTokens: 8 })).rejects.toMatchObject({
       code: 'not_supported',
     })
     await expect(createOnnxEngine({ threads: 0 })).rejects.toMatchObject({ code: 'bad_config' })

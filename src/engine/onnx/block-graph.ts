@@ -1,6 +1,7 @@
 import type { ModelSpec } from '../../model/spec.ts'
-import type { Graph, GraphNode, GraphWeight } from './onnx-graph.ts'
 import type { HeadLayout } from './head-layout.ts'
+import { layerBuilder, type LayerBuilder } from './layers.ts'
+import type { Graph, GraphValue } from './onnx-graph.ts'
 
 /**
  * One transformer block as an ONNX graph, written so that a row's result has the same bits whatever else is in
@@ -13,121 +14,169 @@ import type { HeadLayout } from './head-layout.ts'
  *   e^-Infinity = 0 to the softmax's denominator, so it changes nothing else.
  * - The plain kernel multiplies probabilities by values as unpacked matrices, so one row is run as two: `filler`
  *   brings a second one, written to the cache after the row and overwritten by the next step.
+ *
+ * Experts are chosen outside: the graph of a block with experts ends at `attended`, `mlpInput` and `router`, and
+ * each expert has a graph of its own, so that only chosen ones are computed.
  */
 
-/** Graph inputs in the order runs pass them. */
-export const BLOCK_INPUTS = [
-  'hidden',
-  'filler',
-  'keys',
-  'values',
-  'last',
-  'total',
-  'cos',
-  'sin',
-  'sink',
-  'rows',
-] as const
+/** What a block's graph reads; `bias` with ALiBi only, `cos` and `sin` with rotary positions only. */
+export type BlockInput =
+  | 'hidden'
+  | 'filler'
+  | 'keys'
+  | 'values'
+  | 'last'
+  | 'total'
+  | 'cos'
+  | 'sin'
+  | 'bias'
+  | 'sink'
+  | 'rows'
 
-/** The graph of a block of `spec`; weights are named as `readBlock` names them. */
-export function blockGraph(spec: ModelSpec, layout: HeadLayout, name: string): Graph {
-  const { hiddenSize, headCount, kvHeadCount, intermediateSize, norm, biases } = spec
+/** What it writes; `out` of a block with experts is the residual stream after attention. */
+export type BlockOutput = 'out' | 'mlpInput' | 'router' | 'newKeys' | 'newValues'
+
+/** A graph whose runs pass values by these names. */
+export interface BlockGraph extends Graph {
+  readonly inputs: readonly (GraphValue & { readonly name: BlockInput })[]
+  readonly outputs: readonly (GraphValue & { readonly name: BlockOutput })[]
+}
+
+/** The graph of block number `block` of `spec`; weights are named as `readBlock` names them. */
+export function blockGraph(spec: ModelSpec, layout: HeadLayout, block: number): BlockGraph {
+  const { hiddenSize, headCount, kvHeadCount, residual, mlp, biases, positions } = spec
   const { width } = layout
   const qkvWidth = (headCount + 2 * kvHeadCount) * width
-  const cache = [1, kvHeadCount, 'capacity', width]
-  const nodes: GraphNode[] = []
-  const weights: GraphWeight[] = []
+  const rotary = positions.kind === 'rope'
+  const layers = layerBuilder(spec)
 
-  const weight = (weightName: string, shape: readonly number[]): string => {
-    weights.push({ name: weightName, shape })
-    return weightName
-  }
-  const rmsNorm = (input: string, output: string): void => {
-    nodes.push({
-      op: 'SimplifiedLayerNormalization',
-      inputs: [input, weight(`${output}.weight`, [hiddenSize])],
-      outputs: [output],
-      attributes: { axis: { int: -1 }, epsilon: { float: norm.epsilon } },
-    })
-  }
-  const linear = (input: string, output: string, rows: number, columns: number, bias: boolean): void => {
-    nodes.push({
-      op: 'FusedMatMul',
-      domain: 'com.microsoft',
-      inputs: [input, weight(`${output}.weight`, [rows, columns])],
-      outputs: [bias ? `${output}.product` : output],
-      attributes: { transB: { int: 1 } },
-    })
-    if (bias) add(`${output}.product`, weight(`${output}.bias`, [rows]), output)
-  }
-  const add = (a: string, b: string, output: string): void => {
-    nodes.push({ op: 'Add', inputs: [a, b], outputs: [output] })
-  }
-
-  rmsNorm('hidden', 'attentionNorm')
-  linear('attentionNorm', 'qkv', qkvWidth, hiddenSize, biases.qkv)
-  nodes.push(
-    { op: 'Concat', inputs: ['qkv', 'filler'], outputs: ['filledQkv'], attributes: { axis: { int: 1 } } },
+  layers.norm('hidden', 'attentionNorm')
+  layers.linear('attentionNorm', 'qkv', qkvWidth, hiddenSize, biases.qkv)
+  if (spec.qkNorm) normHeads(layers, spec, width)
+  layers.nodes.push(
+    {
+      op: 'Concat',
+      inputs: [spec.qkNorm ? 'normedQkv' : 'qkv', 'filler'],
+      outputs: ['filledQkv'],
+      attributes: { axis: { int: 1 } },
+    },
     {
       op: 'GroupQueryAttention',
       domain: 'com.microsoft',
-      inputs: ['filledQkv', '', '', 'keys', 'values', 'last', 'total', 'cos', 'sin', '', '', 'sink'],
+      inputs: rotary
+        ? ['filledQkv', '', '', 'keys', 'values', 'last', 'total', 'cos', 'sin', '', '', 'sink']
+        : ['filledQkv', '', '', 'keys', 'values', 'last', 'total', '', '', '', 'bias', 'sink'],
       outputs: ['filledAttention', 'newKeys', 'newValues'],
       attributes: {
         num_heads: { int: headCount },
         kv_num_heads: { int: kvHeadCount },
         // Not the default 1 / sqrt(width): the width may be padded.
         scale: { float: 1 / Math.sqrt(spec.headDim) },
-        do_rotary: { int: 1 },
+        do_rotary: { int: rotary ? 1 : 0 },
+        local_window_size: { int: spec.windows[block] ?? -1 },
       },
     },
     { op: 'Slice', inputs: ['filledAttention', 'zero', 'rows', 'one'], outputs: ['attention'] },
   )
-  linear('attention', 'o', hiddenSize, headCount * width, biases.attentionOut)
-  add('hidden', 'o', 'attended')
-  rmsNorm('attended', 'mlpNorm')
-  linear('mlpNorm', 'gateUp', 2 * intermediateSize, hiddenSize, biases.mlp)
-  nodes.push(
-    {
-      op: 'Split',
-      inputs: ['gateUp'],
-      outputs: ['gate', 'up'],
-      attributes: { axis: { int: -1 }, num_outputs: { int: 2 } },
-    },
-    // x * sigmoid(alpha * x): SiLU for alpha = 1.
-    {
-      op: 'QuickGelu',
-      domain: 'com.microsoft',
-      inputs: ['gate'],
-      outputs: ['activated'],
-      attributes: { alpha: { float: 1 } },
-    },
-    { op: 'Mul', inputs: ['activated', 'up'], outputs: ['gated'] },
-  )
-  linear('gated', 'down', hiddenSize, intermediateSize, biases.mlp)
-  add('attended', 'down', 'out')
+  layers.linear('attention', 'o', hiddenSize, headCount * width, biases.attentionOut)
+  const experts = mlp.kind === 'moe' ? mlp.expertCount : 0
+  const attended = experts > 0 ? 'out' : 'attended'
+  layers.add('hidden', 'o', attended)
 
+  const sharedNorm = residual.kind === 'parallel' && residual.norms === 1
+  if (!sharedNorm) layers.norm(residual.kind === 'parallel' ? 'hidden' : attended, 'mlpNorm')
+  const normed = sharedNorm ? 'attentionNorm' : 'mlpNorm'
+  if (experts > 0) {
+    layers.nodes.push({ op: 'Identity', inputs: [normed], outputs: ['mlpInput'] })
+    layers.linear(normed, 'router', experts, hiddenSize, false)
+  } else {
+    layers.mlp(normed, 'down')
+    layers.add(attended, 'down', 'out')
+  }
+
+  const cache = [1, kvHeadCount, 'capacity', width]
+  const float = <Name extends string>(name: Name, shape: GraphValue['shape']) =>
+    ({ name, type: 'float', shape }) as const
   return {
-    name,
+    name: `block ${block}`,
     inputs: [
-      { name: 'hidden', type: 'float', shape: [1, 'rows', hiddenSize] },
-      { name: 'filler', type: 'float', shape: [1, 'fillerRows', qkvWidth] },
-      { name: 'keys', type: 'float', shape: cache },
-      { name: 'values', type: 'float', shape: cache },
+      float('hidden', [1, 'rows', hiddenSize]),
+      float('filler', [1, 'fillerRows', qkvWidth]),
+      float('keys', cache),
+      float('values', cache),
       { name: 'last', type: 'int32', shape: [1] },
       { name: 'total', type: 'int32', shape: [] },
-      { name: 'cos', type: 'float', shape: ['positions', width / 2] },
-      { name: 'sin', type: 'float', shape: ['positions', width / 2] },
-      { name: 'sink', type: 'float', shape: [headCount] },
+      ...(rotary
+        ? [float('cos', ['positions', width / 2]), float('sin', ['positions', width / 2])]
+        : [float('bias', [1, headCount, 'filledRows', 'context'])]),
+      float('sink', [headCount]),
       { name: 'rows', type: 'int64', shape: [1] },
     ],
     outputs: [
-      { name: 'out', type: 'float', shape: [1, 'rows', hiddenSize] },
-      { name: 'newKeys', type: 'float', shape: cache },
-      { name: 'newValues', type: 'float', shape: cache },
+      float('out', [1, 'rows', hiddenSize]),
+      ...(experts > 0
+        ? [float('mlpInput', [1, 'rows', hiddenSize]), float('router', [1, 'rows', experts])]
+        : []),
+      float('newKeys', cache),
+      float('newValues', cache),
     ],
-    nodes,
-    weights,
-    constants: { zero: [0], one: [1] },
+    nodes: layers.nodes,
+    weights: layers.weights,
+    constants: {
+      zero: [0],
+      one: [1],
+      ...(spec.qkNorm
+        ? {
+            heads: [1, -1, headCount + 2 * kvHeadCount, width],
+            headCounts: [headCount, kvHeadCount, kvHeadCount],
+            flat: [1, -1, qkvWidth],
+          }
+        : {}),
+    },
   }
+}
+
+/** One expert: normed rows `hidden` [rows, hiddenSize] to `down` of the same shape. */
+export function expertGraph(spec: ModelSpec, block: number, expert: number): Graph {
+  const layers = layerBuilder(spec)
+  layers.mlp('hidden', 'down')
+  return {
+    name: `expert ${expert} of block ${block}`,
+    inputs: [{ name: 'hidden', type: 'float', shape: ['rows', spec.hiddenSize] }],
+    outputs: [{ name: 'down', type: 'float', shape: ['rows', spec.hiddenSize] }],
+    nodes: layers.nodes,
+    weights: layers.weights,
+  }
+}
+
+/**
+ * `qkv` to `normedQkv`: an RMSNorm of each query and key head. The means are taken over `width` slots, of which
+ * width - headDim hold zeros; this epsilon and the factor of `readBlock`'s weights make up for it.
+ */
+function normHeads(layers: LayerBuilder, spec: ModelSpec, width: number): void {
+  const epsilon = (spec.norm.epsilon * spec.headDim) / width
+  const headNorm = (name: 'q' | 'k') => ({
+    op: 'SimplifiedLayerNormalization',
+    inputs: [`${name}Heads`, layers.weight(`${name}Norm.weight`, [width])],
+    outputs: [`${name}Normed`],
+    attributes: { axis: { int: -1 }, epsilon: { float: epsilon } },
+  })
+  layers.nodes.push(
+    { op: 'Reshape', inputs: ['qkv', 'heads'], outputs: ['qkvHeads'] },
+    {
+      op: 'Split',
+      inputs: ['qkvHeads', 'headCounts'],
+      outputs: ['qHeads', 'kHeads', 'vHeads'],
+      attributes: { axis: { int: 2 } },
+    },
+    headNorm('q'),
+    headNorm('k'),
+    {
+      op: 'Concat',
+      inputs: ['qNormed', 'kNormed', 'vHeads'],
+      outputs: ['normedHeads'],
+      attributes: { axis: { int: 2 } },
+    },
+    { op: 'Reshape', inputs: ['normedHeads', 'flat'], outputs: ['normedQkv'] },
+  )
 }

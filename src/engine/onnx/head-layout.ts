@@ -1,5 +1,4 @@
 import type { ModelSpec } from '../../model/spec.ts'
-import { rotaryPositions } from '../check-support.ts'
 
 /**
  * How one attention head's elements are laid out for onnxruntime's GroupQueryAttention, which rotates whole heads
@@ -28,7 +27,7 @@ export function headLayout(spec: ModelSpec): HeadLayout {
   const { headDim } = spec
   const width = Math.ceil(headDim / WIDTH_MULTIPLE) * WIDTH_MULTIPLE
   const half = width / 2
-  const { rotaryDim } = rotaryPositions('onnx', spec)
+  const rotaryDim = spec.positions.kind === 'rope' ? spec.positions.rotaryDim : 0
   const rotaryHalf = rotaryDim / 2
   const rotarySlots = new Int32Array(width).fill(-1)
   let rest = rotaryDim
@@ -79,14 +78,15 @@ export function layOutColumns(
   }
 }
 
-/** cos and sin of positions 0 to `positions` - 1, each [positions, width / 2], computed in float64. */
+/** cos and sin of positions 0 to `positions` - 1, each [positions, width / 2], computed in float64; empty without rotation. */
 export function ropeTable(
   spec: ModelSpec,
   layout: HeadLayout,
   positions: number,
 ): { cos: Float32Array; sin: Float32Array } {
   const half = layout.width / 2
-  const { inverseFrequencies, attentionFactor } = rotaryPositions('onnx', spec)
+  if (spec.positions.kind !== 'rope') return { cos: new Float32Array(), sin: new Float32Array() }
+  const { inverseFrequencies, attentionFactor } = spec.positions
   const cos = new Float32Array(positions * half).fill(1)
   const sin = new Float32Array(positions * half)
   for (let position = 0; position < positions; position++) {

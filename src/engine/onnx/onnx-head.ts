@@ -1,8 +1,10 @@
 import { ChoraleError } from '../../errors.ts'
 import type { Model } from '../../model/model.ts'
+import type { ModelSpec } from '../../model/spec.ts'
 import { dequantize, dequantizeRows } from '../../tensor/quant.ts'
 import { tensor, type Tensor } from '../../tensor/tensor.ts'
 import type { EngineHead, LoadOptions } from '../engine.ts'
+import { layerBuilder } from './layers.ts'
 import type { Graph } from './onnx-graph.ts'
 import type { MemoryBudget } from './memory-budget.ts'
 import type { OrtRuntime, OrtSession, OrtValue } from './ort-runtime.ts'
@@ -29,7 +31,7 @@ export async function loadOnnxHead(
   const { spec } = model
   const { hiddenSize, vocabSize } = spec
   const { signal, onProgress } = options
-  const weightBytes = (vocabSize + 1) * hiddenSize * 4
+  const weightBytes = (vocabSize + (spec.norm.kind === 'layer' ? 2 : 1)) * hiddenSize * 4
   memory.reserve(weightBytes, `the head of ${model.name}`)
 
   const sessions: OrtSession[] = []
@@ -50,9 +52,11 @@ export async function loadOnnxHead(
   }
 
   try {
-    const normWeight = dequantize(await model.weights.client('finalNorm', signal))
-    const norm = normGraph(hiddenSize, spec.norm.epsilon)
-    sessions.push(await runtime.createSession(norm, new Map([['weight', normWeight]])))
+    const norm = new Map([['out.weight', dequantize(await model.weights.client('finalNorm', signal))]])
+    if (spec.norm.kind === 'layer') {
+      norm.set('out.bias', dequantize(await model.weights.client('finalNormBias', signal)))
+    }
+    sessions.push(await runtime.createSession(normGraph(spec), norm))
     const head = await model.weights.client('head', signal)
     const rows = Math.max(1, Math.floor(SLICE_BYTES / (hiddenSize * 4)))
     for (let start = 0; start < vocabSize; start += rows) {
@@ -131,20 +135,15 @@ export async function loadOnnxHead(
   }
 }
 
-function normGraph(hiddenSize: number, epsilon: number): Graph {
+function normGraph(spec: ModelSpec): Graph {
+  const layers = layerBuilder(spec)
+  layers.norm('hidden', 'out')
   return {
     name: 'final norm',
-    inputs: [{ name: 'hidden', type: 'float', shape: ['rows', hiddenSize] }],
-    outputs: [{ name: 'out', type: 'float', shape: ['rows', hiddenSize] }],
-    nodes: [
-      {
-        op: 'SimplifiedLayerNormalization',
-        inputs: ['hidden', 'weight'],
-        outputs: ['out'],
-        attributes: { axis: { int: -1 }, epsilon: { float: epsilon } },
-      },
-    ],
-    weights: [{ name: 'weight', shape: [hiddenSize] }],
+    inputs: [{ name: 'hidden', type: 'float', shape: ['rows', spec.hiddenSize] }],
+    outputs: [{ name: 'out', type: 'float', shape: ['rows', spec.hiddenSize] }],
+    nodes: layers.nodes,
+    weights: layers.weights,
   }
 }
 

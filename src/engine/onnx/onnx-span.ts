@@ -2,21 +2,34 @@ import { ChoraleError } from '../../errors.ts'
 import type { Model } from '../../model/model.ts'
 import { tensor, type Tensor } from '../../tensor/tensor.ts'
 import type { EngineSpan, KvLease, LoadSpanOptions, StepEntry } from '../engine.ts'
-import { BLOCK_INPUTS, blockGraph } from './block-graph.ts'
-import { blockWeightBytes, readBlock } from './block-weights.ts'
+import { biasCount, biasValues, rowsWithBias, writeBias } from './alibi-bias.ts'
+import { blockGraph, expertGraph, type BlockGraph, type BlockInput, type BlockOutput } from './block-graph.ts'
+import { blockWeightBytes, readBlock, readExpert, type GraphWeights } from './block-weights.ts'
+import { openBlockCache } from './block-cache.ts'
+import { addExperts } from './experts.ts'
 import { headLayout } from './head-layout.ts'
 import { KvRegions, type KvRegion } from './kv-regions.ts'
 import type { MemoryBudget } from './memory-budget.ts'
+import type { Graph } from './onnx-graph.ts'
 import type { OrtRuntime, OrtSession, OrtValue } from './ort-runtime.ts'
-import { allocateBuffers, float, RUN_ROWS, type BlockInput, type SpanBuffers } from './span-buffers.ts'
+import { runShape, type RunShape } from './run-shape.ts'
+import { allocateBuffers, float, RUN_ROWS, type SpanBuffers } from './span-buffers.ts'
 
 /** A long step lets timers and sockets of this thread run at least this often. */
 const YIELD_MS = 25
 
+/** A block ready to run; `experts` in the order of their numbers, none without a mixture. */
+interface LoadedBlock {
+  readonly graph: BlockGraph
+  readonly session: OrtSession
+  readonly experts: readonly OrtSession[]
+}
+
 /**
- * Reads blocks [start, end) into WebAssembly memory, one ONNX session a block, and allocates their KV cache.
+ * Reads blocks [start, end) into WebAssembly memory, one ONNX session a block and one an expert, and allocates their
+ * KV cache.
  *
- * At most one block is held twice while it is read. Keys and values never leave WebAssembly memory: every block
+ * At most one block, or one expert, is held twice while it is read. Keys and values never leave WebAssembly memory: every block
  * reads and appends to its part of the lease's region in place.
  */
 export async function loadOnnxSpan(
@@ -43,9 +56,13 @@ export async function loadOnnxSpan(
     runtime.move(cacheAddress + target * rowBytes, cacheAddress + source * rowBytes, rows * rowBytes),
   )
   const kvBytes = regions.rows * rowBytes
-  memory.reserve(weightBytes + kvBytes, `blocks ${start}:${end} of ${model.name} with their KV cache`)
+  /** Positions a run can reach, filler included. */
+  const positions = Math.max(kvTokens + 1, runShape(layout, 0, 1).total)
+  const reserved = weightBytes + kvBytes + 4 * biasValues(spec, layout, positions)
+  memory.reserve(reserved, `blocks ${start}:${end} of ${model.name} with their KV cache`)
 
   const sessions: OrtSession[] = []
+  const blocks: LoadedBlock[] = []
   const addresses: number[] = []
   let closed = false
   let busy = false
@@ -60,46 +77,78 @@ export async function loadOnnxSpan(
     closed = true
     for (const session of sessions) session.close()
     for (const address of addresses) runtime.free(address)
-    memory.release(weightBytes + kvBytes)
+    memory.release(reserved)
+  }
+
+  async function createSession(graph: Graph, readWeights: () => Promise<GraphWeights>): Promise<OrtSession> {
+    signal?.throwIfAborted()
+    const session = await runtime.createSession(graph, await readWeights())
+    sessions.push(session)
+    return session
+  }
+  async function loadBlock(block: number): Promise<LoadedBlock> {
+    const graph = blockGraph(spec, layout, block)
+    const session = await createSession(graph, async () => await readBlock(model, layout, block, signal))
+    const experts: OrtSession[] = []
+    const expertCount = spec.mlp.kind === 'moe' ? spec.mlp.expertCount : 0
+    for (let expert = 0; expert < expertCount; expert++) {
+      const own = expertGraph(spec, block, expert)
+      experts.push(await createSession(own, async () => await readExpert(model, block, expert, signal)))
+    }
+    return { graph, session, experts }
   }
 
   let buffers: SpanBuffers
   try {
     cacheAddress = allocate(kvBytes)
-    buffers = allocateBuffers(runtime, allocate, spec, layout, kvTokens + 1)
+    buffers = allocateBuffers(runtime, allocate, spec, layout, positions)
     for (let block = start; block < end; block++) {
-      signal?.throwIfAborted()
-      const weights = await readBlock(model, layout, block, signal)
-      sessions.push(await runtime.createSession(blockGraph(spec, layout, `block ${block}`), weights))
-      onProgress?.(blockBytes * sessions.length, weightBytes)
+      blocks.push(await loadBlock(block))
+      onProgress?.(blockBytes * blocks.length, weightBytes)
     }
   } catch (error) {
     free()
     throw error
   }
 
-  /** Runs `rows` rows that lie in the first buffer through all blocks; gives the buffer they end in. */
-  function* runBlocks(region: KvRegion, rows: number): Generator<void, number> {
-    const fillerRows = rows === 1 ? 1 : 0
-    const total = region.position + rows + fillerRows
-    const hidden = (address: number): OrtValue => float(address, [1, rows, hiddenSize])
+  /** Runs rows that lie in the first buffer through all blocks; gives the buffer they end in. */
+  function* runBlocks(region: KvRegion, shape: RunShape): Generator<void, number> {
+    const { rows, fillerRows, total } = shape
     const { shared, scalars } = buffers
+    writeBias(spec, shape, runtime.floats(buffers.bias, biasCount(spec, shape)))
+    const rowsAt = (address: number, columns: number): OrtValue => float(address, [1, rows, columns])
     const filler = float(buffers.filler, [1, fillerRows, qkvWidth])
+    const bias = float(buffers.bias, [1, headCount, rows + fillerRows, total])
     let [from, to] = buffers.hidden
-    for (const [index, session] of sessions.entries()) {
+    for (const [index, { graph, session, experts }] of blocks.entries()) {
       // Other spans and leases may run between two blocks: nothing here is kept over a yield but the rows.
-      const numbers = runtime.integers(scalars, 4)
-      numbers.set([total - 1, total, rows, 0])
-      const cacheShape = [1, kvHeadCount, region.capacity, layout.width]
-      const cacheBytes = region.capacity * kvWidth * 4
-      const keysAddress = cacheAddress + region.offset * rowBytes + index * 2 * cacheBytes
-      const keys = float(keysAddress, cacheShape)
-      const values = float(keysAddress + cacheBytes, cacheShape)
-      const inputs: Record<BlockInput, OrtValue> = { ...shared, filler, hidden: hidden(from), keys, values }
+      runtime.integers(scalars, 4).set([total - 1, total, rows, 0])
+      const { offset, capacity } = region
+      const address = cacheAddress + offset * rowBytes + index * 2 * capacity * kvWidth * 4
+      const place = { address, heads: kvHeadCount, capacity, width: layout.width }
+      const cache = openBlockCache(runtime, place, shape, buffers.shortCache)
+      const { keys, values } = cache
+      const inputs: Record<BlockInput, OrtValue> = {
+        ...shared,
+        filler,
+        bias,
+        keys,
+        values,
+        hidden: rowsAt(from, hiddenSize),
+      }
+      const outputs: Record<BlockOutput, OrtValue> = {
+        out: rowsAt(to, hiddenSize),
+        mlpInput: rowsAt(buffers.experts.normed, hiddenSize),
+        router: rowsAt(buffers.experts.router, experts.length),
+        newKeys: keys,
+        newValues: values,
+      }
       session.run(
-        BLOCK_INPUTS.map((name) => inputs[name]),
-        [hidden(to), keys, values],
+        graph.inputs.map(({ name }) => inputs[name]),
+        graph.outputs.map(({ name }) => outputs[name]),
       )
+      cache.keep()
+      addExperts(runtime, spec, experts, buffers.experts, rows, to)
       ;[from, to] = [to, from]
       yield
     }
@@ -109,13 +158,14 @@ export async function loadOnnxSpan(
   async function runEntry(region: KvRegion, input: Tensor, pause: () => Promise<void>): Promise<Tensor> {
     const count = input.shape[0]
     const out = new Float32Array(count * hiddenSize)
-    for (let row = 0; row < count; row += RUN_ROWS) {
-      const rows = Math.min(RUN_ROWS, count - row)
+    let row = 0
+    while (row < count) {
+      const rows = rowsWithBias(spec, region.position, Math.min(RUN_ROWS, count - row))
       const size = rows * hiddenSize
       runtime
         .floats(buffers.hidden[0], size)
         .set(input.data.subarray(row * hiddenSize, row * hiddenSize + size))
-      const run = runBlocks(region, rows)
+      const run = runBlocks(region, runShape(layout, region.position, rows))
       let next = run.next()
       while (next.done !== true) {
         await pause()
@@ -124,6 +174,7 @@ export async function loadOnnxSpan(
       }
       out.set(runtime.floats(next.value, size), row * hiddenSize)
       region.advance(rows)
+      row += rows
     }
     return tensor(count, hiddenSize, out)
   }

@@ -1,0 +1,89 @@
+import type { ModelSpec } from '../../model/spec.ts'
+import type { AttributeValue, GraphNode, GraphWeight } from './onnx-graph.ts'
+
+/** A graph's nodes and weights while it is put together; a layer's weights are named after its output. */
+export interface LayerBuilder {
+  readonly nodes: GraphNode[]
+  readonly weights: GraphWeight[]
+  weight(name: string, shape: readonly number[]): string
+  /** The spec's norm over rows of hiddenSize: `output.weight` and, of a layer norm, `output.bias`. */
+  norm(input: string, output: string): void
+  /** Rows times `output.weight` [rows, columns] transposed, plus `output.bias` when there is one. */
+  linear(input: string, output: string, rows: number, columns: number, bias: boolean): void
+  add(a: string, b: string, output: string): void
+  /** The mlp of the spec, or one expert of it, from normed rows: weights `gateUp` or `up`, and `down`. */
+  mlp(input: string, output: 'down'): void
+}
+
+/** A builder of layers of `spec`. */
+export function layerBuilder(spec: ModelSpec): LayerBuilder {
+  const { hiddenSize, intermediateSize, norm, biases } = spec
+  const nodes: GraphNode[] = []
+  const weights: GraphWeight[] = []
+
+  const builder: LayerBuilder = {
+    nodes,
+    weights,
+    weight(name, shape) {
+      weights.push({ name, shape })
+      return name
+    },
+    norm(input, output) {
+      const weight = builder.weight(`${output}.weight`, [hiddenSize])
+      const bias = norm.kind === 'layer' ? [builder.weight(`${output}.bias`, [hiddenSize])] : []
+      nodes.push({
+        op: norm.kind === 'layer' ? 'LayerNormalization' : 'SimplifiedLayerNormalization',
+        inputs: [input, weight, ...bias],
+        outputs: [output],
+        attributes: { axis: { int: -1 }, epsilon: { float: norm.epsilon } },
+      })
+    },
+    linear(input, output, rows, columns, bias) {
+      nodes.push({
+        op: 'FusedMatMul',
+        domain: 'com.microsoft',
+        inputs: [input, builder.weight(`${output}.weight`, [rows, columns])],
+        outputs: [bias ? `${output}.product` : output],
+        attributes: { transB: { int: 1 } },
+      })
+      if (bias) builder.add(`${output}.product`, builder.weight(`${output}.bias`, [rows]), output)
+    },
+    add(a, b, output) {
+      nodes.push({ op: 'Add', inputs: [a, b], outputs: [output] })
+    },
+    mlp(input, output) {
+      const bias = biases.mlp && spec.mlp.kind !== 'moe'
+      if (spec.mlp.kind === 'plain') {
+        builder.linear(input, 'up', intermediateSize, hiddenSize, bias)
+        nodes.push(activation(spec, 'up', 'inner'))
+      } else {
+        builder.linear(input, 'gateUp', 2 * intermediateSize, hiddenSize, bias)
+        nodes.push(
+          {
+            op: 'Split',
+            inputs: ['gateUp'],
+            outputs: ['gate', 'up'],
+            attributes: { axis: { int: -1 }, num_outputs: { int: 2 } },
+          },
+          activation(spec, 'gate', 'activated'),
+          { op: 'Mul', inputs: ['activated', 'up'], outputs: ['inner'] },
+        )
+      }
+      builder.linear('inner', output, hiddenSize, intermediateSize, bias)
+    },
+  }
+  return builder
+}
+
+const ACTIVATIONS: Readonly<
+  Record<ModelSpec['activation'], { op: string; attributes?: Record<string, AttributeValue> }>
+> = {
+  // x * sigmoid(alpha * x): SiLU for alpha = 1.
+  silu: { op: 'QuickGelu', attributes: { alpha: { float: 1 } } },
+  gelu: { op: 'Gelu' },
+  'gelu-tanh': { op: 'FastGelu' },
+}
+
+function activation(spec: ModelSpec, input: string, output: string): GraphNode {
+  return { ...ACTIVATIONS[spec.activation], domain: 'com.microsoft', inputs: [input], outputs: [output] }
+}

@@ -1,0 +1,171 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import type { Engine, EngineSpan } from '../../src/engine/engine.ts'
+import { createOnnxEngine } from '../../src/engine/onnx-engine.ts'
+import { createReferenceEngine } from '../../src/engine/reference/reference-engine.ts'
+import { alibiSlopes, roundToBfloat16 } from '../../src/model/alibi.ts'
+import type { ModelSpec } from '../../src/model/spec.ts'
+import { concatRows, rows, type Tensor, tensor } from '../../src/tensor/tensor.ts'
+import { ODD_SPEC, randomModel } from './wgsl-random-model.ts'
+
+const NO_BIASES = { qkv: false, attentionOut: false, mlp: false }
+const layer = { kind: 'layer', epsilon: 1e-5 } as const
+
+/** ODD_SPEC's sizes, every family's structure, and what families don't combine. */
+const SPECS: Readonly<Record<string, ModelSpec>> = {
+  'bloom, 6 heads': {
+    ...ODD_SPEC,
+    kvHeadCount: 6,
+    norm: layer,
+    mlp: { kind: 'plain' },
+    activation: 'gelu-tanh',
+    positions: { kind: 'alibi', slopes: alibiSlopes(6), scaledByHeadDim: false, roundedBias: false },
+  },
+  'falcon with ALiBi': {
+    ...ODD_SPEC,
+    kvHeadCount: 6,
+    norm: layer,
+    mlp: { kind: 'plain' },
+    activation: 'gelu',
+    positions: {
+      kind: 'alibi',
+      slopes: alibiSlopes(6).map(roundToBfloat16),
+      scaledByHeadDim: true,
+      roundedBias: true,
+    },
+  },
+  'falcon, one key head, one norm': {
+    ...ODD_SPEC,
+    kvHeadCount: 1,
+    norm: layer,
+    residual: { kind: 'parallel', norms: 1 },
+    mlp: { kind: 'plain' },
+    activation: 'gelu',
+    biases: NO_BIASES,
+  },
+  'falcon, grouped, two norms': {
+    ...ODD_SPEC,
+    norm: layer,
+    residual: { kind: 'parallel', norms: 2 },
+    mlp: { kind: 'plain' },
+    activation: 'gelu',
+    biases: NO_BIASES,
+  },
+  'mistral, windows of 1, 5 and 70': { ...ODD_SPEC, windows: [1, 5, 70], biases: NO_BIASES },
+  'qwen3, padded heads': { ...ODD_SPEC, qkNorm: true, biases: NO_BIASES },
+  'mixtral, 2 of 5 experts': {
+    ...ODD_SPEC,
+    mlp: { kind: 'moe', expertCount: 5, topK: 2, normalizeTopK: true },
+    biases: NO_BIASES,
+  },
+  'experts beside attention, weights as they are': {
+    ...ODD_SPEC,
+    mlp: { kind: 'moe', expertCount: 3, topK: 2, normalizeTopK: false },
+    activation: 'gelu-tanh',
+    residual: { kind: 'parallel', norms: 1 },
+  },
+  'heads of 160, windows and norms': {
+    ...ODD_SPEC,
+    headDim: 160,
+    qkNorm: true,
+    windows: [null, 9, 66],
+  },
+  'heads of 256 with ALiBi': {
+    ...ODD_SPEC,
+    headDim: 256,
+    positions: { kind: 'alibi', slopes: alibiSlopes(6), scaledByHeadDim: false, roundedBias: false },
+  },
+}
+
+let engine: Engine
+let threaded: Engine
+beforeAll(async () => {
+  engine = await createOnnxEngine({ threads: 1 })
+  threaded = await createOnnxEngine({ threads: 2 })
+})
+afterAll(async () => {
+  await engine.close()
+  await threaded.close()
+})
+
+function relativeError(actual: Tensor, expected: Tensor): number {
+  let difference = 0
+  let largest = 0
+  expected.data.forEach((value, i) => {
+    difference = Math.max(difference, Math.abs((actual.data[i] ?? Number.NaN) - value))
+    largest = Math.max(largest, Math.abs(value))
+  })
+  return difference / largest
+}
+
+function noise(count: number, columns: number): Tensor {
+  return tensor(
+    count,
+    columns,
+    Float32Array.from({ length: count * columns }, (_, i) => Math.sin(i * 0.7312) * 2 + Math.cos(i * 0.0193)),
+  )
+}
+
+/** The span's output for `hidden` cut into steps of `cuts` tokens, the last cut taking what is left. */
+async function runCut(span: EngineSpan, hidden: Tensor, cuts: readonly number[]): Promise<Tensor> {
+  const [count, columns] = hidden.shape
+  const lease = span.lease(count)
+  const parts: Tensor[] = []
+  for (let at = 0; at < count; at += parts.at(-1)?.shape[0] ?? 0) {
+    const cut = cuts[parts.length] ?? count - at
+    const [out] = await span.step([{ lease, hidden: rows(hidden, at, at + cut) }])
+    parts.push(out as Tensor)
+  }
+  lease.release()
+  return concatRows(parts, columns)
+}
+
+for (const [name, spec] of Object.entries(SPECS)) {
+  describe(`onnx engine: ${name}`, () => {
+    const model = randomModel(spec, () => 'F32')
+    const end = spec.blockCount
+
+    it('agrees with the reference engine to 1e-5', async () => {
+      const hidden = noise(90, spec.hiddenSize)
+      const outputs: Tensor[] = []
+      for (const each of [createReferenceEngine(), engine]) {
+        const span = await each.loadSpan(model, { start: 0, end, kvTokens: 96 })
+        const head = await each.loadHead(model)
+        const out = await runCut(span, hidden, [20, 1])
+        outputs.push(concatRows([out, await head.finalNorm(out)], spec.hiddenSize), await head.logits(out))
+        await span.close()
+        await head.close()
+      }
+      const [wantedStates, wantedLogits, states, logits] = outputs as [Tensor, Tensor, Tensor, Tensor]
+      expect(relativeError(states, wantedStates)).toBeLessThan(1e-5)
+      expect(relativeError(logits, wantedLogits)).toBeLessThan(1e-5)
+    })
+
+    it('gives the same bits in one prefill, in chunks, one by one, in a batch and on two threads', async () => {
+      const count = 140
+      const hidden = noise(count, spec.hiddenSize)
+      const ones = Array.from({ length: count }, () => 1)
+      const span = await engine.loadSpan(model, { start: 0, end, kvTokens: 2 * count })
+      const other = await threaded.loadSpan(model, { start: 0, end, kvTokens: count })
+      const wanted = await runCut(span, hidden, [])
+      for (const cuts of [ones, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10], [65, 1], [count - 1], [63, 1, 1, 1]]) {
+        expect((await runCut(span, hidden, cuts)).data).toEqual(wanted.data)
+      }
+      for (const cuts of [[], [17, 1, 1, 50]]) {
+        expect((await runCut(other, hidden, cuts)).data).toEqual(wanted.data)
+      }
+      const [first, second] = [span.lease(30), span.lease(count)]
+      await span.step([
+        { lease: first, hidden: rows(hidden, 0, 29) },
+        { lease: second, hidden: rows(hidden, 0, 11) },
+      ])
+      const [one, rest] = await span.step([
+        { lease: first, hidden: rows(hidden, 29, 30) },
+        { lease: second, hidden: rows(hidden, 11, count) },
+      ])
+      expect((one as Tensor).data).toEqual(rows(wanted, 29, 30).data)
+      expect((rest as Tensor).data).toEqual(rows(wanted, 11, count).data)
+      await span.close()
+      await other.close()
+    })
+  })
+}
