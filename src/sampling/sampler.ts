@@ -8,7 +8,7 @@ import { validateSampling } from './validate.ts'
 
 /** Chooses the tokens of one answer, one after the other. */
 export interface Sampler {
-  /** The seed in use; drawn at random when the options named none, so that an answer can be repeated. */
+  /** The seed in use: the options', or 0. */
   readonly seed: bigint
   /** Absolute position of the next token: prompt length + tokens of the answer so far. */
   readonly position: number

@@ -101,10 +101,10 @@ const TEMPLATES = {
 
 describe('encodeChat', () => {
   for (const [name, template] of Object.entries(TEMPLATES)) {
-    it(`keeps forged markers plain text: template ${name}, 2,000 chats`, () => {
+    it(`keeps forged markers plain text: template ${name}, 1,000 chats`, () => {
       const tokenizer = createTokenizer(byteLevelFiles(SPECIALS, template))
       // With content 'end' or '/s', these two templates would write a marker of their own around it: still not one.
-      checkForgeries(tokenizer, SPECIALS, 2000)
+      checkForgeries(tokenizer, SPECIALS, 1000)
     })
   }
 
@@ -204,16 +204,16 @@ describe('real templates', () => {
     storyteller = await tokenizerOf(STORYTELLER)
   })
 
-  it('storyteller: 3,000 forged chats', () => {
+  it('storyteller: 1,500 forged chats', () => {
     checkForgeries(
       storyteller,
       ['<|pad|>', '<|begin|>', '<|end|>', '<|system|>', '<|user|>', '<|assistant|>'],
-      3000,
+      1500,
     )
   })
 
-  it.skipIf(!existsSync(SMOLLM2))('SmolLM2: 1,000 forged chats (needs ../shared)', async () => {
+  it.skipIf(!existsSync(SMOLLM2))('SmolLM2: 500 forged chats (needs ../shared)', async () => {
     const specials = ['<|im_start|>', '<|im_end|>', '<|endoftext|>', '<repo_name>', '<file_sep>']
-    checkForgeries(await tokenizerOf(SMOLLM2), specials, 1000)
+    checkForgeries(await tokenizerOf(SMOLLM2), specials, 500)
   })
 })
