@@ -85,10 +85,7 @@ export async function startOfflineSwarm(options: OfflineSwarmOptions): Promise<O
       const args = serveArgs(options, { start: first, end }, bootstrap)
       return startServer({ start: first, end }, () => start(`server ${first}:${end}`, args))
     })
-    const settled = await Promise.allSettled(launches)
-    const failed = settled.find((outcome) => outcome.status === 'rejected')
-    if (failed) throw failed.reason
-    const servers = settled.flatMap((outcome) => (outcome.status === 'fulfilled' ? [outcome.value] : []))
+    const servers = await Promise.all(launches)
     return { bootstrap, servers, stop }
   } catch (error) {
     await stop()

@@ -118,6 +118,7 @@ interface Trial {
 
 async function runTrials(trial: Trial, options: ChaosOptions): Promise<ChaosReport> {
   const { languageModel, faults } = trial
+  options.onProgress(`${trial.servers.length} servers are up; ${PROMPTS.length} undisturbed answers first`)
   const expected: string[] = []
   for (const index of PROMPTS.keys()) expected.push((await answer(languageModel, index, options)).ids.join())
 
