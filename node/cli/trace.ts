@@ -1,8 +1,8 @@
-import { writeFile } from 'node:fs/promises'
+import { open, type FileHandle } from 'node:fs/promises'
 import { Command } from 'commander'
 import { createEngine, parseEngineName } from '../../src/engine/select.ts'
 import type { Engine } from '../../src/engine/engine.ts'
-import { ChoraleError } from '../../src/errors.ts'
+import { ChoraleError, errorMessage } from '../../src/errors.ts'
 import { loadEmbedding } from '../../src/model/embedding.ts'
 import type { Model } from '../../src/model/model.ts'
 import { writeSafetensors, type NamedTensor } from '../../src/model/safetensors-writer.ts'
@@ -11,11 +11,13 @@ import { loadSpans, parseSplit, traceInside, traceThrough, type Trace } from '..
 import type { Tensor } from '../../src/tensor/tensor.ts'
 import { openModelArgument } from '../open-model-argument.ts'
 import { createNodePlatform, stderrLogger } from '../platform.ts'
+import { asTransformers, parseAttention } from './parity/transformers-attention.ts'
 
 interface TraceOptions {
   ids: string
   decode: string
   engine: string
+  attention: string
   blocks?: string
   out: string
   json?: boolean
@@ -29,6 +31,7 @@ export function traceCommand(): Command {
     .requiredOption('--ids <ids>', 'prompt token ids, e.g. 5,6,7')
     .option('--decode <n>', 'greedy steps after the prompt', '0')
     .option('--engine <name>', 'auto, reference, onnx or wgsl', 'reference')
+    .option('--attention <kind>', 'as transformers computes with eager or sdpa attention', 'eager')
     .option('--blocks <split>', 'spans to cut the model into, e.g. 0:2,2:5 (default: one span)')
     .requiredOption(
       '--out <file>',
@@ -47,7 +50,8 @@ async function runTrace(reference: string, options: TraceOptions): Promise<void>
   const ids = parseIds(options.ids)
   const decode = parseCount(options.decode, 'decode')
   const engineName = parseEngineName(options.engine)
-  const model = await openModelArgument(reference)
+  const attention = parseAttention(options.attention)
+  const model = asTransformers(await openModelArgument(reference), attention)
   try {
     if (ids.length + decode > model.spec.contextLength) {
       throw new ChoraleError(
@@ -56,10 +60,12 @@ async function runTrace(reference: string, options: TraceOptions): Promise<void>
       )
     }
     const split = parseSplit(options.blocks ?? `0:${model.spec.blockCount}`, model.spec.blockCount)
+    // Before minutes of computing: the file may not be writable.
+    file = await openForWriting(options.out)
     const { engine, why } = await createEngine(platform, { name: engineName })
     try {
       const tensors = traceTensors(ids, await fullTrace(engine, model, split, ids, decode))
-      await writeFile(options.out, writeSafetensors(tensors))
+      await file.writeFile(writeSafetensors(tensors))
       const summary = {
         model: model.id,
         engine: engine.name,
@@ -77,7 +83,18 @@ async function runTrace(reference: string, options: TraceOptions): Promise<void>
       await engine.close()
     }
   } finally {
+    await file?.close()
     await model.close()
+  }
+}
+
+async function openForWriting(path: string): Promise<FileHandle> {
+  try {
+    return await open(path, 'w')
+  } catch (error) {
+    throw new ChoraleError('bad_config', `--out ${path} can't be written: ${errorMessage(error)}`, {
+      field: 'out',
+    })
   }
 }
 
