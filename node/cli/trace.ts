@@ -52,6 +52,7 @@ async function runTrace(reference: string, options: TraceOptions): Promise<void>
   const engineName = parseEngineName(options.engine)
   const attention = parseAttention(options.attention)
   const model = asTransformers(await openModelArgument(reference), attention)
+  let file: FileHandle | undefined
   try {
     if (ids.length + decode > model.spec.contextLength) {
       throw new ChoraleError(
