@@ -5,10 +5,16 @@ import { ChoraleError, errorMessage } from '../../src/errors.ts'
 import { createNodePlatform, stderrLogger } from '../platform.ts'
 import { compareWithReference, type ParityResult } from './parity/compare.ts'
 import { findReferenceFolders, readReference } from './parity/reference-folder.ts'
+import {
+  asTransformers,
+  parseAttention,
+  type TransformersAttention,
+} from './parity/transformers-attention.ts'
 import { openModelArgument } from '../open-model-argument.ts'
 
 interface ParityOptions {
   engine: string
+  attention: string
   json?: boolean
 }
 
@@ -21,6 +27,7 @@ export function parityCommand(): Command {
       'a folder with config.json, model.safetensors and reference.safetensors, or a folder of such folders',
     )
     .option('--engine <names>', 'engines, separated by commas, or all', 'all')
+    .option('--attention <kind>', 'transformers attention the references were made with', 'eager')
     .option('--json', 'print one JSON document')
     .addHelpText('after', '\nExample:\n  chorale parity test/vectors --engine reference,onnx,wgsl')
     .action(runParity)
@@ -28,11 +35,12 @@ export function parityCommand(): Command {
 
 async function runParity(directory: string, options: ParityOptions): Promise<void> {
   const engines = parseEngines(options.engine)
+  const attention = parseAttention(options.attention)
   const folders = await findReferenceFolders(directory)
   const results: ParityResult[] = []
   for (const folder of folders) {
     for (const engine of engines) {
-      const result = await parityOf(folder, engine)
+      const result = await parityOf(folder, engine, attention)
       results.push(result)
       if (options.json !== true) process.stdout.write(`${describe(result)}\n`)
       else process.stderr.write(`${describe(result)}\n`)
@@ -47,7 +55,11 @@ async function runParity(directory: string, options: ParityOptions): Promise<voi
   if (!ok) process.exitCode = 1
 }
 
-async function parityOf(folder: string, name: EngineName): Promise<ParityResult> {
+async function parityOf(
+  folder: string,
+  name: EngineName,
+  attention: TransformersAttention,
+): Promise<ParityResult> {
   const platform = createNodePlatform(stderrLogger('error'))
   const skip = (reason: string): ParityResult => ({
     model: folder,
@@ -62,7 +74,7 @@ async function parityOf(folder: string, name: EngineName): Promise<ParityResult>
   const reference = await readReference(folder)
   let model
   try {
-    model = await openModelArgument(folder)
+    model = asTransformers(await openModelArgument(folder), attention)
   } catch (error) {
     if (error instanceof ChoraleError && error.code === 'not_supported') return skip(error.message)
     throw error

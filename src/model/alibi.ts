@@ -14,6 +14,21 @@ export function alibiSlopes(headCount: number): readonly number[] {
   )
 }
 
+/** The positions of a model with ALiBi. */
+export function alibiSpec(
+  headCount: number,
+  options: Pick<AlibiSpec, 'scaledByHeadDim' | 'roundedBias'>,
+): AlibiSpec {
+  const { roundedBias, scaledByHeadDim } = options
+  const slopes = alibiSlopes(headCount)
+  return {
+    kind: 'alibi',
+    slopes: roundedBias ? slopes.map(roundToBfloat16) : slopes,
+    scaledByHeadDim,
+    roundedBias,
+  }
+}
+
 /** ALiBi's bias of query head `head` for the key at `position`, as `AlibiSpec` defines it. */
 export function alibiBias(alibi: AlibiSpec, head: number, position: number): number {
   const slope = alibi.slopes[head] ?? 0

@@ -1,11 +1,14 @@
 /** Hugging Face's config.json to a `ModelSpec`. What would be computed wrongly is refused, by field name. */
 
 import { ChoraleError } from '../errors.ts'
-import { FAMILIES, type Family, type SizeField } from './family.ts'
-import { checkSpec, type FieldReader, fieldReader, ROPE_BOUNDS, SIZE_BOUNDS } from './fields.ts'
-import { isJsonObject, type JsonObject, show } from './json.ts'
-import { type RopeParameters, ropeSpec, yarnAttentionFactor } from './rope.ts'
-import type { ModelSpec } from './spec.ts'
+import { alibiSpec } from './alibi.ts'
+import { readRope } from './config-rope.ts'
+import { readWindows } from './config-windows.ts'
+import { type BlockLayout, FAMILIES, type Family, type SizeField } from './family.ts'
+import { checkSpec, type FieldReader, fieldReader, SIZE_BOUNDS } from './fields.ts'
+import { type JsonObject, show } from './json.ts'
+import { ropeSpec } from './rope.ts'
+import type { Activation, ModelSpec } from './spec.ts'
 
 /** No generation config needs more; defends against lists made to fill memory. */
 const MAX_EOS_TOKENS = 64
@@ -22,36 +25,47 @@ export function readConfig(
 ): { readonly spec: ModelSpec; readonly family: Family } {
   const read = fieldReader(file)
   const family = familyOf(read, config)
-  checkNeutral(read, config, family)
-  const size = (field: SizeField, fallback?: number) => {
-    const names = family.fields[field]
-    const name = names.find((candidate) => (config[candidate] ?? null) !== null) ?? names[0] ?? field
-    return read.number(config, name, SIZE_BOUNDS[field], family.defaults[field] ?? fallback)
+  for (const [field, neutral] of Object.entries(family.neutral)) {
+    const value = config[field] ?? undefined
+    // A window that `use_sliding_window` switches off is not used.
+    if (field === 'sliding_window' && config['use_sliding_window'] === false) continue
+    if (value !== undefined && !neutral.includes(value)) throw read.unsupported(field, value)
   }
+  const layout = readLayout(read, config, family)
+  const size = sizeReader(read, config, family)
   const flag = (source: string | boolean) =>
     typeof source === 'boolean' ? source : read.boolean(config, source, false)
 
   const hiddenSize = size('hiddenSize')
   const headCount = size('headCount')
   const headDim = size('headDim', hiddenSize / headCount)
+  const blockCount = size('blockCount')
   const spec: ModelSpec = {
     family: family.name,
     hiddenSize,
-    blockCount: size('blockCount'),
+    blockCount,
     headCount,
-    kvHeadCount: size('kvHeadCount', headCount),
+    kvHeadCount: layout.sharedKvHead === true ? 1 : size('kvHeadCount', headCount),
     headDim,
     intermediateSize: size('intermediateSize'),
     vocabSize: size('vocabSize'),
     contextLength: size('contextLength'),
-    norm: { kind: 'rms', epsilon: size('normEpsilon') },
-    residual: { kind: 'sequential' },
-    mlp: { kind: 'gated' },
-    activation: 'silu',
-    positions: ropeSpec(readRope(read, config, size('contextLength')), headDim - (headDim % 2)),
-    windows: Array.from({ length: size('blockCount') }, () => null),
-    qkNorm: false,
-    embeddingNorm: false,
+    norm: { kind: family.norm, epsilon: size('normEpsilon') },
+    residual: layout.residual,
+    mlp:
+      family.mlp === 'moe'
+        ? {
+            kind: 'moe',
+            expertCount: size('expertCount'),
+            topK: size('expertsPerToken'),
+            normalizeTopK: true,
+          }
+        : { kind: family.mlp },
+    activation: readActivation(read, config, family),
+    positions: readPositions(read, config, family, size('contextLength'), headCount, headDim),
+    windows: readWindows(read, config, family.window, blockCount),
+    qkNorm: family.qkNorm,
+    embeddingNorm: family.embeddingNorm,
     biases: {
       qkv: flag(family.biases.qkv),
       attentionOut: flag(family.biases.attentionOut),
@@ -108,90 +122,64 @@ function familyOf(read: FieldReader, config: JsonObject): Family {
   )
 }
 
-function checkNeutral(read: FieldReader, config: JsonObject, family: Family): void {
-  for (const [field, neutral] of Object.entries(family.neutral)) {
-    const value = config[field] ?? undefined
-    // A window that `use_sliding_window` switches off is not used.
-    if (field === 'sliding_window' && config['use_sliding_window'] === false) continue
-    if (value !== undefined && !neutral.includes(value)) throw read.unsupported(field, value)
+/**
+ * Reads the family's numbers: the first field present counts. Without one it is the family's default, else
+ * `fallback`; null means `fallback` where there is one.
+ */
+function sizeReader(read: FieldReader, config: JsonObject, family: Family) {
+  const size = (field: SizeField, fallback?: number): number => {
+    const names = family.fields[field] ?? []
+    const name = names.find((candidate) => (config[candidate] ?? null) !== null) ?? names[0] ?? field
+    const familyDefault = family.defaults[field]
+    const absent =
+      typeof familyDefault === 'object'
+        ? familyDefault.timesHiddenSize * size('hiddenSize')
+        : (familyDefault ?? fallback)
+    const isNull = names.some((candidate) => config[candidate] === null)
+    return read.number(config, name, SIZE_BOUNDS[field], isNull ? (fallback ?? absent) : absent)
   }
-  const activation = config[family.activationField] ?? 'silu'
-  if (!family.activations.some((name) => name === activation)) {
-    throw read.unsupported(family.activationField, activation)
-  }
-  const layerTypes = config['layer_types'] ?? []
-  if (!Array.isArray(layerTypes) || layerTypes.some((type) => type !== 'full_attention')) {
-    throw read.unsupported('layer_types', layerTypes)
-  }
+  return size
 }
 
-/** Rotary parameters of a config: `rope_parameters`, or the older `rope_theta` and `rope_scaling`. */
-function readRope(read: FieldReader, config: JsonObject, contextLength: number): RopeParameters {
-  const modern = read.object(config, 'rope_parameters')
-  const place = modern === undefined ? 'rope_scaling' : 'rope_parameters'
-  const rope = modern ?? read.object(config, 'rope_scaling') ?? {}
-  if (Object.values(rope).some(isJsonObject)) throw read.unsupported(place, rope)
-  if ((rope['partial_rotary_factor'] ?? 1) !== 1) {
-    throw read.unsupported('partial_rotary_factor', rope['partial_rotary_factor'])
+/** The first layout whose conditions hold. @throws `not_supported` naming the field that rules out the nearest one. */
+function readLayout(read: FieldReader, config: JsonObject, family: Family): BlockLayout {
+  let nearest = { held: -1, field: 'architectures' }
+  for (const layout of family.layouts) {
+    const conditions = Object.entries(layout.when)
+    const held = conditions.findIndex(([field, values]) => !values.includes(config[field] ?? null))
+    if (held < 0) return layout
+    if (held > nearest.held) nearest = { held, field: conditions[held]?.[0] ?? '' }
   }
-  const theta = read.number(
-    rope['rope_theta'] === undefined ? config : rope,
-    'rope_theta',
-    ROPE_BOUNDS.theta,
-    10_000,
-  )
-  const type = rope['rope_type'] ?? rope['type'] ?? 'default'
-  const factor = () => read.number(rope, 'factor', ROPE_BOUNDS.factor)
-  switch (type) {
-    case 'default':
-      return { type: 'default', theta }
-    case 'linear':
-      return { type: 'linear', theta, factor: factor() }
-    case 'llama3': {
-      const lowFreqFactor = read.number(rope, 'low_freq_factor', ROPE_BOUNDS.smallFactor)
-      const highFreqFactor = read.number(rope, 'high_freq_factor', ROPE_BOUNDS.smallFactor)
-      if (highFreqFactor <= lowFreqFactor) {
-        throw read.bad('high_freq_factor', highFreqFactor, `above low_freq_factor ${lowFreqFactor}`)
-      }
-      const originalContext = read.number(rope, 'original_max_position_embeddings', ROPE_BOUNDS.context)
-      return { type: 'llama3', theta, factor: factor(), lowFreqFactor, highFreqFactor, originalContext }
-    }
-    case 'yarn':
-      return readYarn(read, rope, theta, contextLength)
-    default:
-      throw read.unsupported(`${place}.rope_type`, type)
-  }
+  const value = config[nearest.field]
+  if (value === undefined || value === null) throw read.bad(nearest.field, undefined, 'given')
+  throw read.unsupported(nearest.field, value)
 }
 
-function readYarn(read: FieldReader, rope: JsonObject, theta: number, contextLength: number): RopeParameters {
-  const originalContext = read.number(
-    rope,
-    'original_max_position_embeddings',
-    ROPE_BOUNDS.context,
-    contextLength,
-  )
-  const factor = read.number(rope, 'factor', ROPE_BOUNDS.factor, contextLength / originalContext)
-  const optional = (field: string) =>
-    (rope[field] ?? null) === null
-      ? undefined
-      : read.number(rope, field, { min: 0, max: 1e6, integer: false })
-  const mscale = optional('mscale')
-  const mscaleAll = optional('mscale_all_dim')
-  // As transformers: a zero mscale counts as none.
-  const derived =
-    mscale && mscaleAll
-      ? yarnAttentionFactor(factor, mscale) / yarnAttentionFactor(factor, mscaleAll)
-      : yarnAttentionFactor(factor)
-  return {
-    type: 'yarn',
-    theta,
-    factor,
-    originalContext,
-    betaFast: read.number(rope, 'beta_fast', ROPE_BOUNDS.smallFactor, 32),
-    betaSlow: read.number(rope, 'beta_slow', ROPE_BOUNDS.smallFactor, 1),
-    truncate: read.boolean(rope, 'truncate', true),
-    attentionFactor: optional('attention_factor') ?? derived,
+function readActivation(read: FieldReader, config: JsonObject, family: Family): Activation {
+  const { fallback, field, names } = family.activation
+  const name = field === undefined ? undefined : (config[field] ?? undefined)
+  if (field === undefined || name === undefined) return fallback
+  const known = typeof name === 'string' && Object.hasOwn(names, name) ? names[name] : undefined
+  if (known === undefined) throw read.unsupported(field, name)
+  return known
+}
+
+function readPositions(
+  read: FieldReader,
+  config: JsonObject,
+  family: Family,
+  contextLength: number,
+  headCount: number,
+  headDim: number,
+): ModelSpec['positions'] {
+  const { alibi, rope } = family
+  if (
+    alibi !== undefined &&
+    (rope === undefined || (alibi.flag !== undefined && read.boolean(config, alibi.flag, false)))
+  ) {
+    return alibiSpec(headCount, alibi)
   }
+  return ropeSpec(readRope(read, config, contextLength, rope?.theta ?? 10_000), headDim - (headDim % 2))
 }
 
 /** Token ids in a field that holds one, a list or nothing. Negative ids mean none. */

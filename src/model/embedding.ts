@@ -1,5 +1,5 @@
 import { ChoraleError } from '../errors.ts'
-import { dequantizeRows } from '../tensor/quant.ts'
+import { dequantize, dequantizeRows } from '../tensor/quant.ts'
 import { type Tensor, tensor } from '../tensor/tensor.ts'
 import type { Model } from './model.ts'
 
@@ -11,15 +11,22 @@ export interface Embedding {
   gather(ids: ArrayLike<number>): Tensor
 }
 
-/** Reads a model's embedding and keeps it as stored; rows are converted when gathered. @throws `bad_file`, `not_found`. */
+/**
+ * Reads a model's embedding and keeps it as stored; rows are converted when gathered, and normed where the spec
+ * has a norm on embeddings. @throws `bad_file`, `not_found`.
+ */
 export async function loadEmbedding(
   model: Model,
   options: { signal?: AbortSignal } = {},
 ): Promise<Embedding> {
   const weight = await model.weights.client('embedding', options.signal)
-  const { hiddenSize, vocabSize } = model.spec
+  const { embeddingNorm, hiddenSize, norm, vocabSize } = model.spec
+  const read = async (role: 'embeddingNorm' | 'embeddingNormBias') =>
+    dequantize(await model.weights.client(role, options.signal))
+  const scale = embeddingNorm ? await read('embeddingNorm') : undefined
+  const shift = embeddingNorm ? await read('embeddingNormBias') : undefined
   return {
-    weightBytes: weight.bytes.length,
+    weightBytes: weight.bytes.length + (scale?.byteLength ?? 0) + (shift?.byteLength ?? 0),
     gather: (ids) => {
       for (let i = 0; i < ids.length; i++) {
         const id = ids[i]
@@ -30,7 +37,23 @@ export async function loadEmbedding(
           )
         }
       }
-      return tensor(ids.length, hiddenSize, dequantizeRows(weight, ids))
+      const vectors = dequantizeRows(weight, ids)
+      if (scale !== undefined && shift !== undefined) layerNormRows(vectors, scale, shift, norm.epsilon)
+      return tensor(ids.length, hiddenSize, vectors)
     },
+  }
+}
+
+/** Layer norm of each row of x [rows, scale.length] in place, float64 sums. */
+function layerNormRows(x: Float32Array, scale: Float32Array, shift: Float32Array, epsilon: number): void {
+  const columns = scale.length
+  for (let base = 0; base < x.length; base += columns) {
+    const row = x.subarray(base, base + columns)
+    const mean = row.reduce((sum, value) => sum + value, 0) / columns
+    const variance = row.reduce((sum, value) => sum + (value - mean) ** 2, 0) / columns
+    const factor = 1 / Math.sqrt(variance + epsilon)
+    for (let c = 0; c < columns; c++) {
+      row[c] = ((row[c] as number) - mean) * factor * (scale[c] as number) + (shift[c] as number)
+    }
   }
 }

@@ -24,6 +24,8 @@ export const SIZE_BOUNDS: Readonly<Record<SizeField, Bounds>> = {
   vocabSize: integer(1, 4_194_304),
   contextLength: integer(1, 16_777_216),
   normEpsilon: real(1e-12, 0.1),
+  expertCount: integer(1, 1024),
+  expertsPerToken: integer(1, 1024),
 }
 
 export const ROPE_BOUNDS = {
@@ -93,7 +95,11 @@ export function checkSpec(file: string, spec: ModelSpec): void {
       `${spec.headCount} heads can't share ${spec.kvHeadCount} key/value heads evenly`,
     )
   }
-  if (spec.headDim % 2 !== 0) fail('head_dim', `head_dim ${spec.headDim} is odd, rotary positions need pairs`)
+  if (spec.mlp.kind === 'moe' && spec.mlp.topK > spec.mlp.expertCount) {
+    fail('num_experts_per_tok', `${spec.mlp.topK} experts a token of ${spec.mlp.expertCount}`)
+  }
+  if (spec.positions.kind === 'rope' && spec.headDim % 2 !== 0)
+    fail('head_dim', `head_dim ${spec.headDim} is odd, rotary positions need pairs`)
   for (const id of [...spec.eosTokenIds, ...(spec.bosTokenId === undefined ? [] : [spec.bosTokenId])]) {
     if (id >= spec.vocabSize) {
       fail('eos_token_id', `token id ${id} of bos or eos is outside the vocabulary of ${spec.vocabSize}`)

@@ -1,16 +1,16 @@
 /** A GGUF's metadata to a `ModelSpec`. What would be computed wrongly is refused, by key. */
 
 import { ChoraleError } from '../errors.ts'
+import { alibiSpec } from './alibi.ts'
 import { FAMILIES, type Family, type GgufFamily } from './family.ts'
 import { checkSpec, type FieldReader, fieldReader, ROPE_BOUNDS, SIZE_BOUNDS } from './fields.ts'
 import type { GgufFile, GgufValue } from './gguf.ts'
 import type { JsonObject } from './json.ts'
 import { type RopeParameters, ropeSpec, yarnAttentionFactor } from './rope.ts'
-import type { ModelSpec } from './spec.ts'
+import type { ModelSpec, RopeSpec } from './spec.ts'
 
 /** Keys under the architecture's prefix that change the computation unless they have one of these values. */
 const NEUTRAL: Readonly<Record<string, readonly GgufValue[]>> = {
-  expert_count: [0],
   'attention.sliding_window': [0],
   'attention.causal': [true],
   'attention.clamp_kqv': [0],
@@ -59,12 +59,10 @@ export function readGgufConfig(
   }
   const contextLength = number('context_length', 'contextLength')
   const vocabSize = file.tensors.get('token_embd.weight')?.shape[0]
-  const rope = ropeSpec(readRope(read, metadata, key, contextLength), headDim - (headDim % 2))
-  if (ropeFactors !== undefined && ropeFactors.length !== rope.inverseFrequencies.length) {
-    throw read.bad('rope_freqs.weight', ropeFactors.length, `${rope.inverseFrequencies.length} values long`)
-  }
   const has = (role: 'qBias' | 'oBias' | 'upBias') =>
-    (gguf.names.block[role] ?? []).some((name) => file.tensors.has(name.replace('{i}', '0')))
+    (gguf.names.block[role] ?? []).some((variant) =>
+      file.tensors.has((typeof variant === 'string' ? variant : variant.name).replace('{i}', '0')),
+    )
   const spec: ModelSpec = {
     family: family.name,
     hiddenSize,
@@ -75,22 +73,31 @@ export function readGgufConfig(
     intermediateSize: number('feed_forward_length', 'intermediateSize'),
     vocabSize: read.number({ 'token_embd.weight': vocabSize }, 'token_embd.weight', SIZE_BOUNDS.vocabSize),
     contextLength,
-    norm: { kind: 'rms', epsilon: number('attention.layer_norm_rms_epsilon', 'normEpsilon') },
-    residual: { kind: 'sequential' },
-    mlp: { kind: 'gated' },
-    activation: 'silu',
+    norm: {
+      kind: family.norm,
+      epsilon: number(`attention.layer_norm_${family.norm === 'rms' ? 'rms_' : ''}epsilon`, 'normEpsilon'),
+    },
+    residual:
+      gguf.secondNorm !== undefined && file.tensors.has(gguf.secondNorm)
+        ? { kind: 'parallel', norms: 2 }
+        : gguf.residual,
+    mlp:
+      family.mlp === 'moe'
+        ? {
+            kind: 'moe',
+            expertCount: number('expert_count', 'expertCount'),
+            topK: number('expert_used_count', 'expertsPerToken'),
+            normalizeTopK: true,
+          }
+        : { kind: family.mlp },
+    activation: family.activation.fallback,
     positions:
-      ropeFactors === undefined
-        ? rope
-        : {
-            ...rope,
-            inverseFrequencies: rope.inverseFrequencies.map((frequency, i) =>
-              Math.fround(frequency / (ropeFactors[i] ?? 1)),
-            ),
-          },
+      family.rope === undefined && family.alibi !== undefined
+        ? alibiSpec(headCount, family.alibi)
+        : rotary(read, readRope(read, metadata, key, contextLength), headDim, ropeFactors),
     windows: Array.from({ length: number('block_count', 'blockCount') }, () => null),
-    qkNorm: false,
-    embeddingNorm: false,
+    qkNorm: family.qkNorm,
+    embeddingNorm: family.embeddingNorm,
     biases: { qkv: has('qBias'), attentionOut: has('oBias'), mlp: has('upBias') },
     tiedHead: !(gguf.names.client.head ?? []).some((name) => file.tensors.has(name)),
     bosTokenId: tokenId(file, 'tokenizer.ggml.bos_token_id'),
@@ -116,17 +123,42 @@ export function tokenId(file: GgufFile, key: string): number | undefined {
 
 function familyOf(file: GgufFile): { readonly family: Family; readonly gguf: GgufFamily } {
   const architecture = file.metadata.get('general.architecture')
+  const experts = Number(file.metadata.get(`${String(architecture)}.expert_count`) ?? 0) > 0
   for (const family of FAMILIES) {
-    if (family.gguf !== undefined && family.gguf.architecture === architecture) {
-      return { family, gguf: family.gguf }
+    const { gguf } = family
+    // Mixtral says `llama` too.
+    if (gguf?.architecture === architecture && gguf !== undefined && (family.mlp === 'moe') === experts) {
+      return { family, gguf }
     }
   }
-  const known = FAMILIES.flatMap(({ gguf }) => gguf?.architecture ?? []).join(', ')
+  const known = [...new Set(FAMILIES.flatMap(({ gguf }) => gguf?.architecture ?? []))]
+  const alike = FAMILIES.find(({ gguf }) => gguf?.architecture === architecture)
+  const field = alike === undefined ? 'general.architecture' : `${String(architecture)}.expert_count`
   throw new ChoraleError(
     'not_supported',
-    `${file.name}: general.architecture ${String(architecture).slice(0, 80)}; computed here: ${known}`,
-    { field: 'general.architecture' },
+    `${file.name}: ${field} ${String(file.metadata.get(field)).slice(0, 80)}; computed here: ${known.join(', ')}, experts with llama`,
+    { field },
   )
+}
+
+/** @param factors values of `rope_freqs.weight` */
+function rotary(
+  read: FieldReader,
+  parameters: RopeParameters,
+  headDim: number,
+  factors: Float32Array | undefined,
+): RopeSpec {
+  const rope = ropeSpec(parameters, headDim - (headDim % 2))
+  if (factors === undefined) return rope
+  if (factors.length !== rope.inverseFrequencies.length) {
+    throw read.bad('rope_freqs.weight', factors.length, `${rope.inverseFrequencies.length} values long`)
+  }
+  return {
+    ...rope,
+    inverseFrequencies: rope.inverseFrequencies.map((frequency, i) =>
+      Math.fround(frequency / (factors[i] ?? 1)),
+    ),
+  }
 }
 
 function readRope(

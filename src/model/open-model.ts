@@ -9,7 +9,7 @@ import { modelId } from './model-id.ts'
 import type { Model, TokenizerFiles } from './model.ts'
 import { readSafetensors, readShardedSafetensors } from './safetensors.ts'
 import type { TensorTable } from './tensor-table.ts'
-import { weightsByRole } from './weights.ts'
+import { weightsByRole, withStoredHead } from './weights.ts'
 
 export interface OpenModelOptions {
   /** What to call the model; default: the folder's or file's name. */
@@ -62,8 +62,9 @@ export async function openModelFolder(
       )
     }
     const generation = (await readJson(folder, 'generation_config.json', signal)) ?? {}
-    const { family, spec } = readConfig(`${folder.name}/config.json`, config, generation)
+    const { family, spec: configured } = readConfig(`${folder.name}/config.json`, config, generation)
     const table = await readTable(folder, keep, signal)
+    const spec = withStoredHead(configured, family.names, table)
     return {
       name,
       id: await modelId(name, config, table, signal),

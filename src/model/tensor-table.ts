@@ -1,6 +1,7 @@
 import { ChoraleError } from '../errors.ts'
-import { isWeightDtype, type WeightTensor } from '../tensor/weight.ts'
+import { byteLength, isWeightDtype, type WeightTensor } from '../tensor/weight.ts'
 import type { ByteSource } from './byte-source.ts'
+import type { RowRange } from './fused.ts'
 
 /** Where one tensor lies, as a file's table says; read by name, checked against the file when the table was read. */
 export interface StoredTensor {
@@ -18,10 +19,50 @@ export interface StoredTensor {
 /** All tensors of a model by name, over all its files. */
 export type TensorTable = ReadonlyMap<string, StoredTensor>
 
+/** Tensors up to this many bytes are read whole when several parts of them are wanted, instead of part by part. */
+const SMALL_TENSOR_BYTES = 2 ** 20
+
 /** Reads one tensor and nothing else. @throws `not_supported` when its dtype can't be computed with. */
 export async function readWeight(stored: StoredTensor, signal?: AbortSignal): Promise<WeightTensor> {
   const { dtype, shape } = weightInfo(stored)
   return { dtype, shape, bytes: await stored.source.read(stored.offset, stored.byteLength, signal) }
+}
+
+/**
+ * Reads rows of a tensor, in the order given, as a weight of `shape`; of a large tensor nothing else is read.
+ * The ranges must lie inside it and add up to `shape`. @throws `not_supported` as `readWeight`.
+ */
+export async function readRows(
+  stored: StoredTensor,
+  rows: readonly RowRange[],
+  shape: readonly number[],
+  signal?: AbortSignal,
+): Promise<WeightTensor> {
+  const { dtype } = weightInfo(stored)
+  const matrix = stored.shape.length > 1
+  const rowBytes = byteLength(dtype, [matrix ? (stored.shape.at(-1) ?? 1) : 1])
+  const whole =
+    rows.length > 1 && stored.byteLength <= SMALL_TENSOR_BYTES
+      ? await stored.source.read(stored.offset, stored.byteLength, signal)
+      : undefined
+  const parts: Uint8Array[] = []
+  for (const { count, first } of rows) {
+    const [at, length] = [first * rowBytes, count * rowBytes]
+    parts.push(
+      whole === undefined
+        ? await stored.source.read(stored.offset + at, length, signal)
+        : whole.subarray(at, at + length),
+    )
+  }
+  const [only] = parts
+  if (only !== undefined && parts.length === 1) return { dtype, shape, bytes: only }
+  const bytes = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0))
+  let position = 0
+  for (const part of parts) {
+    bytes.set(part, position)
+    position += part.length
+  }
+  return { dtype, shape, bytes }
 }
 
 /** Stored form of a weight without its bytes. @throws `not_supported` naming the tensor and its dtype. */

@@ -1,8 +1,9 @@
 import { ChoraleError } from '../errors.ts'
-import type { TensorNames } from './family.ts'
+import type { TensorName, TensorNames } from './family.ts'
+import { partOf, type RowRange } from './fused.ts'
 import type { BlockRole, ClientRole, ModelWeights, WeightTensor } from './model.ts'
 import type { ModelSpec } from './spec.ts'
-import { readWeight, type StoredTensor, type TensorTable, weightInfo } from './tensor-table.ts'
+import { readRows, readWeight, type StoredTensor, type TensorTable, weightInfo } from './tensor-table.ts'
 
 /** Changes a weight after reading, e.g. the order of its rows. */
 export type WeightTransform = (role: BlockRole | ClientRole, weight: WeightTensor) => WeightTensor
@@ -24,43 +25,55 @@ export function weightsByRole(options: {
   const transform = options.transform ?? ((_role, weight) => weight)
   const prefetched = new Set<number>()
 
-  const find = (
-    variants: readonly string[] | undefined,
-    role: string,
-    shape: readonly number[],
-    i?: number,
-  ) => {
-    const candidates = (variants ?? []).map((name) => name.replace('{i}', String(i)))
-    for (const name of candidates) {
-      const stored = table.get(name)
-      if (stored !== undefined) return checkShape(modelName, stored, shape)
-    }
-    const name = candidates[0] ?? role
+  const find = (role: string, variants: readonly TensorName[], expert: number, block?: number) => {
+    const names = variants.map((variant) =>
+      (typeof variant === 'string' ? variant : variant.name)
+        .replace('{i}', String(block))
+        .replace('{e}', String(expert)),
+    )
+    const index = names.findIndex((name) => table.has(name))
+    const stored = table.get(names[index] ?? '')
+    const variant = variants[index]
+    if (stored !== undefined && variant !== undefined) return { stored, variant }
+    const name = names[0] ?? role
     throw new ChoraleError('not_found', `${modelName}: no tensor ${name}`, { field: name })
   }
-  const blockTensor = (block: number, role: BlockRole) => {
+  const blockTensor = (block: number, role: BlockRole): Located => {
     if (!Number.isInteger(block) || block < 0 || block >= spec.blockCount) {
       throw new ChoraleError('bad_request', `block ${block} outside ${modelName}'s ${spec.blockCount} blocks`)
     }
-    return find(names.block[role], role, blockShape(spec, role), block)
+    const [name, expert = 0] = splitRole(role)
+    const shape = blockShape(spec, role)
+    const { stored, variant } = find(role, names.block[name] ?? [], expert, block)
+    if (typeof variant === 'string') return { stored: checkShape(modelName, stored, shape), shape }
+    const part = partOf(spec, variant.part, name, expert, shape)
+    return { stored: checkShape(modelName, stored, part.stored), shape, rows: part.rows }
   }
-  const clientTensor = (role: ClientRole) => {
-    const stored = role === 'head' && spec.tiedHead ? 'embedding' : role
-    return find(names.client[stored], role, clientShape(spec, role))
+  const clientTensor = (role: ClientRole): Located => {
+    // Of a tied pair a file may hold either one, or both.
+    const variants =
+      spec.tiedHead && (role === 'head' || role === 'embedding')
+        ? [...(names.client.embedding ?? []), ...(names.client.head ?? [])]
+        : (names.client[role] ?? [])
+    const shape = clientShape(spec, role)
+    return { stored: checkShape(modelName, find(role, variants, 0).stored, shape), shape }
   }
+  const read = async ({ rows, shape, stored }: Located, signal: AbortSignal | undefined) =>
+    rows === undefined ? await readWeight(stored, signal) : await readRows(stored, rows, shape, signal)
+  const info = ({ shape, stored }: Located) => ({ ...weightInfo(stored), shape })
   const prefetchBlock = async (block: number, signal: AbortSignal | undefined) => {
     if (prefetched.has(block)) return
     prefetched.add(block)
-    const bySource = new Map<StoredTensor['source'], StoredTensor[]>()
+    const bySource = new Map<StoredTensor['source'], Set<StoredTensor>>()
     for (const role of blockRoles(spec)) {
-      const stored = blockTensor(block, role)
+      const { stored } = blockTensor(block, role)
       if (stored.source.prefetch === undefined) continue
-      bySource.set(stored.source, [...(bySource.get(stored.source) ?? []), stored])
+      bySource.set(stored.source, (bySource.get(stored.source) ?? new Set()).add(stored))
     }
     try {
       for (const [source, tensors] of bySource) {
         await source.prefetch?.(
-          tensors.map(({ byteLength, offset }) => ({ offset, length: byteLength })),
+          [...tensors].map(({ byteLength, offset }) => ({ offset, length: byteLength })),
           signal,
         )
       }
@@ -71,15 +84,28 @@ export function weightsByRole(options: {
   }
 
   return {
-    blockInfo: (block, role) => weightInfo(blockTensor(block, role)),
+    blockInfo: (block, role) => info(blockTensor(block, role)),
     block: async (block, role, signal) => {
-      const stored = blockTensor(block, role)
+      const located = blockTensor(block, role)
       await prefetchBlock(block, signal)
-      return transform(role, await readWeight(stored, signal))
+      return transform(role, await read(located, signal))
     },
-    clientInfo: (role) => weightInfo(clientTensor(role)),
-    client: async (role, signal) => transform(role, await readWeight(clientTensor(role), signal)),
+    clientInfo: (role) => info(clientTensor(role)),
+    client: async (role, signal) => transform(role, await read(clientTensor(role), signal)),
   }
+}
+
+/** A role's weight in a table: a whole tensor, or some rows of one. */
+interface Located {
+  readonly stored: StoredTensor
+  readonly shape: readonly number[]
+  readonly rows?: readonly RowRange[]
+}
+
+/** The spec of files that say their head is tied and hold one all the same: theirs counts, as in transformers. */
+export function withStoredHead(spec: ModelSpec, names: TensorNames, table: TensorTable): ModelSpec {
+  const has = (role: 'embedding' | 'head') => (names.client[role] ?? []).some((name) => table.has(name))
+  return spec.tiedHead && has('head') && has('embedding') ? { ...spec, tiedHead: false } : spec
 }
 
 /** The weights a block of this spec has: biases only where it has them. */

@@ -176,7 +176,7 @@ describe('openGguf', () => {
 
   it.each([
     [withKey(['general.architecture', text('mamba')]), 'not_supported', 'general.architecture'],
-    [withKey(['llama.expert_count', u32(8)]), 'not_supported', 'llama.expert_count'],
+    [withKey(['llama.expert_count', u32(8)]), 'bad_config', 'llama.expert_used_count'],
     [withKey(['llama.rope.dimension_count', u32(2)]), 'not_supported', 'llama.rope.dimension_count'],
     [withKey(['llama.rope.scaling.type', text('longrope')]), 'not_supported', 'llama.rope.scaling.type'],
     [withKey(['split.count', u32(2)]), 'not_supported', 'split.count'],
