@@ -74,7 +74,12 @@ async function* generate(
   const { promptIds, signal } = request
   const room = answerRoom(parts, request)
   const sampler = createSampler(request.sampling ?? {}, promptIds)
-  const text = createDetokenizer(tokenizer, request.stop ? { stop: request.stop } : {})
+  const lastId = promptIds.at(-1)
+  const text = createDetokenizer(tokenizer, {
+    // After a special token an answer begins anew; after text it goes on, its leading space included.
+    continues: lastId !== undefined && !tokenizer.isSpecial(lastId),
+    ...(request.stop && { stop: request.stop }),
+  })
   const eos = new Set([...tokenizer.eosTokenIds, ...parts.model.spec.eosTokenIds])
   let hidden = parts.embedding.gather(promptIds)
 

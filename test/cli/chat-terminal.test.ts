@@ -1,6 +1,5 @@
 import { PassThrough } from 'node:stream'
 import { describe, expect, it } from 'vitest'
-import { splitEvenly } from '../../node/cli/chat/private-swarm.ts'
 import { applySetting, defaultSettings, samplingOf } from '../../node/cli/chat/settings.ts'
 import {
   askYes,
@@ -96,22 +95,6 @@ describe('formats and questions', () => {
     const answer = askYes('Remove?', input, screen(true))
     input.write('y\n')
     expect(await answer).toBe(true)
-  })
-})
-
-describe('splitEvenly', () => {
-  it('covers all blocks with spans that differ by at most one, for every count', () => {
-    for (let blocks = 1; blocks <= 40; blocks++) {
-      for (let parts = 1; parts <= 8; parts++) {
-        const spans = splitEvenly(blocks, parts)
-        expect(spans.length).toBe(Math.min(blocks, parts))
-        expect(spans[0]!.start).toBe(0)
-        expect(spans.at(-1)!.end).toBe(blocks)
-        const sizes = spans.map(({ start, end }) => end - start)
-        expect(Math.max(...sizes) - Math.min(...sizes)).toBeLessThanOrEqual(1)
-        spans.slice(1).forEach((span, i) => expect(span.start).toBe(spans[i]!.end))
-      }
-    }
   })
 })
 

@@ -150,6 +150,20 @@ describe('parseSplit', () => {
 })
 
 describe('splitEvenly', () => {
+  it('covers all blocks with spans that differ by at most one, for every count', () => {
+    for (let blocks = 1; blocks <= 40; blocks++) {
+      for (let parts = 1; parts <= 8; parts++) {
+        const spans = splitEvenly(blocks, parts)
+        expect(spans.length).toBe(Math.min(blocks, parts))
+        expect(spans[0]!.start).toBe(0)
+        expect(spans.at(-1)!.end).toBe(blocks)
+        const sizes = spans.map(({ start, end }) => end - start)
+        expect(Math.max(...sizes) - Math.min(...sizes)).toBeLessThanOrEqual(1)
+        spans.slice(1).forEach((span, i) => expect(span.start).toBe(spans[i]!.end))
+      }
+    }
+  })
+
   it('covers every block once with the longer spans first', () => {
     expect(splitEvenly(8, 3)).toEqual([
       { start: 0, end: 3 },

@@ -1,4 +1,4 @@
-import type { Span } from '../../../src/session/span-runner.ts'
+import { splitEvenly } from '../../../src/session/trace.ts'
 import { startOfflineSwarm, type OfflineSwarm } from '../../offline-swarm.ts'
 
 /** Server processes of an offline swarm. */
@@ -23,13 +23,4 @@ export async function startPrivateSwarm(options: {
     signal: options.signal,
     onReady: options.onReady,
   })
-}
-
-/** At most `parts` spans that cover all blocks, the first ones a block longer where it doesn't divide. */
-export function splitEvenly(blockCount: number, parts: number): Span[] {
-  const count = Math.max(1, Math.min(parts, blockCount))
-  return Array.from({ length: count }, (_, i) => ({
-    start: Math.ceil((blockCount * i) / count),
-    end: Math.ceil((blockCount * (i + 1)) / count),
-  }))
 }
