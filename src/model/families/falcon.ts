@@ -57,8 +57,8 @@ const LAYOUTS: readonly BlockLayout[] = [
   },
 ]
 
-/** Falcon: 7B, 40B, 180B, 11B and RW. Source: transformers `models/falcon`. */
-export const falcon: Family = {
+/** What both kinds of config share: everything of Hugging Face's files. */
+const shared: Family = {
   name: 'falcon',
   architectures: ['FalconForCausalLM', 'FalconModel'],
   modelTypes: ['falcon'],
@@ -118,6 +118,11 @@ export const falcon: Family = {
       head: ['lm_head.weight'],
     },
   },
+}
+
+/** Falcon: 7B, 40B, 180B, 11B and RW. Source: transformers `models/falcon`. */
+export const falcon: Family = {
+  ...shared,
   gguf: {
     architecture: 'falcon',
     interleavedRotary: false,
@@ -142,7 +147,7 @@ export const falcon: Family = {
  * versions), so the flags that choose the wiring must be there.
  */
 export const refinedWeb: Family = {
-  ...withoutGguf(falcon),
+  ...shared,
   architectures: ['RWForCausalLM', 'RWModel'],
   modelTypes: ['RefinedWeb', 'RefinedWebModel'],
   layouts: [
@@ -160,9 +165,5 @@ export const refinedWeb: Family = {
       residual: { kind: 'sequential' },
     },
   ],
-  neutral: { ...falcon.neutral, new_decoder_architecture: [], num_ln_in_parallel_attn: [] },
-}
-
-function withoutGguf({ gguf: _, ...family }: Family): Family {
-  return family
+  neutral: { ...shared.neutral, new_decoder_architecture: [], num_ln_in_parallel_attn: [] },
 }
