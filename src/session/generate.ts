@@ -6,6 +6,7 @@ import { createSampler } from '../sampling/sampler.ts'
 import { createDetokenizer } from '../tokenizer/detokenize-stream.ts'
 import type { Tokenizer } from '../tokenizer/tokenizer.ts'
 import { cancelled } from './check-step.ts'
+import { batchedLogits, type Logits } from './head-batch.ts'
 import type { GenerateDone, GenerateEvent, GenerateRequest, LanguageModel } from './language-model.ts'
 import { raceSignal } from './race-signal.ts'
 import type { Failover, SpanRunner, SpanSession } from './span-runner.ts'
@@ -38,7 +39,7 @@ const LEAST_ANSWER_TOKENS = 64
 export function createLanguageModel(parts: LanguageModelParts): LanguageModel {
   const { model, tokenizer } = parts
   const contextLength = Math.min(parts.contextLength ?? model.spec.contextLength, model.spec.contextLength)
-  const logits = oneAtATime(parts.head)
+  const logits = batchedLogits(parts.head)
   return {
     model,
     tokenizer,
@@ -49,21 +50,9 @@ export function createLanguageModel(parts: LanguageModelParts): LanguageModel {
   }
 }
 
-type Logits = EngineHead['logits']
-
 interface Generation extends LanguageModelParts {
   readonly contextLength: number
   readonly logits: Logits
-}
-
-/** Heads, like spans, compute for one caller at a time; answers take turns. */
-function oneAtATime(head: EngineHead): Logits {
-  let tail: Promise<unknown> = Promise.resolve()
-  return (hidden) => {
-    const work = tail.then(() => head.logits(hidden))
-    tail = work.catch(() => undefined)
-    return work
-  }
 }
 
 async function* generate(
