@@ -1,4 +1,5 @@
 import { Command } from 'commander'
+import { batchBenchCommand } from './bench/batch.ts'
 import { chainBenchCommand } from './bench/chain.ts'
 import { localBenchCommand } from './bench/local.ts'
 
@@ -8,4 +9,5 @@ export function benchCommand(): Command {
     .description('measure speed')
     .addCommand(localBenchCommand())
     .addCommand(chainBenchCommand())
+    .addCommand(batchBenchCommand())
 }

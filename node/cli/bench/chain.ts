@@ -10,6 +10,7 @@ import { openModelArgument } from '../../open-model-argument.ts'
 import { createNodePlatform, stderrLogger } from '../../platform.ts'
 import { catchInterrupt } from '../chat/interrupt.ts'
 import { joinSwarm } from '../chat/join-swarm.ts'
+import { collectModel, median, positiveFlag, roundTo } from './flags.ts'
 import { benchModels } from './models.ts'
 
 interface ChainOptions {
@@ -40,7 +41,7 @@ const PROMPT_TOKENS = 16
 export function chainBenchCommand(): Command {
   return new Command('chain')
     .description('decode speed over server processes on loopback, against one process with the same engine')
-    .option('--model <model>', 'model to measure; repeatable', collect, [])
+    .option('--model <model>', 'model to measure; repeatable', collectModel, [])
     .option('--engine <name>', 'auto, reference, onnx or wgsl', 'auto')
     .option('--threads <n>', 'CPU threads of the local process and of each server', '1')
     .option('--servers <n>', 'server processes', '3')
@@ -77,7 +78,7 @@ async function runChainBench(options: ChainOptions): Promise<void> {
 
 async function measure(reference: string, options: ChainOptions, signal: AbortSignal): Promise<ChainMeasure> {
   const platform = createNodePlatform(stderrLogger('warn'))
-  const threads = positive(options.threads, 'threads')
+  const threads = positiveFlag(options.threads, 'threads')
   const { engine } = await createEngine(platform, { name: parseEngineName(options.engine), threads })
   const closers: (() => Promise<void>)[] = [() => engine.close()]
   try {
@@ -89,7 +90,7 @@ async function measure(reference: string, options: ChainOptions, signal: AbortSi
     const local = await createClient({ model, tokenizer, engine, backend: { kind: 'local', kvTokens: 512 } })
     closers.push(() => local.close())
 
-    const servers = positive(options.servers, 'servers')
+    const servers = positiveFlag(options.servers, 'servers')
     const swarm = await startOfflineSwarm({
       model: reference,
       spans: splitEvenly(model.spec.blockCount, servers),
@@ -107,7 +108,7 @@ async function measure(reference: string, options: ChainOptions, signal: AbortSi
 
     const speeds = await alternate(local, chain, options, signal)
     const [localTokS, chainTokS] = [median(speeds.local), median(speeds.chain)]
-    const ratio = round(chainTokS / localTokS, 3)
+    const ratio = roundTo(chainTokS / localTokS, 3)
     const name = model.name
     return { model: name, engine: engine.name, threads, servers, localTokS, chainTokS, ratio }
   } finally {
@@ -122,9 +123,9 @@ async function alternate(
   options: ChainOptions,
   signal: AbortSignal,
 ): Promise<{ local: number[]; chain: number[] }> {
-  const tokens = positive(options.tokens, 'tokens')
+  const tokens = positiveFlag(options.tokens, 'tokens')
   const speeds = { local: [] as number[], chain: [] as number[] }
-  for (let turn = 0; turn <= positive(options.rounds, 'rounds'); turn++) {
+  for (let turn = 0; turn <= positiveFlag(options.rounds, 'rounds'); turn++) {
     const here = await decodeSpeed(local, tokens, signal)
     const there = await decodeSpeed(chain, tokens, signal)
     if (here.ids.join() !== there.ids.join()) {
@@ -146,7 +147,7 @@ async function decodeSpeed(languageModel: LanguageModel, tokens: number, signal:
     if (event.type === 'token') ids.push(event.token.id)
     if (event.type !== 'done') continue
     if (event.finishReason === 'cancelled') throw new ChoraleError('cancelled', 'interrupted')
-    return { ids, tokS: round(tokens / (event.timings.decodeMs / 1000), 2) }
+    return { ids, tokS: roundTo(tokens / (event.timings.decodeMs / 1000), 2) }
   }
   throw new ChoraleError('internal', 'an answer ended without its last event')
 }
@@ -166,24 +167,4 @@ async function untilReady(languageModel: LanguageModel, signal: AbortSignal): Pr
 function describe(result: ChainMeasure): string {
   const { model, engine, threads, servers, localTokS, chainTokS, ratio } = result
   return `${model} ${engine} ×${threads}: local ${localTokS} tok/s, over ${servers} servers ${chainTokS} tok/s, ratio ${ratio}`
-}
-
-function median(values: readonly number[]): number {
-  return [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN
-}
-
-function round(value: number, digits: number): number {
-  return Number(value.toFixed(digits))
-}
-
-function positive(text: string, name: string): number {
-  const value = Number(text)
-  if (Number.isSafeInteger(value) && value > 0) return value
-  throw new ChoraleError('bad_config', `--${name} ${JSON.stringify(text)} is not a whole number from 1`, {
-    field: name,
-  })
-}
-
-function collect(value: string, before: string[]): string[] {
-  return [...before, value]
 }

@@ -10,6 +10,7 @@ import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { promisify } from 'node:util'
 import { cacheFolder } from '../../folders.ts'
+import { median, roundTo } from './flags.ts'
 import type { LocalJob, LocalMeasure } from './measure-local.ts'
 
 const VERSION = '3.22.1'
@@ -107,14 +108,12 @@ async function measure(folder: string, job: LocalJob): Promise<LocalMeasure> {
   }
   const rssMiB = Math.round(process.memoryUsage().rss / 2 ** 20)
   await llama.dispose()
-  const middle = (values: number[]) =>
-    Math.round((values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? 0) * 10) / 10
   return {
     model: job.model,
     engine: 'llama.cpp',
     threads: job.threads,
-    prefillTokS: middle(prefills),
-    decodeTokS: middle(decodes),
+    prefillTokS: roundTo(median(prefills), 1),
+    decodeTokS: roundTo(median(decodes), 1),
     loadMs: Math.round(loadMs),
     rssMiB,
   }

@@ -5,6 +5,7 @@ import { Command } from 'commander'
 import { describeGpu } from '../../../src/engine/select.ts'
 import { ChoraleError } from '../../../src/errors.ts'
 import { createNodePlatform, stderrLogger } from '../../platform.ts'
+import { collectModel, positiveFlag } from './flags.ts'
 import { installLlamaCpp } from './llama-cpp.ts'
 import type { LocalJob, LocalMeasure } from './measure-local.ts'
 import { benchModels } from './models.ts'
@@ -34,7 +35,7 @@ export function localBenchCommand(): Command {
     .option(
       '--model <model>',
       'model to measure; repeatable (default: the bundled one and SmolLM2 where it is found)',
-      collect,
+      collectModel,
       [],
     )
     .option('--engine <names>', 'engines, separated by commas', 'onnx,wgsl,llama.cpp')
@@ -47,8 +48,8 @@ export function localBenchCommand(): Command {
 async function runLocalBench(options: LocalOptions): Promise<void> {
   const results: LocalMeasure[] = []
   const skipped: Skipped[] = []
-  const threads = options.threads.split(',').map((part) => positive(part, 'threads'))
-  const rounds = positive(options.rounds, 'rounds')
+  const threads = options.threads.split(',').map((part) => positiveFlag(part, 'threads'))
+  const rounds = positiveFlag(options.rounds, 'rounds')
   const engines = options.engine.split(',').map((part) => part.trim())
   for (const model of await benchModels(options.model)) {
     for (const engine of engines) {
@@ -110,17 +111,4 @@ function describe(result: LocalMeasure): string {
   const threads = result.threads === 0 ? 'GPU' : `${result.threads} thread${result.threads === 1 ? '' : 's'}`
   const speeds = `prefill ${result.prefillTokS} tok/s, decode ${result.decodeTokS} tok/s`
   return `${result.model} ${result.engine} ${threads}: ${speeds}, ready in ${result.loadMs} ms, ${result.rssMiB} MiB`
-}
-
-function positive(text: string, field: string): number {
-  if (!/^[1-9]\d{0,3}$/.test(text.trim())) {
-    throw new ChoraleError('bad_config', `--${field} ${JSON.stringify(text)} is not a positive count`, {
-      field,
-    })
-  }
-  return Number(text)
-}
-
-function collect(value: string, previous: string[]): string[] {
-  return [...previous, value]
 }

@@ -8,6 +8,7 @@ import { loadSpans } from '../../../src/session/trace.ts'
 import { rows } from '../../../src/tensor/tensor.ts'
 import { openModelArgument } from '../../open-model-argument.ts'
 import { createNodePlatform, stderrLogger } from '../../platform.ts'
+import { median, roundTo } from './flags.ts'
 
 export interface LocalMeasure {
   readonly model: string
@@ -73,22 +74,13 @@ async function measure(job: LocalJob): Promise<LocalMeasure> {
     model: model.name,
     engine: engine.name,
     threads: engine.threads,
-    prefillTokS: round1(median(prefills)),
-    decodeTokS: round1(median(decodes)),
+    prefillTokS: roundTo(median(prefills), 1),
+    decodeTokS: roundTo(median(decodes), 1),
     loadMs: Math.round(loadMs),
     rssMiB,
   }
   await model.close()
   return result
-}
-
-function median(values: readonly number[]): number {
-  const sorted = values.toSorted((a, b) => a - b)
-  return sorted[Math.floor(sorted.length / 2)] ?? 0
-}
-
-function round1(value: number): number {
-  return Math.round(value * 10) / 10
 }
 
 process.stdout.write(`${JSON.stringify(await measure(JSON.parse(process.argv[2] ?? '{}') as LocalJob))}\n`)
