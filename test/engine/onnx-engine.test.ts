@@ -4,17 +4,13 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { createFileStore } from '../../node/file-store.ts'
-import type { Engine, EngineSpan } from '../../src/engine/engine.ts'
+import type { Engine } from '../../src/engine/engine.ts'
 import { createOnnxEngine, defaultThreads } from '../../src/engine/onnx-engine.ts'
 import { ORT_VERSION } from '../../src/engine/onnx/ort-wasm.ts'
 import { createReferenceEngine } from '../../src/engine/reference/reference-engine.ts'
-import { loadEmbedding } from '../../src/model/embedding.ts'
-import type { Model } from '../../src/model/model.ts'
-import { openModel } from '../../src/model/open-model.ts'
-import { type NumberTensor, readTensors } from '../../src/model/safetensors.ts'
 import type { ModelSpec } from '../../src/model/spec.ts'
-import { concatRows, rows, type Tensor, tensor } from '../../src/tensor/tensor.ts'
+import { concatRows, rows, type Tensor } from '../../src/tensor/tensor.ts'
+import { noise, ones, relativeError, runCut } from './span-runs.ts'
 import { ODD_SPEC, randomModel } from './wgsl-random-model.ts'
 
 const ROOT = join(import.meta.dirname, '../..')
@@ -61,115 +57,6 @@ afterAll(async () => {
   await threaded.close()
 })
 
-/** max |a - b| ÷ max |b|, the error vectors are judged by. */
-function relativeError(actual: ArrayLike<number>, expected: ArrayLike<number>): number {
-  let difference = 0
-  let largest = 0
-  for (let i = 0; i < expected.length; i++) {
-    difference = Math.max(difference, Math.abs((actual[i] ?? NaN) - (expected[i] ?? NaN)))
-    largest = Math.max(largest, Math.abs(expected[i] ?? NaN))
-  }
-  return difference / largest
-}
-
-function noise(count: number, columns: number): Tensor {
-  return tensor(
-    count,
-    columns,
-    Float32Array.from({ length: count * columns }, (_, i) => Math.sin(i * 0.7312) * 2 + Math.cos(i * 0.0193)),
-  )
-}
-
-/** The span's output for `hidden` cut into steps of `cuts` tokens, on a fresh lease. */
-async function runCut(span: EngineSpan, hidden: Tensor, cuts: readonly number[]): Promise<Tensor> {
-  const [count, columns] = hidden.shape
-  const lease = span.lease(count)
-  const parts: Tensor[] = []
-  let at = 0
-  for (const cut of cuts) {
-    const [out] = await span.step([{ lease, hidden: rows(hidden, at, at + cut) }])
-    parts.push(out as Tensor)
-    at += cut
-  }
-  expect(at).toBe(count)
-  lease.release()
-  return concatRows(parts, columns)
-}
-
-function argmax(values: Float32Array): number {
-  return values.reduce((best, value, index) => (value > (values[best] ?? -Infinity) ? index : best), 0)
-}
-
-for (const name of ['llama-gqa', 'llama3-rope-scaled']) {
-  describe(`onnx engine on ${name}`, () => {
-    let model: Model
-    let reference: ReadonlyMap<string, NumberTensor>
-    let hidden: Tensor
-    const ids = (key: string) => [...(reference.get(key)?.data ?? [])]
-    const expected = (key: string) => reference.get(key)?.data as Float32Array
-
-    beforeAll(async () => {
-      const files = createFileStore()
-      const folder = join(ROOT, 'test/vectors', name)
-      model = await openModel(folder, { files })
-      const source = await files.open(join(folder, 'reference.safetensors'))
-      reference = await readTensors(source)
-      await source.close()
-      hidden = (await loadEmbedding(model)).gather(ids('input_ids'))
-    })
-    afterAll(async () => await model.close())
-
-    it('computes every hidden state, the final norm and the logits to 1e-5', async () => {
-      let states = hidden
-      for (let block = 0; block < model.spec.blockCount; block++) {
-        const span = await engine.loadSpan(model, { start: block, end: block + 1, kvTokens: hidden.shape[0] })
-        states = await runCut(span, states, [hidden.shape[0]])
-        expect(relativeError(states.data, expected(`hidden.${block + 1}`))).toBeLessThan(1e-5)
-        await span.close()
-      }
-      const head = await engine.loadHead(model)
-      expect(relativeError((await head.finalNorm(states)).data, expected('final'))).toBeLessThan(1e-5)
-      expect(relativeError((await head.logits(states)).data, expected('logits'))).toBeLessThan(1e-5)
-      await head.close()
-    })
-
-    it('decodes the same greedy ids with its cache', async () => {
-      const wanted = ids('decode_ids')
-      const { blockCount, vocabSize } = model.spec
-      const span = await engine.loadSpan(model, { start: 0, end: blockCount, kvTokens: 128 })
-      const head = await engine.loadHead(model)
-      const embedding = await loadEmbedding(model)
-      const lease = span.lease(hidden.shape[0] + wanted.length)
-      const decoded: number[] = []
-      let next = hidden
-      for (let step = 0; step < wanted.length; step++) {
-        const [out] = await span.step([{ lease, hidden: next }])
-        const count = (out as Tensor).shape[0]
-        const { data } = await head.logits(rows(out as Tensor, count - 1, count))
-        const row = expected('decode_logits').subarray(step * vocabSize, (step + 1) * vocabSize)
-        expect(relativeError(data, row)).toBeLessThan(1e-5)
-        decoded.push(argmax(data))
-        next = embedding.gather([argmax(data)])
-      }
-      expect(decoded).toEqual(wanted)
-      await span.close()
-      await head.close()
-    })
-
-    it('gives the same bits split in two and whole', async () => {
-      const { blockCount } = model.spec
-      const kvTokens = hidden.shape[0]
-      const whole = await engine.loadSpan(model, { start: 0, end: blockCount, kvTokens })
-      const first = await engine.loadSpan(model, { start: 0, end: 2, kvTokens })
-      const second = await engine.loadSpan(model, { start: 2, end: blockCount, kvTokens })
-      const wanted = await runCut(whole, hidden, [kvTokens])
-      const split = await runCut(second, await runCut(first, hidden, [kvTokens]), [kvTokens])
-      expect(split.data).toEqual(wanted.data)
-      for (const span of [whole, first, second]) await span.close()
-    })
-  })
-}
-
 describe('onnx engine on odd shapes', () => {
   for (const [name, spec] of [
     ['odd', ODD_SPEC],
@@ -195,8 +82,6 @@ describe('onnx engine on odd shapes', () => {
 })
 
 describe('onnx engine invariance', () => {
-  const ones = (count: number) => Array.from({ length: count }, () => 1)
-
   for (const [name, spec, count] of [
     ['odd', ODD_SPEC, 150],
     ['partially rotated', PARTIAL_SPEC, 150],

@@ -1,16 +1,18 @@
 import { alibiBias } from '../../model/alibi.ts'
 import type { ModelSpec } from '../../model/spec.ts'
 import type { HeadLayout } from './head-layout.ts'
-import { fillerLimit, type RunShape } from './run-shape.ts'
+import { fillerLimit, RUN_ROWS, type RunShape } from './run-shape.ts'
 
 /** Values of bias one run holds; runs over long contexts take fewer rows. 16 MiB. */
 const BIAS_VALUES = 4 * 2 ** 20
 
-/** Values to allocate for contexts up to `positions` tokens; none without ALiBi. */
+/** Values to allocate for contexts up to `positions` tokens, filler included; none without ALiBi. */
 export function biasValues(spec: ModelSpec, layout: HeadLayout, positions: number): number {
   if (spec.positions.kind !== 'alibi') return 0
   const filled = fillerLimit(layout) + 1
-  return Math.max(BIAS_VALUES, spec.headCount * 2 * positions, spec.headCount * filled * filled)
+  const longest = (RUN_ROWS + 1) * positions
+  const oneRow = Math.max(2 * positions, filled * filled)
+  return Math.max(Math.min(BIAS_VALUES, spec.headCount * longest), spec.headCount * oneRow)
 }
 
 /** Values of one run's bias; none without ALiBi. */

@@ -3,34 +3,27 @@ import type { Model } from '../../model/model.ts'
 import { tensor, type Tensor } from '../../tensor/tensor.ts'
 import type { EngineSpan, KvLease, LoadSpanOptions, StepEntry } from '../engine.ts'
 import { biasCount, biasValues, rowsWithBias, writeBias } from './alibi-bias.ts'
-import { blockGraph, expertGraph, type BlockGraph, type BlockInput, type BlockOutput } from './block-graph.ts'
-import { blockWeightBytes, readBlock, readExpert, type GraphWeights } from './block-weights.ts'
 import { openBlockCache } from './block-cache.ts'
+import type { BlockInput, BlockOutput } from './block-graph.ts'
+import { blockWeightBytes } from './block-weights.ts'
 import { addExperts } from './experts.ts'
 import { headLayout } from './head-layout.ts'
 import { KvRegions, type KvRegion } from './kv-regions.ts'
+import { loadBlock, type LoadedBlock } from './loaded-block.ts'
 import type { MemoryBudget } from './memory-budget.ts'
-import type { Graph } from './onnx-graph.ts'
 import type { OrtRuntime, OrtSession, OrtValue } from './ort-runtime.ts'
-import { runShape, type RunShape } from './run-shape.ts'
-import { allocateBuffers, float, RUN_ROWS, type SpanBuffers } from './span-buffers.ts'
+import { RUN_ROWS, runShape, type RunShape } from './run-shape.ts'
+import { allocateBuffers, float, type SpanBuffers } from './span-buffers.ts'
 
 /** A long step lets timers and sockets of this thread run at least this often. */
 const YIELD_MS = 25
-
-/** A block ready to run; `experts` in the order of their numbers, none without a mixture. */
-interface LoadedBlock {
-  readonly graph: BlockGraph
-  readonly session: OrtSession
-  readonly experts: readonly OrtSession[]
-}
 
 /**
  * Reads blocks [start, end) into WebAssembly memory, one ONNX session a block and one an expert, and allocates their
  * KV cache.
  *
- * At most one block, or one expert, is held twice while it is read. Keys and values never leave WebAssembly memory: every block
- * reads and appends to its part of the lease's region in place.
+ * At most one block, or one expert, is held twice while it is read. Keys and values never leave WebAssembly memory:
+ * every block reads and appends to its part of the lease's region in place.
  */
 export async function loadOnnxSpan(
   runtime: OrtRuntime,
@@ -80,30 +73,12 @@ export async function loadOnnxSpan(
     memory.release(reserved)
   }
 
-  async function createSession(graph: Graph, readWeights: () => Promise<GraphWeights>): Promise<OrtSession> {
-    signal?.throwIfAborted()
-    const session = await runtime.createSession(graph, await readWeights())
-    sessions.push(session)
-    return session
-  }
-  async function loadBlock(block: number): Promise<LoadedBlock> {
-    const graph = blockGraph(spec, layout, block)
-    const session = await createSession(graph, async () => await readBlock(model, layout, block, signal))
-    const experts: OrtSession[] = []
-    const expertCount = spec.mlp.kind === 'moe' ? spec.mlp.expertCount : 0
-    for (let expert = 0; expert < expertCount; expert++) {
-      const own = expertGraph(spec, block, expert)
-      experts.push(await createSession(own, async () => await readExpert(model, block, expert, signal)))
-    }
-    return { graph, session, experts }
-  }
-
   let buffers: SpanBuffers
   try {
     cacheAddress = allocate(kvBytes)
     buffers = allocateBuffers(runtime, allocate, spec, layout, positions)
     for (let block = start; block < end; block++) {
-      blocks.push(await loadBlock(block))
+      blocks.push(await loadBlock(runtime, sessions, model, layout, block, signal))
       onProgress?.(blockBytes * blocks.length, weightBytes)
     }
   } catch (error) {

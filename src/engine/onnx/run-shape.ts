@@ -1,5 +1,11 @@
 import type { HeadLayout } from './head-layout.ts'
 
+/**
+ * Rows one run takes; longer steps are cut. Bounds the scores of a run (heads × rows × lease length × 4 bytes)
+ * and how long one run blocks the thread. More rows gain nothing: weights are read once for 64.
+ */
+export const RUN_ROWS = 64
+
 /** The rows of one run of a block and of what they see. */
 export interface RunShape {
   /** Tokens before this run. */

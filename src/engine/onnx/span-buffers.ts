@@ -3,13 +3,7 @@ import { biasValues } from './alibi-bias.ts'
 import type { BlockInput } from './block-graph.ts'
 import { ropeTable, type HeadLayout } from './head-layout.ts'
 import type { OrtRuntime, OrtValue } from './ort-runtime.ts'
-import { fillerLimit } from './run-shape.ts'
-
-/**
- * Rows one run takes; longer steps are cut. Bounds the scores of a run (heads × rows × lease length × 4 bytes)
- * and how long one run blocks the thread. More rows gain nothing: weights are read once for 64.
- */
-export const RUN_ROWS = 64
+import { fillerLimit, RUN_ROWS } from './run-shape.ts'
 
 /** What all blocks of a span share: scratch memory and the inputs that are the same in every run. */
 export interface SpanBuffers {
