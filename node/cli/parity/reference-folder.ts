@@ -33,8 +33,8 @@ export async function findReferenceFolders(directory: string): Promise<string[]>
 }
 
 /** @throws `bad_file` naming the tensor that is missing or misshapen. */
-export async function readReference(folder: string): Promise<Reference> {
-  const path = join(folder, 'reference.safetensors')
+export async function readReference(folder: string, fileName = 'reference.safetensors'): Promise<Reference> {
+  const path = join(folder, fileName)
   const source = await openFile(path)
   try {
     const file = await readTensors(source)

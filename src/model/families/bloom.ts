@@ -17,6 +17,7 @@ export const bloom: Family = {
     hiddenSize: ['n_embed', 'hidden_size'],
     blockCount: ['n_layer', 'num_hidden_layers'],
     headCount: ['n_head', 'num_attention_heads'],
+    headDim: ['head_dim'],
     intermediateSize: ['n_inner'],
     vocabSize: ['vocab_size'],
     contextLength: ['seq_length'],

@@ -67,6 +67,7 @@ const shared: Family = {
     blockCount: ['num_hidden_layers', 'n_layer'],
     headCount: ['num_attention_heads', 'n_head'],
     kvHeadCount: ['num_kv_heads', 'n_head_kv'],
+    headDim: ['head_dim'],
     intermediateSize: ['ffn_hidden_size'],
     vocabSize: ['vocab_size'],
     contextLength: ['max_position_embeddings'],
