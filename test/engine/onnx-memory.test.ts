@@ -1,6 +1,12 @@
 import { describe, expect, it } from 'vitest'
 import { KvRegions, MAX_REGIONS } from '../../src/engine/onnx/kv-regions.ts'
 import { createMemoryBudget } from '../../src/engine/onnx/memory-budget.ts'
+import { loadOnnxSpan } from '../../src/engine/onnx/onnx-span.ts'
+import { createOrtRuntime, type OrtRuntime } from '../../src/engine/onnx/ort-runtime.ts'
+import { alibiSlopes } from '../../src/model/alibi.ts'
+import type { ModelSpec } from '../../src/model/spec.ts'
+import { noise, ones, runCut } from './span-runs.ts'
+import { ODD_SPEC, randomModel } from './random-model.ts'
 
 describe('KvRegions', () => {
   /** Regions over an array whose rows tests can mark and look up. */
@@ -66,6 +72,64 @@ describe('createMemoryBudget', () => {
       /^blocks 3:4 of m: 1024 MiB as float32, and 768 MiB of WebAssembly memory are left/,
     )
     budget.release(3 * 2 ** 30)
+    expect(() => budget.reserve(3840 * 2 ** 20, 'all')).not.toThrow()
+  })
+})
+
+describe('loadOnnxSpan memory', () => {
+  /** Everything that allocates: experts, ALiBi's bias, filler and a short cache for wide heads. */
+  const spec: ModelSpec = {
+    ...ODD_SPEC,
+    headCount: 3,
+    kvHeadCount: 3,
+    headDim: 160,
+    qkNorm: true,
+    norm: { kind: 'layer', epsilon: 1e-5 },
+    mlp: { kind: 'moe', expertCount: 4, topK: 2, normalizeTopK: true },
+    positions: { kind: 'alibi', slopes: alibiSlopes(3), scaledByHeadDim: false, roundedBias: false },
+  }
+  const model = randomModel(spec, () => 'F16')
+  const hidden = noise(12, spec.hiddenSize)
+  /** WebAssembly memory grows and never shrinks, so what leaks shows here. */
+  const memoryBytes = (runtime: OrtRuntime): number => runtime.floats(0, 1).buffer.byteLength
+
+  it('stays flat through 200 sessions', async () => {
+    const runtime = await createOrtRuntime(1)
+    const span = await loadOnnxSpan(runtime, createMemoryBudget(), model, { start: 0, end: 1, kvTokens: 24 })
+    let before = 0
+    for (let round = 0; round < 200; round++) {
+      if (round === 20) before = memoryBytes(runtime)
+      await runCut(span, hidden, [9, 1, 1])
+    }
+    expect(memoryBytes(runtime)).toBe(before)
+    expect(span.kvTokensFree).toBe(24)
+    await span.close()
+  })
+
+  it('takes no more for the same span loaded, or failing to load, again and again', async () => {
+    const runtime = await createOrtRuntime(1)
+    const budget = createMemoryBudget()
+    const failing = {
+      ...model,
+      weights: {
+        ...model.weights,
+        block: async (...[block, role, signal]: Parameters<typeof model.weights.block>) => {
+          if (role === 'down.2') throw new Error('the disk is gone')
+          return await model.weights.block(block, role, signal)
+        },
+      },
+    }
+    let before = 0
+    for (let round = 0; round < 20; round++) {
+      if (round === 4) before = memoryBytes(runtime)
+      const span = await loadOnnxSpan(runtime, budget, model, { start: 0, end: 1, kvTokens: 400 })
+      await runCut(span, hidden, ones(3))
+      await span.close()
+      await expect(
+        loadOnnxSpan(runtime, budget, failing, { start: 0, end: 1, kvTokens: 400 }),
+      ).rejects.toThrow('the disk is gone')
+    }
+    expect(memoryBytes(runtime)).toBe(before)
     expect(() => budget.reserve(3840 * 2 ** 20, 'all')).not.toThrow()
   })
 })
