@@ -4,14 +4,11 @@
  * Not a dependency of Chorale: it is installed with npm into the cache the first time it is asked for. Run as
  * `node llama-cpp.ts FOLDER '{"model": …, "threads": …}'` it prints one JSON line.
  */
-import { execFile } from 'node:child_process'
-import { access, mkdir, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { pathToFileURL } from 'node:url'
-import { promisify } from 'node:util'
-import { cacheFolder } from '../../folders.ts'
 import { median, roundTo } from './flags.ts'
 import type { LocalJob, LocalMeasure } from './measure-local.ts'
+import { installRival, type Installed } from './rival-package.ts'
 
 const VERSION = '3.22.1'
 
@@ -21,40 +18,21 @@ const PLATFORMS: Readonly<Record<string, string>> = {
   'linux arm64': '@node-llama-cpp/linux-arm64',
 }
 
-const INSTALL_LIMIT_MS = 180_000
-
-/** The folder with node-llama-cpp in it, installing it when missing; or why there is none. */
-export async function installLlamaCpp(): Promise<{ folder: string } | { reason: string }> {
+/** Installs node-llama-cpp with the binary of this platform. */
+export async function installLlamaCpp(): Promise<Installed> {
   const binary = PLATFORMS[`${process.platform} ${process.arch}`]
-  if (binary === undefined)
+  if (binary === undefined) {
     return { reason: `llama.cpp has no prebuilt binary for ${process.platform} ${process.arch}` }
-  const folder = join(cacheFolder(), 'bench', `node-llama-cpp-${VERSION}`)
-  const ready = join(folder, 'ready')
-  try {
-    await access(ready)
-    return { folder }
-  } catch {
-    // Not installed yet, or only half: install again.
   }
-  try {
-    await mkdir(folder, { recursive: true })
-    await writeFile(join(folder, 'package.json'), '{"private":true}')
-    const packages = [`node-llama-cpp@${VERSION}`, `${binary}@${VERSION}`]
-    const flags = ['--no-save', '--ignore-scripts', '--omit=optional', '--no-audit', '--no-fund']
-    await promisify(execFile)('npm', ['install', ...flags, ...packages], {
-      cwd: folder,
-      timeout: INSTALL_LIMIT_MS,
-    })
-    await writeFile(ready, '')
-    return { folder }
-  } catch (error) {
-    return { reason: `llama.cpp could not be installed with npm: ${(error as Error).message.split('\n')[0]}` }
-  }
+  return await installRival(`node-llama-cpp-${VERSION}`, [
+    `node-llama-cpp@${VERSION}`,
+    `${binary}@${VERSION}`,
+  ])
 }
 
 /** The part of node-llama-cpp's interface used here. */
 interface LlamaModule {
-  getLlama(options: object): Promise<{
+  readonly getLlama: (options: object) => Promise<{
     loadModel(options: { modelPath: string }): Promise<{
       createContext(options: object): Promise<{
         getSequence(): {
@@ -92,16 +70,12 @@ async function measure(folder: string, job: LocalJob): Promise<LocalMeasure> {
   const decodes: number[] = []
   for (let round = 0; round <= job.rounds; round++) {
     await sequence.clearHistory()
-    let produced = 0
+    const tokens = sequence.evaluate(prompt, { temperature: 0, yieldEogToken: true })[Symbol.asyncIterator]()
     let mark = performance.now()
-    let prefill = 0
-    for await (const _token of sequence.evaluate(prompt, { temperature: 0, yieldEogToken: true })) {
-      if (produced === 0) {
-        prefill = job.promptTokens / ((performance.now() - mark) / 1000)
-        mark = performance.now()
-      }
-      if (produced++ === job.decodeTokens) break
-    }
+    await tokens.next()
+    const prefill = job.promptTokens / ((performance.now() - mark) / 1000)
+    mark = performance.now()
+    for (let step = 0; step < job.decodeTokens; step++) await tokens.next()
     if (round === 0) continue
     prefills.push(prefill)
     decodes.push(job.decodeTokens / ((performance.now() - mark) / 1000))
@@ -109,7 +83,7 @@ async function measure(folder: string, job: LocalJob): Promise<LocalMeasure> {
   const rssMiB = Math.round(process.memoryUsage().rss / 2 ** 20)
   await llama.dispose()
   return {
-    model: job.model,
+    model: basename(job.model),
     engine: 'llama.cpp',
     threads: job.threads,
     prefillTokS: roundTo(median(prefills), 1),

@@ -9,6 +9,8 @@ import { collectModel, positiveFlag } from './flags.ts'
 import { installLlamaCpp } from './llama-cpp.ts'
 import type { LocalJob, LocalMeasure } from './measure-local.ts'
 import { benchModels } from './models.ts'
+import type { Installed } from './rival-package.ts'
+import { installWllama } from './wllama.ts'
 
 interface LocalOptions {
   model: string[]
@@ -16,6 +18,14 @@ interface LocalOptions {
   threads: string
   rounds: string
   json?: boolean
+}
+
+/** Rivals read GGUF files and run as scripts of their own: `node SCRIPT FOLDER JOB`. */
+const RIVALS: Readonly<
+  Record<string, { readonly script: string; readonly install: () => Promise<Installed> }>
+> = {
+  'llama.cpp': { script: 'llama-cpp.ts', install: installLlamaCpp },
+  wllama: { script: 'wllama.ts', install: installWllama },
 }
 
 interface Skipped {
@@ -28,17 +38,19 @@ const PROMPT_TOKENS = 300
 const DECODE_TOKENS = 64
 const MEASURE_LIMIT_MS = 300_000
 
-/** `chorale bench local`: prefill and decode speed of each engine in one process, next to native llama.cpp. */
+/** `chorale bench local`: prefill and decode speed of each engine in one process, next to native llama.cpp and wllama. */
 export function localBenchCommand(): Command {
   return new Command('local')
-    .description('tokens per second of each engine on this machine, without a network, next to llama.cpp')
+    .description(
+      'tokens per second of each engine on this machine, without a network, next to llama.cpp and wllama',
+    )
     .option(
       '--model <model>',
       'model to measure; repeatable (default: the bundled one and SmolLM2 where it is found)',
       collectModel,
       [],
     )
-    .option('--engine <names>', 'engines, separated by commas', 'onnx,wgsl,llama.cpp')
+    .option('--engine <names>', 'engines, separated by commas', 'wasm,onnx,wgsl,llama.cpp,wllama')
     .option('--threads <counts>', 'CPU threads to try, separated by commas', '1,2')
     .option('--rounds <n>', 'rounds whose median is taken', '3')
     .option('--json', 'print one JSON document')
@@ -81,10 +93,11 @@ async function runLocalBench(options: LocalOptions): Promise<void> {
 async function runJob(job: LocalJob): Promise<LocalMeasure> {
   const script = (name: string) => join(import.meta.dirname, name)
   const args = [script('measure-local.ts'), JSON.stringify(job)]
-  if (job.engine === 'llama.cpp') {
-    const installed = await installLlamaCpp()
+  const rival = RIVALS[job.engine]
+  if (rival !== undefined) {
+    const installed = await rival.install()
     if ('reason' in installed) throw new ChoraleError('not_found', installed.reason)
-    args.splice(0, 1, script('llama-cpp.ts'), installed.folder)
+    args.splice(0, 1, script(rival.script), installed.folder)
   }
   const { stdout } = await promisify(execFile)(process.execPath, args, {
     timeout: MEASURE_LIMIT_MS,
@@ -95,9 +108,10 @@ async function runJob(job: LocalJob): Promise<LocalMeasure> {
 
 /** Why an engine is not measured here, or undefined. */
 async function whyNot(engine: string, model: string, options: LocalOptions): Promise<string | undefined> {
-  if (engine === 'llama.cpp') {
-    if (!model.endsWith('.gguf')) return 'llama.cpp reads .gguf files only'
-    const installed = await installLlamaCpp()
+  const rival = RIVALS[engine]
+  if (rival !== undefined) {
+    if (!model.endsWith('.gguf')) return `${engine} reads .gguf files only`
+    const installed = await rival.install()
     return 'reason' in installed ? installed.reason : undefined
   }
   if (engine === 'wgsl' && options.engine !== 'wgsl') {
@@ -110,5 +124,5 @@ async function whyNot(engine: string, model: string, options: LocalOptions): Pro
 function describe(result: LocalMeasure): string {
   const threads = result.threads === 0 ? 'GPU' : `${result.threads} thread${result.threads === 1 ? '' : 's'}`
   const speeds = `prefill ${result.prefillTokS} tok/s, decode ${result.decodeTokS} tok/s`
-  return `${result.model} ${result.engine} ${threads}: ${speeds}, ready in ${result.loadMs} ms, ${result.rssMiB} MiB`
+  return `${result.model} ${result.engine} ${threads}: ${speeds}, ready in ${result.loadMs} ms, ${result.rssMiB ?? '?'} MiB`
 }

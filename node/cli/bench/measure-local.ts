@@ -18,7 +18,8 @@ export interface LocalMeasure {
   readonly prefillTokS: number
   readonly decodeTokS: number
   readonly loadMs: number
-  readonly rssMiB: number
+  /** Of the whole process; null where it can't be told. */
+  readonly rssMiB: number | null
 }
 
 /** What to measure; tokens as counts. */
