@@ -6,7 +6,7 @@ import { createOrtRuntime, type OrtSession } from '../../src/engine/onnx/ort-run
 import { RUN_ROWS, runShape } from '../../src/engine/onnx/run-shape.ts'
 import { alibiBias, alibiSlopes, roundToBfloat16 } from '../../src/model/alibi.ts'
 import type { AlibiSpec, ModelSpec } from '../../src/model/spec.ts'
-import { ODD_SPEC } from './wgsl-random-model.ts'
+import { ODD_SPEC } from './random-model.ts'
 
 describe('addExperts', () => {
   it('runs only experts that a row chose, each with its own rows, and adds their weighted results', async () => {

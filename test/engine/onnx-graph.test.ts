@@ -3,7 +3,7 @@ import { encodeGraph } from '../../src/engine/onnx/onnx-graph.ts'
 import { headLayout, layOutColumns, layOutRows, ropeTable } from '../../src/engine/onnx/head-layout.ts'
 import { createOrtRuntime, type OrtValue } from '../../src/engine/onnx/ort-runtime.ts'
 import { messageWriter } from '../../src/engine/onnx/protobuf.ts'
-import { ODD_SPEC } from './wgsl-random-model.ts'
+import { ODD_SPEC } from './random-model.ts'
 
 describe('messageWriter', () => {
   it('writes the examples of the protocol buffers encoding page', () => {
