@@ -32,14 +32,9 @@ export async function startWasmThread(job: WasmThreadJob): Promise<WasmThread> {
 
 /** This file is also what the worker thread runs. */
 if (!isMainThread && typeof workerData === 'object' && workerData !== null && 'wasmThread' in workerData) {
-  const { control, memory, module, thread, threads } = workerData.wasmThread as WasmThreadJob
+  const { memory, module, parameters } = workerData.wasmThread as WasmThreadJob
   const instance = new WebAssembly.Instance(module, { env: { memory } })
-  const work = instance.exports['work'] as (
-    control: number,
-    thread: number,
-    threads: number,
-    epoch: number,
-  ) => void
+  const work = instance.exports['work'] as (...parameters: number[]) => void
   parentPort?.postMessage('ready')
-  work(control, thread, threads, 0)
+  work(...parameters)
 }

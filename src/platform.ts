@@ -29,15 +29,12 @@ export interface WasmKernels {
   readonly plain: Uint8Array<ArrayBuffer>
 }
 
-/** What a thread does: makes an instance of `module` on `memory` and calls its `work(control, thread, threads, 0)`. */
+/** What a thread does: makes an instance of `module` on `memory` (as `env.memory`) and calls its `work(...parameters)`. */
 export interface WasmThreadJob {
   readonly module: WebAssembly.Module
   /** Shared. */
   readonly memory: WebAssembly.Memory
-  readonly control: number
-  /** 1 and up: the caller is thread 0. */
-  readonly thread: number
-  readonly threads: number
+  readonly parameters: readonly number[]
 }
 
 /** A thread that is ready to work. It keeps no process alive. */

@@ -19,7 +19,14 @@ export interface WasmRuntime {
 
 /** What `kernels/main.ts` exports. */
 export interface KernelExports {
-  bind(control: number, threads: number): void
+  bind(
+    control: number,
+    thread: number,
+    threads: number,
+    halfBits: number,
+    halfFactor: number,
+    nibbleBits: number,
+  ): void
   start(control: number, operation: number, argument: number): void
   finalNorm(head: number): void
   multiply(
@@ -48,13 +55,16 @@ export interface WasmRuntimeOptions {
  * machine knows relaxed SIMD.
  */
 const RELAXED_PROBE = new Uint8Array([
-  0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 18, 1, 16, 0, 65, 0, 253, 15, 65, 0,
+  0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 19, 1, 17, 0, 65, 0, 253, 15, 65, 0,
   253, 15, 65, 0, 253, 15, 253, 147, 2, 11,
 ])
 
 export function hasRelaxedSimd(): boolean {
   return WebAssembly.validate(RELAXED_PROBE)
 }
+
+/** Masks and a factor that the kernels keep in variables: see `kernels/half.ts`. */
+const PATTERNS = [0x8fffe000 | 0, 2 ** 112, 15] as const
 
 /** @throws `engine` when the kernels do not compile or a thread does not start. */
 export async function createWasmRuntime(options: WasmRuntimeOptions): Promise<WasmRuntime> {
@@ -85,7 +95,7 @@ export async function createWasmRuntime(options: WasmRuntimeOptions): Promise<Wa
   if (startThread !== undefined) {
     try {
       for (let thread = 1; thread < threads; thread++) {
-        helpers.push(await startThread({ module, memory: linear.memory, control, thread, threads }))
+        helpers.push(await startThread({ module, memory: linear.memory, parameters: [control, thread, threads, ...PATTERNS] }))
       }
     } catch (cause) {
       await stop()
@@ -103,7 +113,7 @@ export async function createWasmRuntime(options: WasmRuntimeOptions): Promise<Wa
       `engine wasm: ${threads} threads asked, but none can be started here; ask for 1`,
     )
   }
-  exports.bind(control, threads)
+  exports.bind(control, 0, threads, ...PATTERNS)
   log.debug('kernels started', { threads, relaxed })
   let closed: Promise<void> | undefined
   return {

@@ -8,6 +8,7 @@ import {
   OPERATION_SPAN,
   OPERATION_STOP,
 } from '../layout'
+import { setPatterns } from './half'
 import { matmul } from './matmul'
 import { useRows } from './prepare'
 import { roundRow } from './round'
@@ -20,9 +21,20 @@ export { finalNorm } from './head'
 /** Looks for work before an idle thread goes to sleep: some 50 µs. */
 const IDLE_SPINS = 20000
 
-/** Makes this instance thread 0, which starts operations. */
-export function bind(control: usize, threads: i32): void {
-  bindThread(control, 0, threads)
+/**
+ * Makes this instance one of the threads on `control`; thread 0 starts operations. The host gives every instance the
+ * bit patterns of `half.ts`.
+ */
+export function bind(
+  control: usize,
+  thread: i32,
+  threads: i32,
+  halfBits: i32,
+  halfFactor: f32,
+  nibbleBits: i32,
+): void {
+  bindThread(control, thread, threads)
+  setPatterns(halfBits, halfFactor, nibbleBits)
 }
 
 /** Runs an operation on all threads and returns when all are done. */
@@ -35,9 +47,17 @@ export function start(control: usize, operation: i32, argument: usize): void {
   run(operation, argument)
 }
 
-/** Life of thread 1 and up: runs operations till it is told to stop. `epoch` is the number of operations so far. */
-export function work(control: usize, thread: i32, threads: i32, epoch: i32): void {
-  bindThread(control, thread, threads)
+/** Life of thread 1 and up, bound as above: runs operations till it is told to stop. No operation ran before. */
+export function work(
+  control: usize,
+  thread: i32,
+  threads: i32,
+  halfBits: i32,
+  halfFactor: f32,
+  nibbleBits: i32,
+): void {
+  bind(control, thread, threads, halfBits, halfFactor, nibbleBits)
+  let epoch = 0
   while (true) {
     for (let spin = 0; spin < IDLE_SPINS; spin++) {
       if (atomic.load<i32>(control, CONTROL_EPOCH) != epoch) break

@@ -18,7 +18,7 @@ import {
   MATRIX_OCTET_BYTES,
 } from '../layout'
 import { dot4 } from './dot'
-import { load4 } from './half'
+import { halfMask, halfScale, load4, nibbleMask } from './half'
 import { finish } from './store'
 
 /** Octets [from, to) of `matrix` times `rows` rounded rows at `x`. S: type of scales; MIN: i32 with minima, void without. */
@@ -56,23 +56,23 @@ export function matmul4<S, MIN>(
 
 // @ts-ignore: decorator
 @inline
-function low(bytes: v128): v128 {
-  return v128.and(bytes, i8x16.splat(15))
+function low(bytes: v128, nibble: v128): v128 {
+  return v128.and(bytes, nibble)
 }
 
 // @ts-ignore: decorator
 @inline
-function high(bytes: v128): v128 {
-  return v128.and(i16x8.shr_u(bytes, 4), i8x16.splat(15))
+function high(bytes: v128, nibble: v128): v128 {
+  return v128.and(i16x8.shr_u(bytes, 4), nibble)
 }
 
 // @ts-ignore: decorator
 @inline
-function scaled<S, MIN>(sum: v128, dots: v128, scales: usize, meta: usize): v128 {
-  const scale = f32x4.mul(load4<S>(scales), v128.load32_splat(meta, GROUP_SCALE))
+function scaled<S, MIN>(sum: v128, dots: v128, scales: usize, meta: usize, mask: v128, half: v128): v128 {
+  const scale = f32x4.mul(load4<S>(scales, mask, half), v128.load32_splat(meta, GROUP_SCALE))
   sum = f32x4.add(sum, f32x4.mul(f32x4.convert_i32x4_s(dots), scale))
   if (!isVoid<MIN>()) {
-    const minimum = load4<S>(scales + sizeof<S>() * 8)
+    const minimum = load4<S>(scales + sizeof<S>() * 8, mask, half)
     sum = f32x4.add(sum, f32x4.mul(minimum, v128.load32_splat(meta, GROUP_SUM)))
   }
   return sum
@@ -86,6 +86,9 @@ function start<MIN>(meta: usize): v128 {
 }
 
 function octetByOne<S, MIN>(w: usize, columns: i32, x: usize, y: usize, bias: usize, add: bool): void {
+  const nibble = nibbleMask()
+  const mask = halfMask()
+  const half = halfScale()
   const header: usize = sizeof<S>() * (isVoid<MIN>() ? 8 : 16)
   let meta = x + <usize>columns * 3
   const end = x + <usize>columns
@@ -99,28 +102,28 @@ function octetByOne<S, MIN>(w: usize, columns: i32, x: usize, y: usize, bias: us
     let x1 = v128.load32_splat(x, 4)
     let wa = v128.load(q)
     let wb = v128.load(q, 16)
-    a = dot4(x1, high(wa), dot4(x0, low(wa), a))
-    b = dot4(x1, high(wb), dot4(x0, low(wb), b))
+    a = dot4(x1, high(wa, nibble), dot4(x0, low(wa, nibble), a))
+    b = dot4(x1, high(wb, nibble), dot4(x0, low(wb, nibble), b))
     x0 = v128.load32_splat(x, 8)
     x1 = v128.load32_splat(x, 12)
     wa = v128.load(q, 32)
     wb = v128.load(q, 48)
-    a = dot4(x1, high(wa), dot4(x0, low(wa), a))
-    b = dot4(x1, high(wb), dot4(x0, low(wb), b))
+    a = dot4(x1, high(wa, nibble), dot4(x0, low(wa, nibble), a))
+    b = dot4(x1, high(wb, nibble), dot4(x0, low(wb, nibble), b))
     x0 = v128.load32_splat(x, 16)
     x1 = v128.load32_splat(x, 20)
     wa = v128.load(q, 64)
     wb = v128.load(q, 80)
-    a = dot4(x1, high(wa), dot4(x0, low(wa), a))
-    b = dot4(x1, high(wb), dot4(x0, low(wb), b))
+    a = dot4(x1, high(wa, nibble), dot4(x0, low(wa, nibble), a))
+    b = dot4(x1, high(wb, nibble), dot4(x0, low(wb, nibble), b))
     x0 = v128.load32_splat(x, 24)
     x1 = v128.load32_splat(x, 28)
     wa = v128.load(q, 96)
     wb = v128.load(q, 112)
-    a = dot4(x1, high(wa), dot4(x0, low(wa), a))
-    b = dot4(x1, high(wb), dot4(x0, low(wb), b))
-    sumA = scaled<S, MIN>(sumA, a, w, meta)
-    sumB = scaled<S, MIN>(sumB, b, w + sizeof<S>() * 4, meta)
+    a = dot4(x1, high(wa, nibble), dot4(x0, low(wa, nibble), a))
+    b = dot4(x1, high(wb, nibble), dot4(x0, low(wb, nibble), b))
+    sumA = scaled<S, MIN>(sumA, a, w, meta, mask, half)
+    sumB = scaled<S, MIN>(sumB, b, w + sizeof<S>() * 4, meta, mask, half)
     x += 32
     meta += GROUP_BYTES
     w = q + 128
@@ -141,6 +144,9 @@ function quadByFour<S, MIN>(
   bias: usize,
   add: bool,
 ): void {
+  const nibble = nibbleMask()
+  const mask = halfMask()
+  const half = halfScale()
   const header: usize = sizeof<S>() * (isVoid<MIN>() ? 8 : 16)
   const toMeta = <usize>columns * 3
   let xa = x
@@ -163,38 +169,38 @@ function quadByFour<S, MIN>(
     let c = start<MIN>(metaC)
     let d = start<MIN>(metaD)
     let bytes = v128.load(q)
-    let l = low(bytes)
-    let h = high(bytes)
+    let l = low(bytes, nibble)
+    let h = high(bytes, nibble)
     a = dot4(v128.load32_splat(xa, 4), h, dot4(v128.load32_splat(xa), l, a))
     b = dot4(v128.load32_splat(xb, 4), h, dot4(v128.load32_splat(xb), l, b))
     c = dot4(v128.load32_splat(xc, 4), h, dot4(v128.load32_splat(xc), l, c))
     d = dot4(v128.load32_splat(xd, 4), h, dot4(v128.load32_splat(xd), l, d))
     bytes = v128.load(q, 32)
-    l = low(bytes)
-    h = high(bytes)
+    l = low(bytes, nibble)
+    h = high(bytes, nibble)
     a = dot4(v128.load32_splat(xa, 12), h, dot4(v128.load32_splat(xa, 8), l, a))
     b = dot4(v128.load32_splat(xb, 12), h, dot4(v128.load32_splat(xb, 8), l, b))
     c = dot4(v128.load32_splat(xc, 12), h, dot4(v128.load32_splat(xc, 8), l, c))
     d = dot4(v128.load32_splat(xd, 12), h, dot4(v128.load32_splat(xd, 8), l, d))
     bytes = v128.load(q, 64)
-    l = low(bytes)
-    h = high(bytes)
+    l = low(bytes, nibble)
+    h = high(bytes, nibble)
     a = dot4(v128.load32_splat(xa, 20), h, dot4(v128.load32_splat(xa, 16), l, a))
     b = dot4(v128.load32_splat(xb, 20), h, dot4(v128.load32_splat(xb, 16), l, b))
     c = dot4(v128.load32_splat(xc, 20), h, dot4(v128.load32_splat(xc, 16), l, c))
     d = dot4(v128.load32_splat(xd, 20), h, dot4(v128.load32_splat(xd, 16), l, d))
     bytes = v128.load(q, 96)
-    l = low(bytes)
-    h = high(bytes)
+    l = low(bytes, nibble)
+    h = high(bytes, nibble)
     a = dot4(v128.load32_splat(xa, 28), h, dot4(v128.load32_splat(xa, 24), l, a))
     b = dot4(v128.load32_splat(xb, 28), h, dot4(v128.load32_splat(xb, 24), l, b))
     c = dot4(v128.load32_splat(xc, 28), h, dot4(v128.load32_splat(xc, 24), l, c))
     d = dot4(v128.load32_splat(xd, 28), h, dot4(v128.load32_splat(xd, 24), l, d))
     const scales = w + quad * (sizeof<S>() * 4)
-    sumA = scaled<S, MIN>(sumA, a, scales, meta)
-    sumB = scaled<S, MIN>(sumB, b, scales, metaB)
-    sumC = scaled<S, MIN>(sumC, c, scales, metaC)
-    sumD = scaled<S, MIN>(sumD, d, scales, metaD)
+    sumA = scaled<S, MIN>(sumA, a, scales, meta, mask, half)
+    sumB = scaled<S, MIN>(sumB, b, scales, metaB, mask, half)
+    sumC = scaled<S, MIN>(sumC, c, scales, metaC, mask, half)
+    sumD = scaled<S, MIN>(sumD, d, scales, metaD, mask, half)
     xa += 32
     xb += 32
     xc += 32

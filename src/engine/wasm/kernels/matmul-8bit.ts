@@ -20,7 +20,7 @@ import {
   MATRIX_OCTET_BYTES,
 } from '../layout'
 import { dot4 } from './dot'
-import { load4 } from './half'
+import { halfMask, halfScale, load4 } from './half'
 import { finish } from './store'
 
 /** As `matmul4`; HALF: i32 when each 16 weights have a scale, void when each 32 have. */
@@ -65,19 +65,21 @@ function header<S, MIN, HALF>(): usize {
 /** sum + dots * scales. */
 // @ts-ignore: decorator
 @inline
-function scaled<S>(sum: v128, dots: v128, scales: usize, meta: usize): v128 {
-  const scale = f32x4.mul(load4<S>(scales), v128.load32_splat(meta, GROUP_SCALE))
+function scaled<S>(sum: v128, dots: v128, scales: usize, meta: usize, bits: v128, factor: v128): v128 {
+  const scale = f32x4.mul(load4<S>(scales, bits, factor), v128.load32_splat(meta, GROUP_SCALE))
   return f32x4.add(sum, f32x4.mul(f32x4.convert_i32x4_s(dots), scale))
 }
 
 // @ts-ignore: decorator
 @inline
-function minimum<S, MIN>(sum: v128, scales: usize, meta: usize): v128 {
+function minimum<S, MIN>(sum: v128, scales: usize, meta: usize, bits: v128, factor: v128): v128 {
   if (isVoid<MIN>()) return sum
-  return f32x4.add(sum, f32x4.mul(load4<S>(scales + sizeof<S>() * 8), v128.load32_splat(meta, GROUP_SUM)))
+  return f32x4.add(sum, f32x4.mul(load4<S>(scales + sizeof<S>() * 8, bits, factor), v128.load32_splat(meta, GROUP_SUM)))
 }
 
 function octetByOne<S, MIN, HALF>(w: usize, columns: i32, x: usize, y: usize, bias: usize, add: bool): void {
+  const bits = halfMask()
+  const factor = halfScale()
   const k = <usize>columns
   let meta = x + k * 3
   const end = x + k
@@ -111,8 +113,8 @@ function octetByOne<S, MIN, HALF>(w: usize, columns: i32, x: usize, y: usize, bi
         mask += 16
         absolute += 16
       }
-      sumA = scaled<S>(sumA, a, w, meta)
-      sumB = scaled<S>(sumB, b, w + sizeof<S>() * 4, meta)
+      sumA = scaled<S>(sumA, a, w, meta, bits, factor)
+      sumB = scaled<S>(sumB, b, w + sizeof<S>() * 4, meta, bits, factor)
     } else {
       for (let half: usize = 0; half < 2; half++) {
         let a = v128.load32_splat(half == 0 ? meta + GROUP_NEGATIVE_LOW : meta + GROUP_NEGATIVE_HIGH)
@@ -127,12 +129,12 @@ function octetByOne<S, MIN, HALF>(w: usize, columns: i32, x: usize, y: usize, bi
           absolute += 4
         }
         const scales = w + half * (sizeof<S>() * 8)
-        sumA = scaled<S>(sumA, a, scales, meta)
-        sumB = scaled<S>(sumB, b, scales + sizeof<S>() * 4, meta)
+        sumA = scaled<S>(sumA, a, scales, meta, bits, factor)
+        sumB = scaled<S>(sumB, b, scales + sizeof<S>() * 4, meta, bits, factor)
       }
     }
-    sumA = minimum<S, MIN>(sumA, w, meta)
-    sumB = minimum<S, MIN>(sumB, w + sizeof<S>() * 4, meta)
+    sumA = minimum<S, MIN>(sumA, w, meta, bits, factor)
+    sumB = minimum<S, MIN>(sumB, w + sizeof<S>() * 4, meta, bits, factor)
     x += 32
     meta += GROUP_BYTES
     w = q
@@ -152,6 +154,8 @@ function octetByTwo<S, MIN, HALF>(
   bias: usize,
   add: bool,
 ): void {
+  const bits = halfMask()
+  const factor = halfScale()
   const k = <usize>columns
   let meta = x + k * 3
   const end = x + k
@@ -188,10 +192,10 @@ function octetByTwo<S, MIN, HALF>(
         mask2 += 4
         absolute2 += 4
       }
-      sumA = scaled<S>(sumA, a, w, meta)
-      sumB = scaled<S>(sumB, b, w + sizeof<S>() * 4, meta)
-      sumC = scaled<S>(sumC, c, w, meta2)
-      sumD = scaled<S>(sumD, d, w + sizeof<S>() * 4, meta2)
+      sumA = scaled<S>(sumA, a, w, meta, bits, factor)
+      sumB = scaled<S>(sumB, b, w + sizeof<S>() * 4, meta, bits, factor)
+      sumC = scaled<S>(sumC, c, w, meta2, bits, factor)
+      sumD = scaled<S>(sumD, d, w + sizeof<S>() * 4, meta2, bits, factor)
     } else {
       for (let half: usize = 0; half < 2; half++) {
         const negative: usize = half == 0 ? GROUP_NEGATIVE_LOW : GROUP_NEGATIVE_HIGH
@@ -217,16 +221,16 @@ function octetByTwo<S, MIN, HALF>(
           absolute2 += 4
         }
         const scales = w + half * (sizeof<S>() * 8)
-        sumA = scaled<S>(sumA, a, scales, meta)
-        sumB = scaled<S>(sumB, b, scales + sizeof<S>() * 4, meta)
-        sumC = scaled<S>(sumC, c, scales, meta2)
-        sumD = scaled<S>(sumD, d, scales + sizeof<S>() * 4, meta2)
+        sumA = scaled<S>(sumA, a, scales, meta, bits, factor)
+        sumB = scaled<S>(sumB, b, scales + sizeof<S>() * 4, meta, bits, factor)
+        sumC = scaled<S>(sumC, c, scales, meta2, bits, factor)
+        sumD = scaled<S>(sumD, d, scales + sizeof<S>() * 4, meta2, bits, factor)
       }
     }
-    sumA = minimum<S, MIN>(sumA, w, meta)
-    sumB = minimum<S, MIN>(sumB, w + sizeof<S>() * 4, meta)
-    sumC = minimum<S, MIN>(sumC, w, meta2)
-    sumD = minimum<S, MIN>(sumD, w + sizeof<S>() * 4, meta2)
+    sumA = minimum<S, MIN>(sumA, w, meta, bits, factor)
+    sumB = minimum<S, MIN>(sumB, w + sizeof<S>() * 4, meta, bits, factor)
+    sumC = minimum<S, MIN>(sumC, w, meta2, bits, factor)
+    sumD = minimum<S, MIN>(sumD, w + sizeof<S>() * 4, meta2, bits, factor)
     x += 32
     meta += GROUP_BYTES
     w = q

@@ -6,7 +6,7 @@
 // Octet of 8 rows: for each column eight values.
 
 import { MATRIX_BIAS, MATRIX_COLUMNS, MATRIX_DATA, MATRIX_OCTET_BYTES } from '../layout'
-import { load4 } from './half'
+import { halfMask, halfScale, load4 } from './half'
 import { finish } from './store'
 
 /** Octets [from, to) of `matrix` times `rows` float32 rows at `x`. W: type of weights. */
@@ -43,6 +43,8 @@ export function matmulFloat<W>(
 }
 
 function octetByOne<W>(w: usize, columns: i32, x: usize, y: usize, bias: usize, add: bool): void {
+  const bits = halfMask()
+  const factor = halfScale()
   let evenA = f32x4.splat(0)
   let evenB = f32x4.splat(0)
   let oddA = f32x4.splat(0)
@@ -51,17 +53,17 @@ function octetByOne<W>(w: usize, columns: i32, x: usize, y: usize, bias: usize, 
   while (x < end) {
     const x0 = v128.load32_splat(x)
     const x1 = v128.load32_splat(x, 4)
-    evenA = f32x4.add(evenA, f32x4.mul(load4<W>(w), x0))
-    evenB = f32x4.add(evenB, f32x4.mul(load4<W>(w + sizeof<W>() * 4), x0))
-    oddA = f32x4.add(oddA, f32x4.mul(load4<W>(w + sizeof<W>() * 8), x1))
-    oddB = f32x4.add(oddB, f32x4.mul(load4<W>(w + sizeof<W>() * 12), x1))
+    evenA = f32x4.add(evenA, f32x4.mul(load4<W>(w, bits, factor), x0))
+    evenB = f32x4.add(evenB, f32x4.mul(load4<W>(w + sizeof<W>() * 4, bits, factor), x0))
+    oddA = f32x4.add(oddA, f32x4.mul(load4<W>(w + sizeof<W>() * 8, bits, factor), x1))
+    oddB = f32x4.add(oddB, f32x4.mul(load4<W>(w + sizeof<W>() * 12, bits, factor), x1))
     w += sizeof<W>() * 16
     x += 8
   }
   if (columns & 1) {
     const x0 = v128.load32_splat(x)
-    evenA = f32x4.add(evenA, f32x4.mul(load4<W>(w), x0))
-    evenB = f32x4.add(evenB, f32x4.mul(load4<W>(w + sizeof<W>() * 4), x0))
+    evenA = f32x4.add(evenA, f32x4.mul(load4<W>(w, bits, factor), x0))
+    evenB = f32x4.add(evenB, f32x4.mul(load4<W>(w + sizeof<W>() * 4, bits, factor), x0))
   }
   finish(y, f32x4.add(evenA, oddA), bias, add)
   finish(y + 16, f32x4.add(evenB, oddB), bias == 0 ? 0 : bias + 16, add)
@@ -81,6 +83,8 @@ function quadByFour<W>(
   let xb = x + xStride
   let xc = xb + xStride
   let xd = xc + xStride
+  const bits = halfMask()
+  const factor = halfScale()
   let evenA = f32x4.splat(0)
   let evenB = f32x4.splat(0)
   let evenC = f32x4.splat(0)
@@ -91,12 +95,12 @@ function quadByFour<W>(
   let oddD = f32x4.splat(0)
   const end = x + <usize>(columns & ~1) * 4
   while (x < end) {
-    const w0 = load4<W>(w)
+    const w0 = load4<W>(w, bits, factor)
     evenA = f32x4.add(evenA, f32x4.mul(w0, v128.load32_splat(x)))
     evenB = f32x4.add(evenB, f32x4.mul(w0, v128.load32_splat(xb)))
     evenC = f32x4.add(evenC, f32x4.mul(w0, v128.load32_splat(xc)))
     evenD = f32x4.add(evenD, f32x4.mul(w0, v128.load32_splat(xd)))
-    const w1 = load4<W>(w + sizeof<W>() * 8)
+    const w1 = load4<W>(w + sizeof<W>() * 8, bits, factor)
     oddA = f32x4.add(oddA, f32x4.mul(w1, v128.load32_splat(x, 4)))
     oddB = f32x4.add(oddB, f32x4.mul(w1, v128.load32_splat(xb, 4)))
     oddC = f32x4.add(oddC, f32x4.mul(w1, v128.load32_splat(xc, 4)))
@@ -108,7 +112,7 @@ function quadByFour<W>(
     xd += 8
   }
   if (columns & 1) {
-    const w0 = load4<W>(w)
+    const w0 = load4<W>(w, bits, factor)
     evenA = f32x4.add(evenA, f32x4.mul(w0, v128.load32_splat(x)))
     evenB = f32x4.add(evenB, f32x4.mul(w0, v128.load32_splat(xb)))
     evenC = f32x4.add(evenC, f32x4.mul(w0, v128.load32_splat(xc)))
