@@ -42,7 +42,8 @@ export interface OfflineSwarm {
   stop(): Promise<void>
 }
 
-const LOOPBACK = '/ip4/127.0.0.1/tcp/0'
+/** TCP for processes, WebSocket for pages. */
+const LOOPBACK = ['/ip4/127.0.0.1/tcp/0', '/ip4/127.0.0.1/tcp/0/ws']
 
 /**
  * Starts a swarm on this machine that needs no other network.
@@ -59,7 +60,7 @@ export async function startOfflineSwarm(options: OfflineSwarmOptions): Promise<O
 
   async function start(who: string, args: readonly string[]): Promise<ChildVerb> {
     const onLine = (line: string) => options.onLine?.(who, line)
-    const work = startChildVerb({ args: [...args, '--listen', LOOPBACK, '--json'], onLine, signal })
+    const work = startChildVerb({ args: [...args, '--listen', ...LOOPBACK, '--json'], onLine, signal })
     starting.add(work)
     try {
       const child = await work

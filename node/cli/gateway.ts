@@ -8,6 +8,7 @@ import type { LanguageModel } from '../../src/session/language-model.ts'
 import { isLoopbackHost, serveHttp, type HttpServer } from '../http.ts'
 import { stderrLogger } from '../platform.ts'
 import { VERSION } from '../version.ts'
+import { createWebPages, type WebPages } from '../web-pages.ts'
 import { catchInterrupt } from './chat/interrupt.ts'
 import { openModelToAsk, showLines } from './chat/open-model.ts'
 
@@ -26,6 +27,8 @@ export interface GatewayOptions {
   readonly metrics?: Metrics
   /** What `GET /api/v1/state` gives. */
   readonly swarmState?: () => Promise<unknown>
+  /** Served at `/`. */
+  readonly pages?: WebPages
 }
 
 /**
@@ -33,7 +36,7 @@ export interface GatewayOptions {
  * @throws `bad_config` when the port is in use, `CHORALE_API_KEYS` holds a bad key.
  */
 export async function startGateway(options: GatewayOptions): Promise<HttpServer> {
-  const { host = '127.0.0.1', port, models, corsOrigins, log, metrics, swarmState } = options
+  const { host = '127.0.0.1', port, models, corsOrigins, log, metrics, swarmState, pages } = options
   const app = createApp({
     models,
     version: VERSION,
@@ -45,7 +48,8 @@ export async function startGateway(options: GatewayOptions): Promise<HttpServer>
     ...(metrics && { metrics }),
     ...(swarmState && { swarmState }),
   })
-  return await serveHttp(app, { host, port })
+  const fetch = (request: Request) => pages?.respond(request) ?? app.fetch(request)
+  return await serveHttp({ fetch }, { host, port })
 }
 
 /** Keys come by the environment only: flags show in process lists. */
@@ -132,13 +136,14 @@ async function runGatewayCommand(
         host: options.host,
         port,
         log: stderrLogger(options.verbose === true ? 'debug' : 'warn'),
+        pages: createWebPages(),
         ...(options.corsOrigin && { corsOrigins: options.corsOrigin }),
         ...(opened.swarmState && { swarmState: opened.swarmState }),
       })
       if (!isLoopbackHost(options.host) && (process.env['CHORALE_API_KEYS'] ?? '') === '') {
         note('warning: whoever reaches this address may use it; set CHORALE_API_KEYS to ask for a key')
       }
-      note(`gateway: ${server.url}/v1  (model ${languageModel.model.id})`)
+      note(`gateway: ${server.url}/v1  (model ${languageModel.model.id}), pages: ${server.url}/`)
       if (options.json === true) {
         process.stdout.write(`${JSON.stringify({ url: server.url, model: languageModel.model.id })}\n`)
       }

@@ -4,6 +4,7 @@ import { ChoraleError } from '../../src/errors.ts'
 import type { HttpServer } from '../http.ts'
 import { removeLocalSwarm, writeLocalSwarm } from '../local-swarm-file.ts'
 import { stderrLogger } from '../platform.ts'
+import { createWebPages } from '../web-pages.ts'
 import { addChatFlags, settingsOf, type ChatFlags } from './chat/flags.ts'
 import { catchInterrupt } from './chat/interrupt.ts'
 import { openModelToAsk, showLines } from './chat/open-model.ts'
@@ -50,6 +51,9 @@ async function runStart(reference: string | undefined, options: StartOptions): P
     throw new ChoraleError('bad_config', '--no-chat and --once contradict each other; give one')
   }
   const interrupt = catchInterrupt()
+  const pages = createWebPages()
+  // Built while the swarm comes up; one answer in the terminal needs none. A failure is shown by the page.
+  if (options.once === undefined) void pages.ready().catch(() => undefined)
   try {
     const opened = await openModelToAsk({
       reference,
@@ -65,6 +69,7 @@ async function runStart(reference: string | undefined, options: StartOptions): P
       gateway = await gatewayAt(port, options.once === undefined ? DEFAULT_GATEWAY_PORT : 0, {
         models: () => [languageModel],
         log: stderrLogger('warn'),
+        pages,
         ...(swarmState && { swarmState }),
       })
       await writeLocalSwarm({
@@ -72,7 +77,11 @@ async function runStart(reference: string | undefined, options: StartOptions): P
         gateway: gateway.url,
         model: languageModel.model.id,
       })
-      showLines([...opened.lines, `gateway ${gateway.url}/v1 (OpenAI-compatible)`])
+      showLines([
+        ...opened.lines,
+        `gateway ${gateway.url}/v1 (OpenAI-compatible)`,
+        `chat in your browser: ${gateway.url}/`,
+      ])
       if (options.chat) {
         process.exitCode = await runChat({
           languageModel,

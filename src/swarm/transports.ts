@@ -1,6 +1,7 @@
 import { tcp } from '@libp2p/tcp'
 import { webSockets } from '@libp2p/websockets'
 import type { Libp2pOptions } from 'libp2p'
+import { wholeWrites } from './whole-writes.ts'
 
 /** How a peer reaches others. Browsers have WebSocket only. */
 export type TransportFactory = NonNullable<Libp2pOptions['transports']>[number]
@@ -9,12 +10,7 @@ export type TransportFactory = NonNullable<Libp2pOptions['transports']>[number]
 export function headlessTransports(): TransportFactory[] {
   return [
     // Keep-alive finds a machine that vanished without a word; libp2p's own inactivity limit would cut idle peers.
-    tcp({ dialOpts: { keepAlive: true, keepAliveInitialDelay: 30_000, noDelay: true } }),
-    webSockets(),
+    wholeWrites(tcp({ dialOpts: { keepAlive: true, keepAliveInitialDelay: 30_000, noDelay: true } })),
+    wholeWrites(webSockets()),
   ]
-}
-
-/** WebSocket only: for browsers. */
-export function browserTransports(): TransportFactory[] {
-  return [webSockets()]
 }

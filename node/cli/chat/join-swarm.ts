@@ -53,6 +53,9 @@ export async function joinSwarm(options: {
       servers: (await servers()).map((record) => ({
         ...hopOf(record),
         state: record.state,
+        // Pages dial servers themselves.
+        addrs: record.addrs,
+        version: record.version,
         throughput: record.throughput,
         freeKvTokens: record.freeKvTokens,
         sessions: record.sessions,

@@ -1,7 +1,7 @@
 import type { LanguageModel } from '../../../src/session/language-model.ts'
 import { createStyle, printable, write, type OutputStream } from '../terminal.ts'
 import { ask, statsLines } from './answer.ts'
-import { fitConversation, rawPrompt } from './conversation.ts'
+import { fitConversation, rawPrompt } from '../../../src/session/conversation.ts'
 import { samplingOf, type ChatSettings } from './settings.ts'
 
 export interface OnceOptions {

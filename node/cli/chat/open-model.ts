@@ -92,7 +92,9 @@ async function open(options: OpenToAskOptions, closers: Closers, progress: Progr
     languageModel,
     lines: [`engine ${engine.name}: ${why}`, who],
     bootstrap,
-    swarmState: joined && (async () => ({ ...(await joined.state()), ...(await languageModel.readiness()) })),
+    swarmState:
+      joined &&
+      (async () => ({ ...(await joined.state()), ...(await languageModel.readiness()), bootstrap })),
   }
 }
 

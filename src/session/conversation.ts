@@ -1,6 +1,6 @@
-import { ChoraleError } from '../../../src/errors.ts'
-import type { LanguageModel } from '../../../src/session/language-model.ts'
-import type { ChatMessage } from '../../../src/tokenizer/tokenizer.ts'
+import { ChoraleError } from '../errors.ts'
+import type { LanguageModel } from './language-model.ts'
+import type { ChatMessage } from '../tokenizer/tokenizer.ts'
 
 /** What the next answer is computed from. */
 export interface FittedPrompt {

@@ -1,0 +1,125 @@
+/// <reference lib="webworker" />
+import type { EngineHead } from '../../src/engine/engine.ts'
+import { ChoraleError } from '../../src/errors.ts'
+import { createLogger } from '../../src/log.ts'
+import { loadEmbedding } from '../../src/model/embedding.ts'
+import { fitConversation, rawPrompt } from '../../src/session/conversation.ts'
+import { createLanguageModel } from '../../src/session/generate.ts'
+import type { LanguageModel } from '../../src/session/language-model.ts'
+import { createTokenizer } from '../../src/tokenizer/hf-tokenizer.ts'
+import { type ChosenEngine, tabEngines } from './choose-engine.ts'
+import { type FetchedPart, fetchClientPart } from './fetch-part.ts'
+import type { AnswerRequest, Command, Report } from './messages.ts'
+import { toWire } from './messages.ts'
+import { createWorkerRunner, type WorkerRunner } from './worker-runner.ts'
+
+/** The worker: the client's half of a model. The blocks are reached through the page, which holds the network. */
+
+const post = (report: Report, transfer: Transferable[] = []): void =>
+  (self as unknown as DedicatedWorkerGlobalScope).postMessage(report, transfer)
+
+const log = createLogger('warn', ({ scope, message }) => post({ type: 'log', text: `${scope}: ${message}` }))
+
+let runner: WorkerRunner | undefined
+let languageModel: LanguageModel | undefined
+const answers = new Map<number, AbortController>()
+
+async function load(command: Extract<Command, { type: 'load' }>): Promise<void> {
+  const part = await fetchClientPart(command.part, {
+    url: command.url,
+    key: command.key,
+    onProgress: (loadedBytes, totalBytes) => post({ type: 'progress', loadedBytes, totalBytes }),
+  })
+  const { model } = part
+  const files = await model.tokenizerFiles()
+  if (files === undefined) throw new ChoraleError('not_supported', `${model.name} holds no tokenizer`)
+  const tokenizer = createTokenizer(files, model.spec)
+  const embedding = await loadEmbedding(model)
+  const { chosen, head } = await loadHead(part)
+  part.release()
+  const { hiddenSize, blockCount } = model.spec
+  runner = createWorkerRunner({ modelId: model.id, hiddenSize, blockCount }, post)
+  languageModel = createLanguageModel({
+    model,
+    tokenizer,
+    embedding,
+    head,
+    runner,
+    close: async () => {
+      await head.close()
+      await chosen.engine.close()
+    },
+  })
+  post({
+    type: 'loaded',
+    model: {
+      engine: chosen.engine.name,
+      engineDescription: chosen.engine.description,
+      why: chosen.why,
+      contextLength: languageModel.contextLength,
+      hasChatTemplate: tokenizer.hasChatTemplate,
+      fetchedBytes: part.fetchedBytes,
+      cachedBytes: part.cachedBytes,
+    },
+  })
+}
+
+async function loadHead({ model }: FetchedPart): Promise<{ chosen: ChosenEngine; head: EngineHead }> {
+  let failed: unknown
+  for await (const chosen of tabEngines(log)) {
+    try {
+      return { chosen, head: await chosen.engine.loadHead(model) }
+    } catch (error) {
+      failed = error
+      await chosen.engine.close()
+    }
+  }
+  throw failed
+}
+
+async function answer(id: number, request: AnswerRequest): Promise<void> {
+  const model = languageModel
+  if (model === undefined) throw new ChoraleError('internal', 'no model is loaded')
+  const controller = new AbortController()
+  answers.set(id, controller)
+  try {
+    const fitted = model.tokenizer.hasChatTemplate
+      ? fitConversation(model, request.system, request.messages, request.maxTokens)
+      : rawPrompt(model, request.messages.at(-1)?.content ?? '', request.maxTokens)
+    post({ type: 'fitted', id, dropped: fitted.dropped })
+    const events = model.generate({
+      promptIds: fitted.promptIds,
+      sampling: request.sampling,
+      signal: controller.signal,
+      ...(fitted.maxTokens !== undefined && { maxTokens: fitted.maxTokens }),
+    })
+    for await (const event of events) {
+      if (event.type === 'token') post({ type: 'text', id, text: event.text })
+      else if (event.type === 'done') post({ type: 'done', id, done: event })
+      else {
+        const { span, from, reason, recoveryMs } = event
+        post({ type: 'failover', id, failover: { span, from, reason, recoveryMs } })
+      }
+    }
+  } finally {
+    answers.delete(id)
+  }
+}
+
+self.addEventListener('message', ({ data }: MessageEvent<Command>) => {
+  switch (data.type) {
+    case 'load':
+      load(data).catch((error: unknown) => post({ type: 'loadFailed', error: toWire(error) }))
+      return
+    case 'answer':
+      answer(data.id, data.request).catch((error: unknown) =>
+        post({ type: 'answerFailed', id: data.id, error: toWire(error) }),
+      )
+      return
+    case 'stop':
+      answers.get(data.id)?.abort(new ChoraleError('cancelled', 'stopped'))
+      return
+    default:
+      runner?.receive(data)
+  }
+})

@@ -1,0 +1,77 @@
+import { ChoraleError } from '../../src/errors.ts'
+import type { Logger } from '../../src/log.ts'
+import type { ModelRecord } from '../../src/routing/snapshot.ts'
+import type { ChainRunner } from '../../src/session/chain-span.ts'
+import { createChain } from '../../src/session/chain-span.ts'
+import { createDhtDirectory } from '../../src/swarm/dht-directory.ts'
+import { createPeer } from '../../src/swarm/peer.ts'
+import { connectRemoteSpan } from '../../src/swarm/remote-span.ts'
+import { browserTransports } from '../../src/swarm/browser-transports.ts'
+
+/** The tab in the network, with a chain through the servers of one model. */
+export interface TabSwarm {
+  readonly peerId: string
+  readonly chain: ChainRunner
+  close(): Promise<void>
+}
+
+const PRIVATE_HOST = /^(?:localhost|.*\.localhost|127\.|10\.|192\.168\.|172\.(?:1[6-9]|2\d|3[01])\.|\[)/
+
+/**
+ * Joins the network as a client, over WebSocket.
+ * @param addrs multiaddrs of peers that lead into it
+ * @throws `unreachable`.
+ */
+export async function joinSwarm(
+  model: ModelRecord,
+  addrs: readonly string[],
+  log: Logger,
+): Promise<TabSwarm> {
+  const bootstrap = dialable(addrs)
+  if (bootstrap.length === 0) {
+    throw new ChoraleError('unreachable', 'the gateway knows no peer that a page can reach', {
+      field: 'bootstrap',
+    })
+  }
+  const peer = await createPeer({
+    transports: browserTransports(),
+    mode: 'client',
+    bootstrap,
+    // A page of this machine or its local network may dial what lies there.
+    privateAddresses: PRIVATE_HOST.test(location.hostname),
+    software: 'chorale-web',
+    log,
+  })
+  const directory = await createDhtDirectory(peer, { serve: false })
+  const chain = createChain({
+    model,
+    directory,
+    connect: (server) => connectRemoteSpan(peer, server, { hiddenSize: model.hiddenSize }),
+    measures: () => peer.measures(),
+    // Clients that read the same records should not all choose the same servers.
+    seed: () => crypto.getRandomValues(new Uint32Array(1))[0] ?? 0,
+    routing: { spread: 0.1 },
+    log,
+  })
+  return {
+    peerId: peer.id,
+    chain,
+    close: async () => {
+      await directory.close()
+      await peer.close()
+    },
+  }
+}
+
+/** Addresses a page may dial: WebSockets, and secure ones only when the page is. A few are enough to get in. */
+export function dialable(addrs: readonly string[], secure = location.protocol === 'https:'): string[] {
+  const sockets = addrs.filter((addr) => {
+    const isSecure = /\/(?:wss|tls\/(?:sni\/[^/]+\/)?ws)(?:\/|$)/.test(addr)
+    const isSocket = isSecure || /\/ws(?:\/|$)/.test(addr)
+    return isSocket && (isSecure || !secure || /^\/(?:ip4\/127\.|dns4?\/localhost\/)/.test(addr))
+  })
+  return [...new Set(sockets)].slice(0, MAX_BOOTSTRAP)
+}
+
+/** Each is dialled at once at the start. */
+const MAX_BOOTSTRAP = 8

@@ -1,0 +1,85 @@
+import { signal } from '@preact/signals'
+import { errorCode, errorMessage, type ErrorCode } from '../../src/errors.ts'
+import { createLogger } from '../../src/log.ts'
+import type { TabModel } from '../engine/tab-model.ts'
+import { loadTabModel } from '../engine/tab-model.ts'
+import { dialable, joinSwarm, type TabSwarm } from '../network/join-swarm.ts'
+import { createGateway, type Gateway, type SwarmState } from './gateway.ts'
+
+/** How far the tab is on its way to a model it can ask. */
+export type Phase =
+  | { readonly kind: 'connecting' }
+  | { readonly kind: 'loading'; readonly loadedBytes: number; readonly totalBytes: number }
+  | { readonly kind: 'ready' }
+  | { readonly kind: 'failed'; readonly code: ErrorCode; readonly message: string }
+
+export const phase = signal<Phase>({ kind: 'connecting' })
+export const tabModel = signal<TabModel | undefined>(undefined)
+export const modelName = signal('')
+export const swarmState = signal<SwarmState | undefined>(undefined)
+export const peerId = signal('')
+/** Latest lines of the log, newest last: for a person who reports a problem. */
+export const logLines = signal<readonly string[]>([])
+
+const KEPT_LINES = 200
+const log = createLogger('info', ({ time, level, scope, message, fields }) => {
+  const detail = Object.entries(fields).map(([key, value]) => ` ${key}=${String(value)}`)
+  note(`${time.toISOString()} ${level} ${scope}: ${message}${detail.join('')}`)
+})
+
+function note(line: string): void {
+  logLines.value = [...logLines.value.slice(1 - KEPT_LINES), line]
+}
+
+let current: { readonly gateway: Gateway; readonly swarm: TabSwarm; readonly model: TabModel } | undefined
+
+/** Connects to the gateway, joins its network and loads the client's part of its model. Failures end in `phase`. */
+export async function startSession(gatewayUrl: string, key: string | undefined): Promise<void> {
+  phase.value = { kind: 'connecting' }
+  await endSession()
+  const gateway = createGateway(gatewayUrl, key)
+  let swarm: TabSwarm | undefined
+  try {
+    const state = await gateway.state()
+    swarmState.value = state
+    const part = await gateway.clientPart(state.model)
+    modelName.value = part.name
+    const { hiddenSize, blockCount } = part.spec
+    const record = { modelId: part.id, name: part.name, blockCount, hiddenSize }
+    const addrs = dialable([...state.bootstrap, ...state.servers.flatMap((server) => server.addrs)])
+    swarm = await joinSwarm(record, addrs, log)
+    peerId.value = swarm.peerId
+    const model = await loadTabModel({
+      part,
+      url: gateway.partUrl(part.id),
+      key,
+      runner: swarm.chain,
+      onProgress: (loadedBytes, totalBytes) => {
+        phase.value = { kind: 'loading', loadedBytes, totalBytes }
+      },
+      onLog: note,
+    })
+    current = { gateway, swarm, model }
+    tabModel.value = model
+    phase.value = { kind: 'ready' }
+  } catch (error) {
+    await swarm?.close()
+    note(`failed: ${errorMessage(error)}`)
+    phase.value = { kind: 'failed', code: errorCode(error), message: errorMessage(error) }
+  }
+}
+
+/** Frees what the tab holds on servers and in memory. */
+export async function endSession(): Promise<void> {
+  const ending = current
+  current = undefined
+  tabModel.value = undefined
+  await ending?.model.close()
+  await ending?.swarm.close()
+}
+
+/** Asks the gateway again who serves what. */
+export async function refreshSwarmState(): Promise<void> {
+  const state = await current?.gateway.state().catch(() => undefined)
+  if (state !== undefined) swarmState.value = state
+}
