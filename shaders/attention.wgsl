@@ -1,12 +1,19 @@
-// Formula:   output[r, h] = softmax over j <= position(r) of (q[r, h] . k[j, h / group] * scale) times v[j, h / group]
-// Shapes:    q = the first heads * head_dim values of each row of qkv (rows qkv_stride apart), f32; keys, values:
-//            lib/kv_page.wgsl; output [rows, heads * head_dim], rows output_stride values apart. head_dim at most 256
-// Dispatch:  (heads, rows, 1) workgroups of 64: one query and head each, decode and prefill alike
+// Formula:   split s of the keys of query (r, head) are those at j in [256 s, 256 (s + 1)), j <= p = position(r), j + window > p:
+//              score[j] = POSITIONS = 0: q . k[j] * scale;  1: q . k[j] * scale + b[j];  2: (q . k[j] + b[j]) * scale
+//              b[j] = slope[head] * (j - p), or bfloat16(slope[head] * j) when rounded;  m = max score[j]
+//              partial[r, head, s] = sum over j of e^(score[j] - m) v[j], then m, then sum over j of e^(score[j] - m)
+// Shapes:    q = the first heads * head_dim values of each row of qkv, f32, rows padded to a multiple of 8 values; keys, values:
+//            lib/kv_page.wgsl, KV head = head / (heads / kv_heads); slopes [heads]; partial [rows, heads, step.splits,
+//            head_dim + 2]. head_dim at most 256. Splits without keys are not written: attention_reduce.wgsl skips them
+// Dispatch:  (heads, rows, splits) workgroups of 64: one query, head and split each, decode and prefill alike
 // Reduction: keys in tiles of 64 from position 0 on, online softmax tile by tile: score = quads in order with fma (four partial
 //            sums, then (x + y) + (z + w)); tile maximum and sum by the tree of lib/reduce.wgsl; values of a tile in order of
-//            position with fma. Depends on the query's own position only, never on the batch or on how a prompt was cut
-// Source:    Milakov & Gimelshein 2018 (arXiv 1805.02867), Dao et al. 2022 (arXiv 2205.14135)
+//            position with fma. Tiles outside the window are passed over. Depends on the query's own position only, never on
+//            the batch or on how a prompt was cut
+// Source:    Milakov & Gimelshein 2018 (arXiv 1805.02867), Dao et al. 2022 (arXiv 2205.14135), Press et al. 2021 (arXiv 2108.12409)
+// Prelude:   const POSITIONS
 // include: lib/kv_page.wgsl
+// include: lib/split.wgsl
 // include: lib/reduce.wgsl
 
 const TILE = 64u; // keys a tile, one a lane
@@ -20,28 +27,55 @@ struct Params {
   head_dim: u32, // values
   padded_dim: u32, // head_dim rounded up to a multiple of 4: the cache's
   qkv_stride: u32, // values from row to row
-  output_stride: u32, // values from row to row
   scale: f32, // on q . k
-  reserved: u32,
+  window: u32, // keys a query sees, itself among them; 0xffffffff: all
+  rounded: u32, // 1: the bias is rounded to bfloat16
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> rows: array<Row>;
-@group(0) @binding(2) var<storage, read> pages: array<u32>;
-@group(0) @binding(3) var<storage, read> qkv: array<f32>;
-@group(0) @binding(4) var<storage, read> keys: array<vec4<f32>>;
-@group(0) @binding(5) var<storage, read> values: array<f32>;
-@group(0) @binding(6) var<storage, read_write> output: array<f32>;
+@group(0) @binding(1) var<uniform> step: Step;
+@group(0) @binding(2) var<storage, read> rows: array<Row>;
+@group(0) @binding(3) var<storage, read> pages: array<u32>;
+@group(0) @binding(4) var<storage, read> slopes: array<f32>;
+@group(0) @binding(5) var<storage, read> qkv: array<f32>;
+@group(0) @binding(6) var<storage, read> keys: array<vec4<f32>>;
+@group(0) @binding(7) var<storage, read> values: array<f32>;
+@group(0) @binding(8) var<storage, read_write> partial: array<f32>;
 
 var<workgroup> query: array<vec4<f32>, MAX_QUADS>;
 var<workgroup> probabilities: array<f32, TILE>;
+
+/// To the nearest bfloat16, ties to even. Not for numbers that are none.
+fn to_bfloat16(value: f32) -> f32 {
+  let bits = bitcast<u32>(value);
+  return bitcast<f32>((bits + 0x7fffu + ((bits >> 16u) & 1u)) & 0xffff0000u);
+}
+
+fn biased(product: f32, head: u32, position: u32, own: u32) -> f32 {
+  if (POSITIONS == 0u) {
+    return product * params.scale;
+  }
+  var bias = slopes[head] * -f32(own - position);
+  if (params.rounded != 0u) {
+    bias = to_bfloat16(slopes[head] * f32(position));
+  }
+  if (POSITIONS == 1u) {
+    return product * params.scale + bias;
+  }
+  return (product + bias) * params.scale;
+}
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
   let head = group.x;
   let kv_head = head / (params.heads / params.kv_heads);
   let row = rows[group.y];
-  let length = row.position + 1u;
+  let seen = seen_keys(row.position, params.window);
+  let begin = max(seen.begin, group.z * SPLIT_KEYS);
+  let end = min(seen.end, (group.z + 1u) * SPLIT_KEYS);
+  if (begin >= end) {
+    return;
+  }
   let quads = params.padded_dim / 4u;
 
   if (lane < quads) {
@@ -59,38 +93,42 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   var largest = LOWEST;
   var total = 0.0;
   var sums: array<f32, MAX_DIMS_A_LANE>;
-  for (var first = 0u; first < length; first += TILE) {
-    let count = min(TILE, length - first);
+  let first_tile = (begin / TILE) * TILE;
+  for (var first = first_tile; first < end; first += TILE) {
+    let position = first + lane;
+    let is_seen = position >= begin && position < end;
 
     var score = LOWEST;
-    if (lane < count) {
-      let position = first + lane;
+    if (is_seen) {
       let page = pages[row.table + position / PAGE_TOKENS];
       var products = vec4<f32>(0.0);
       for (var quad = 0u; quad < quads; quad++) {
         let key = keys[key_index(page, position % PAGE_TOKENS, kv_head, params.kv_heads, quads, quad)];
         products = fma(query[quad], key, products);
       }
-      score = ((products.x + products.y) + (products.z + products.w)) * params.scale;
+      score = biased((products.x + products.y) + (products.z + products.w), head, position, row.position);
     }
     let new_largest = max(largest, reduce_max(lane, score));
     var probability = 0.0;
-    if (lane < count) {
+    if (is_seen) {
       probability = exp(score - new_largest);
     }
     probabilities[lane] = probability;
     var keep = 0.0; // what earlier tiles' sums are worth under the new maximum
-    if (first > 0u) {
+    if (first > first_tile) {
       keep = exp(largest - new_largest);
     }
     total = total * keep + reduce_sum(lane, probability);
     largest = new_largest;
 
+    // The window's first tile begins with keys that are not seen: pages wholly before it are not read.
+    let from_slot = (max(begin, first) - first) / PAGE_TOKENS * PAGE_TOKENS;
+    let count = min(TILE, end - first);
     for (var d = 0u; d < MAX_DIMS_A_LANE; d++) {
       let dim = lane + d * 64u;
       if (dim < params.head_dim) {
         var sum = sums[d] * keep;
-        for (var base = 0u; base < count; base += PAGE_TOKENS) {
+        for (var base = from_slot; base < count; base += PAGE_TOKENS) {
           let page = pages[row.table + (first + base) / PAGE_TOKENS];
           let in_page = min(PAGE_TOKENS, count - base);
           let start = value_index(page, 0u, kv_head, params.kv_heads, params.padded_dim) + dim;
@@ -103,10 +141,15 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
   }
 
+  let result = partial_index(group.y, head, group.z, params.heads, step.splits, params.head_dim);
   for (var d = 0u; d < MAX_DIMS_A_LANE; d++) {
     let dim = lane + d * 64u;
     if (dim < params.head_dim) {
-      output[group.y * params.output_stride + head * params.head_dim + dim] = sums[d] / total;
+      partial[result + dim] = sums[d];
     }
+  }
+  if (lane == 0u) {
+    partial[result + params.head_dim] = largest;
+    partial[result + params.head_dim + 1u] = total;
   }
 }

@@ -1,24 +1,29 @@
-// Formula:   output[r, n] = (accumulate ? output[r, n] : 0) + (sum over k of weight[n, k] * input[r, k] + bias[n])
-// Shapes:    input [rows, K] f32, rows input_stride vec4s apart; weight [columns, K] row-major, rows quads * 4 values (zero
-//            padded) in the format of the prelude; bias [columns] f32; output rows output_stride values apart, this part's
-//            columns starting at output_offset
+// Formula:   y[r, n] = sum over k of weight[n, k] * input[r, k] + bias[n]
+//            GATED = 0: output[r, n] = (accumulate ? output[r, n] : 0) + activate(y[r, n])
+//            GATED = 1: output[r, n] = (accumulate ? output[r, n] : 0) + activate(y[r, 2n]) * y[r, 2n + 1]
+// Shapes:    input [rows, K] f32, rows input_stride vec4s apart; weight [columns, K] row-major, rows of `words` words (padded with
+//            zeros) in the prelude's format; bias f32; output rows output_stride values apart, this part's first output at
+//            output_offset. With GATED the rows of gate and up alternate, and so do their biases
 // Dispatch:  (ceil(columns / (4 * COLUMNS)), ceil(rows / ROWS), 1) workgroups of 64 = 4 column groups x 16 lanes
-// Reduction: of one output, whatever ROWS and COLUMNS are: lane l (of 16) sums the quads l, l + 16, ... in order with fma (four
-//            partial sums, then (x + y) + (z + w)); then lanes 0, 1, ... 15 in order; then the bias; then the old output
+// Reduction: of one output, whatever ROWS and COLUMNS are: lane l (of 16) takes the words l, l + 16, ... and in them value after
+//            value, one sum with fma; then lanes 0, 1, ... 15 in order; then the bias. matmul_tiled.wgsl adds in the same order
 // Source:    own
-// Prelude:   lib/weight_f32.wgsl, lib/weight_f16.wgsl or lib/weight_bf16.wgsl (WeightWord, unpack_weight), and
-//            const ROWS (tokens a workgroup), const COLUMNS (outputs an invocation and token)
+// Prelude:   lib/weight_*.wgsl (WeightWord, WORD_QUADS, scale_of, unpack_quad), const ROWS (tokens a workgroup), COLUMNS (weight
+//            rows an invocation, even with GATED), GATED, ACTIVATION
+// include: lib/bytes.wgsl
+// include: lib/activation.wgsl
 
 const LANES = 16u;
 const GROUPS = 4u;
 const OUTPUTS = GROUPS * COLUMNS * ROWS;
+const STRIDE = LANES + 1u; // keeps lanes out of each other's memory bank
 
 struct Params {
-  columns: u32, // outputs of this part of the matrix
-  quads: u32, // vec4s in a weight row
+  columns: u32, // weight rows of this part of the matrix
+  words: u32, // in a weight row
   input_stride: u32, // vec4s from input row to input row
   output_stride: u32, // values from output row to output row
-  output_offset: u32, // values before this part's first column
+  output_offset: u32, // outputs before this part's first
   has_bias: u32, // 1 or 0
   accumulate: u32, // 1 or 0
   reserved: u32,
@@ -32,10 +37,23 @@ struct Step {
 @group(0) @binding(1) var<uniform> step: Step;
 @group(0) @binding(2) var<storage, read> input: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read> weight: array<WeightWord>;
-@group(0) @binding(4) var<storage, read> bias: array<f32>;
-@group(0) @binding(5) var<storage, read_write> output: array<f32>;
+@group(0) @binding(4) var<storage, read> scales: array<u32>;
+@group(0) @binding(5) var<storage, read> bias: array<f32>;
+@group(0) @binding(6) var<storage, read_write> output: array<f32>;
 
-var<workgroup> partial: array<f32, OUTPUTS * LANES>;
+var<workgroup> partial: array<f32, OUTPUTS * STRIDE>;
+
+/// One result of the linear layer: its lanes' sums, then its bias.
+fn linear_result(local_column: u32, local_row: u32, weight_row: u32) -> f32 {
+  var total = 0.0;
+  for (var l = 0u; l < LANES; l++) {
+    total = total + partial[(local_column * ROWS + local_row) * STRIDE + l];
+  }
+  if (params.has_bias != 0u) {
+    total = total + bias[params.output_offset * (1u + GATED) + weight_row];
+  }
+  return total;
+}
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) index: u32) {
@@ -49,50 +67,60 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   for (var r = 0u; r < ROWS; r++) {
     input_base[r] = min(first_row + r, step.rows - 1u) * params.input_stride;
   }
-  var weight_base: array<u32, COLUMNS>;
+  var weight_row: array<u32, COLUMNS>;
   for (var c = 0u; c < COLUMNS; c++) {
-    weight_base[c] = min(first_column + column_group * COLUMNS + c, params.columns - 1u) * params.quads;
+    weight_row[c] = min(first_column + column_group * COLUMNS + c, params.columns - 1u);
   }
 
-  var sums: array<vec4<f32>, ROWS * COLUMNS>;
-  for (var k = lane; k < params.quads; k += LANES) {
-    var x: array<vec4<f32>, ROWS>;
-    for (var r = 0u; r < ROWS; r++) {
-      x[r] = input[input_base[r] + k];
-    }
+  var sums: array<f32, ROWS * COLUMNS>;
+  for (var k = lane; k < params.words; k += LANES) {
+    var words: array<WeightWord, COLUMNS>;
+    var word_scales: array<vec2<f32>, COLUMNS>;
     for (var c = 0u; c < COLUMNS; c++) {
-      let w = unpack_weight(weight[weight_base[c] + k]);
+      words[c] = weight[weight_row[c] * params.words + k];
+      word_scales[c] = scale_of(weight_row[c], k, params.words);
+    }
+    for (var quad = 0u; quad < WORD_QUADS; quad++) {
+      var x: array<vec4<f32>, ROWS>;
       for (var r = 0u; r < ROWS; r++) {
-        sums[c * ROWS + r] = fma(w, x[r], sums[c * ROWS + r]);
+        x[r] = input[input_base[r] + k * WORD_QUADS + quad];
+      }
+      for (var c = 0u; c < COLUMNS; c++) {
+        let w = unpack_quad(words[c], quad, word_scales[c]);
+        for (var r = 0u; r < ROWS; r++) {
+          var sum = sums[c * ROWS + r];
+          sum = fma(w.x, x[r].x, sum);
+          sum = fma(w.y, x[r].y, sum);
+          sum = fma(w.z, x[r].z, sum);
+          sum = fma(w.w, x[r].w, sum);
+          sums[c * ROWS + r] = sum;
+        }
       }
     }
   }
 
   for (var c = 0u; c < COLUMNS; c++) {
     for (var r = 0u; r < ROWS; r++) {
-      let sum = sums[c * ROWS + r];
-      let local_output = (column_group * COLUMNS + c) * ROWS + r;
-      partial[local_output * LANES + lane] = (sum.x + sum.y) + (sum.z + sum.w);
+      partial[((column_group * COLUMNS + c) * ROWS + r) * STRIDE + lane] = sums[c * ROWS + r];
     }
   }
   workgroupBarrier();
 
-  for (var local_output = index; local_output < OUTPUTS; local_output += GROUPS * LANES) {
-    let row = first_row + local_output % ROWS;
-    let column = first_column + local_output / ROWS;
+  for (var i = index; i < OUTPUTS / (1u + GATED); i += GROUPS * LANES) {
+    let local_row = i % ROWS;
+    let local_column = (i / ROWS) * (1u + GATED);
+    let row = first_row + local_row;
+    let column = first_column + local_column;
     if (row < step.rows && column < params.columns) {
-      var total = 0.0;
-      for (var l = 0u; l < LANES; l++) {
-        total = total + partial[local_output * LANES + l];
+      var result = activate(linear_result(local_column, local_row, column));
+      if (GATED == 1u) {
+        result = result * linear_result(local_column + 1u, local_row, column + 1u);
       }
-      if (params.has_bias != 0u) {
-        total = total + bias[params.output_offset + column];
-      }
-      let at = row * params.output_stride + params.output_offset + column;
+      let at = row * params.output_stride + params.output_offset + column / (1u + GATED);
       if (params.accumulate != 0u) {
-        total = output[at] + total;
+        result = output[at] + result;
       }
-      output[at] = total;
+      output[at] = result;
     }
   }
 }

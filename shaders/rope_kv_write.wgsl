@@ -1,12 +1,17 @@
-// Formula:   for q and k, i < rotary_dim / 2, h = i + rotary_dim / 2:
-//              out[i] = x[i] * cos - x[h] * sin,  out[h] = x[h] * cos + x[i] * sin;  other dims and v unchanged
-//            q is rotated in place; k and v go to the cache pages of the row's position
-// Shapes:    qkv [rows, (heads + 2 * kv_heads) * head_dim] f32, q then k then v, rows `stride` values apart;
-//            rotation [positions, rotary_dim / 2] vec2 (cos, sin, made on the CPU in float64); keys and values: lib/kv_page.wgsl
+// Formula:   of each head x of q and k, after x = x / sqrt(mean(x^2) + epsilon) * head_norm when has_norm:
+//              for i < rotary_dim / 2, h = i + rotary_dim / 2:
+//                out[i] = x[i] * cos - x[h] * sin,  out[h] = x[h] * cos + x[i] * sin;  other dims and v unchanged
+//            q is changed in place; k and v go to the cache pages of the row's position
+// Shapes:    qkv [rows, (heads + 2 * kv_heads) * head_dim] f32, q then k then v, rows `stride` values apart; head_norm
+//            [2, head_dim], q's weight then k's; rotation [positions, rotary_dim / 2] vec2 (cos, sin, made on the CPU in float64);
+//            keys and values: lib/kv_page.wgsl. head_dim at most 256; rotary_dim = 0: no rotation
 // Dispatch:  (heads + 2 * kv_heads, rows, 1) workgroups of 64
-// Reduction: none
-// Source:    Su et al. 2021 (arXiv 2104.09864), half-split layout as Hugging Face's rotate_half
+// Reduction: mean of squares: lane l sums the dims l, l + 64, ... in order, then the tree of lib/reduce.wgsl
+// Source:    Su et al. 2021 (arXiv 2104.09864), half-split layout as Hugging Face's rotate_half; head norms as Qwen3's
 // include: lib/kv_page.wgsl
+// include: lib/reduce.wgsl
+
+const MAX_DIM = 256u;
 
 struct Params {
   heads: u32,
@@ -15,22 +20,20 @@ struct Params {
   rotary_dim: u32, // values, even, at most head_dim
   stride: u32, // values from row to row of qkv
   padded_dim: u32, // head_dim rounded up to a multiple of 4: the cache's
-  reserved_0: u32,
-  reserved_1: u32,
+  has_norm: u32, // 1 or 0
+  epsilon: f32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> rows: array<Row>;
 @group(0) @binding(2) var<storage, read> pages: array<u32>;
 @group(0) @binding(3) var<storage, read> rotation: array<vec2<f32>>;
-@group(0) @binding(4) var<storage, read_write> qkv: array<f32>;
-@group(0) @binding(5) var<storage, read_write> keys: array<f32>;
-@group(0) @binding(6) var<storage, read_write> values: array<f32>;
+@group(0) @binding(4) var<storage, read> head_norm: array<f32>;
+@group(0) @binding(5) var<storage, read_write> qkv: array<f32>;
+@group(0) @binding(6) var<storage, read_write> keys: array<f32>;
+@group(0) @binding(7) var<storage, read_write> values: array<f32>;
 
-fn store_key(page: u32, slot: u32, kv_head: u32, dim: u32, value: f32) {
-  let quads = params.padded_dim / 4u;
-  keys[key_index(page, slot, kv_head, params.kv_heads, quads, dim / 4u) * 4u + dim % 4u] = value;
-}
+var<workgroup> head: array<f32, MAX_DIM>;
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
@@ -49,25 +52,40 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   }
 
   let is_key = group.x >= params.heads;
-  let kv_head = group.x - params.heads; // only meaningful for keys
-  let half = params.rotary_dim / 2u;
-  for (var i = lane; i < half; i += 64u) {
-    let turn = rotation[row.position * half + i];
-    let a = qkv[source + i];
-    let b = qkv[source + half + i];
-    let rotated_a = a * turn.x - b * turn.y;
-    let rotated_b = b * turn.x + a * turn.y;
-    if (is_key) {
-      store_key(page, slot, kv_head, i, rotated_a);
-      store_key(page, slot, kv_head, half + i, rotated_b);
-    } else {
-      qkv[source + i] = rotated_a;
-      qkv[source + half + i] = rotated_b;
-    }
+  var squares = 0.0;
+  for (var i = lane; i < params.head_dim; i += 64u) {
+    let x = qkv[source + i];
+    head[i] = x;
+    squares = fma(x, x, squares);
   }
-  if (is_key) {
-    for (var i = params.rotary_dim + lane; i < params.head_dim; i += 64u) {
-      store_key(page, slot, kv_head, i, qkv[source + i]);
+  workgroupBarrier();
+  if (params.has_norm != 0u) {
+    let mean = reduce_sum(lane, squares) / f32(params.head_dim);
+    let factor = 1.0 / sqrt(mean + params.epsilon);
+    let weights = select(0u, params.head_dim, is_key);
+    for (var i = lane; i < params.head_dim; i += 64u) {
+      head[i] = (head[i] * factor) * head_norm[weights + i];
+    }
+    workgroupBarrier();
+  }
+
+  let half = params.rotary_dim / 2u;
+  let kv_head = group.x - params.heads; // only meaningful for keys
+  for (var i = lane; i < params.head_dim; i += 64u) {
+    var x = head[i];
+    if (i < params.rotary_dim) {
+      let turn = rotation[row.position * half + i % half];
+      if (i < half) {
+        x = x * turn.x - head[i + half] * turn.y;
+      } else {
+        x = x * turn.x + head[i - half] * turn.y;
+      }
+    }
+    if (is_key) {
+      let quads = params.padded_dim / 4u;
+      keys[key_index(page, slot, kv_head, params.kv_heads, quads, i / 4u) * 4u + i % 4u] = x;
+    } else {
+      qkv[source + i] = x;
     }
   }
 }

@@ -1,10 +1,8 @@
 import { type GpuContext, openContext } from '../gpu/context.ts'
-import { compileInvariantMatmul } from '../gpu/matmul-probe.ts'
-import type { WeightFormat } from '../gpu/matrix.ts'
-import type { MatmulKernels } from '../gpu/ops/matmul.ts'
+import { createMatmulKernels } from '../gpu/matmul-kernels.ts'
 import type { ShaderSources } from '../gpu/shader-set.ts'
 import type { Logger } from '../log.ts'
-import { checkHeadSupport, checkSupport, LLAMA_SUPPORT } from './check-support.ts'
+import { checkHeadSupport, checkSupport, type SupportedSpec } from './check-support.ts'
 import type { Engine } from './engine.ts'
 import { loadWgslHead } from './wgsl-head.ts'
 import { loadWgslSpan } from './wgsl-span.ts'
@@ -26,21 +24,24 @@ export interface WgslEngine extends Engine {
   readonly allocatedBytes: number
 }
 
+/** What the kernels compute. */
+const WGSL_SUPPORT: SupportedSpec = {
+  norms: ['rms', 'layer'],
+  residuals: ['sequential', 'parallel'],
+  mlps: ['gated', 'plain', 'moe'],
+  activations: ['silu', 'gelu', 'gelu-tanh'],
+  positions: ['rope', 'alibi'],
+  windows: true,
+  qkNorm: true,
+}
+
 /**
  * Opens the GPU and compiles nothing yet: kernels are compiled when the first weights of their format are loaded.
  * @throws `engine` when there is no adapter, or only a software one that was not allowed.
  */
 export async function createWgslEngine(options: WgslEngineOptions): Promise<WgslEngine> {
   const context: GpuContext = await openContext({ ...options, log: options.log.child('wgsl') })
-  const byFormat = new Map<WeightFormat, Promise<MatmulKernels>>()
-  const kernels = (format: WeightFormat): Promise<MatmulKernels> => {
-    let compiled = byFormat.get(format)
-    if (compiled === undefined) {
-      compiled = compileInvariantMatmul(context, format)
-      byFormat.set(format, compiled)
-    }
-    return compiled
-  }
+  const kernels = createMatmulKernels(context)
   const { adapter } = context.device
   return {
     name: 'wgsl',
@@ -50,11 +51,11 @@ export async function createWgslEngine(options: WgslEngineOptions): Promise<Wgsl
       return context.buffers.allocatedBytes
     },
     async loadSpan(model, spanOptions) {
-      checkSupport('wgsl', model.spec, LLAMA_SUPPORT)
+      checkSupport('wgsl', model.spec, WGSL_SUPPORT)
       return await loadWgslSpan(context, kernels, model, spanOptions)
     },
     async loadHead(model, headOptions = {}) {
-      checkHeadSupport('wgsl', model.spec, LLAMA_SUPPORT)
+      checkHeadSupport('wgsl', model.spec, WGSL_SUPPORT)
       return await loadWgslHead(context, kernels, model, headOptions)
     },
     close: async () => context.close(),

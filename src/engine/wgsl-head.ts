@@ -2,9 +2,9 @@ import { ChoraleError } from '../errors.ts'
 import { bytesOf, ownBuffers, readFloats, upload, USAGE } from '../gpu/buffers.ts'
 import { type GpuContext, type GpuOp, padded, rowsThatFit } from '../gpu/context.ts'
 import { createInTurn } from '../gpu/in-turn.ts'
-import type { WeightFormat } from '../gpu/matrix.ts'
-import { createMatmul, type MatmulKernels } from '../gpu/ops/matmul.ts'
-import { createRmsNorm } from '../gpu/ops/rms-norm.ts'
+import type { MatmulKernelSource } from '../gpu/matmul-kernels.ts'
+import { createMatmul } from '../gpu/ops/matmul.ts'
+import { createNorm } from '../gpu/ops/norm.ts'
 import type { ClientRole, Model } from '../model/model.ts'
 import type { Tensor } from '../tensor/tensor.ts'
 import type { EngineHead, LoadOptions } from './engine.ts'
@@ -18,7 +18,7 @@ const MAX_ROWS = 64
 /** Loads final norm and head onto the GPU. @throws `capacity`, `engine`, and what reading throws. */
 export async function loadWgslHead(
   base: GpuContext,
-  kernels: (format: WeightFormat) => Promise<MatmulKernels>,
+  kernels: MatmulKernelSource,
   model: Model,
   options: LoadOptions,
 ): Promise<EngineHead> {
@@ -31,10 +31,12 @@ export async function loadWgslHead(
       info: model.weights.clientInfo(role),
       read: () => model.weights.client(role, options.signal),
     })
+    const biases = spec.norm.kind === 'layer' ? [source('finalNormBias')] : []
     const sources = [source('finalNorm'), source('head')] as const
-    const onBytes = countProgress(sources, options)
+    const onBytes = countProgress([...sources, ...biases], options)
     const weight = await loadVector(context, [sources[0]], onBytes)
-    const matrix = await loadMatrix(context, [sources[1]], spec.hiddenSize, onBytes)
+    const bias = biases.length === 0 ? undefined : await loadVector(context, biases, onBytes)
+    const matrix = await loadMatrix(context, [[sources[1]]], spec.hiddenSize, onBytes)
     const weightBytes = owned.allocatedBytes
 
     const most = Math.min(MAX_ROWS, Math.max(1, Math.floor(LOGITS_BYTES / (padded(spec.vocabSize) * 4))))
@@ -51,20 +53,15 @@ export async function loadWgslHead(
       USAGE.mapRead | USAGE.copyTarget,
     )
     const step = await context.buffers.create('head step', 16, USAGE.uniform | USAGE.copyTarget)
-    const norm = await createRmsNorm(context, {
+    const norm = await createNorm(context, {
+      norm: spec.norm,
       width: spec.hiddenSize,
-      epsilon: spec.norm.epsilon,
       input: hidden,
       weight,
+      bias,
       output: normed,
     })
-    const head = await createMatmul(context, {
-      matrix,
-      kernels: await kernels(matrix.format),
-      step,
-      input: normed,
-      output: logits,
-    })
+    const head = await createMatmul(context, { matrix, kernels, step, input: normed, output: logits })
 
     const runSome = async (input: Float32Array, ops: readonly GpuOp[], result: GPUBuffer, width: number) => {
       const { device } = context
@@ -74,7 +71,7 @@ export async function loadWgslHead(
       upload(device, hidden, 0, bytesOf(strided(input, spec.hiddenSize, padded(spec.hiddenSize))))
       const encoder = device.raw.createCommandEncoder()
       const pass = encoder.beginComputePass()
-      for (const op of ops) op.encode(pass, rows)
+      for (const op of ops) op.encode(pass, rows, 1)
       pass.end()
       encoder.copyBufferToBuffer(result, 0, staging, 0, rows * padded(width) * 4)
       device.raw.queue.submit([encoder.finish()])

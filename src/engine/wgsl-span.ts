@@ -2,28 +2,36 @@ import { ChoraleError } from '../errors.ts'
 import { bytesOf, ownBuffers, readFloats, upload, USAGE } from '../gpu/buffers.ts'
 import { type GpuContext, type GpuOp, padded, rowsThatFit } from '../gpu/context.ts'
 import { createInTurn } from '../gpu/in-turn.ts'
-import type { WeightFormat } from '../gpu/matrix.ts'
-import { kvValuesPerToken } from '../gpu/ops/attention.ts'
-import type { MatmulKernels } from '../gpu/ops/matmul.ts'
-import { type KvBuffers, qkvWidth, rotationTable } from '../gpu/ops/rope-kv-write.ts'
+import type { MatmulKernelSource } from '../gpu/matmul-kernels.ts'
+import { partialValues, splitCount } from '../gpu/ops/attention.ts'
+import { type KvBuffers, kvValuesPerToken, qkvWidth, rotationTable } from '../gpu/ops/rope-kv-write.ts'
 import { checkLeaseRoom, PagePool, type PagedLease } from '../kv/pages.ts'
 import type { Model } from '../model/model.ts'
 import type { ModelSpec } from '../model/spec.ts'
 import type { Tensor } from '../tensor/tensor.ts'
 import { checkSpan } from './check-span.ts'
-import { rotaryPositions } from './check-support.ts'
 import type { EngineSpan, KvLease, LoadSpanOptions, StepEntry } from './engine.ts'
 import { blockSources, loadWgslBlock, type SpanBuffers } from './wgsl-block.ts'
-import { createStepBuffer, pageCount, type StepBuffer, type StepRow } from './wgsl-step.ts'
-import { countProgress } from './wgsl-weights.ts'
+import {
+  createStepBuffer,
+  longestSplits,
+  pageCount,
+  rowsOfSubmit,
+  type StepBuffer,
+  type StepRow,
+} from './wgsl-step.ts'
+import { countProgress, vectorBuffer } from './wgsl-weights.ts'
 
 /** Tokens one submit computes; longer prefills go in several. Bounds the activation buffers. */
 const MAX_ROWS = 256
 
+/** Bytes for attention's partial results, unless one row needs more: long contexts compute fewer rows a submit. */
+const PARTIAL_BYTES = 64 * 2 ** 20
+
 /** Loads blocks [start, end) onto the GPU. @throws `bad_request`, `capacity`, `engine`, and what reading throws. */
 export async function loadWgslSpan(
   base: GpuContext,
-  kernels: (format: WeightFormat) => Promise<MatmulKernels>,
+  kernels: MatmulKernelSource,
   model: Model,
   options: LoadSpanOptions,
 ): Promise<EngineSpan> {
@@ -65,6 +73,8 @@ export async function loadWgslSpan(
 interface Activations {
   /** Tokens one submit computes. */
   readonly maxRows: number
+  /** (row, split) pairs that the partial results have room for. */
+  readonly slots: number
   readonly shared: SpanBuffers
   readonly step: StepBuffer
   readonly staging: GPUBuffer
@@ -77,39 +87,62 @@ interface Runner extends Activations {
 }
 
 async function createActivations(context: GpuContext, spec: ModelSpec, pool: PagePool): Promise<Activations> {
-  const widest = Math.max(2 * spec.intermediateSize, qkvWidth(spec), spec.hiddenSize)
-  const maxRows = rowsThatFit(context.device, MAX_ROWS, widest)
-  const rowsOf = async (label: string, width: number) =>
-    await context.buffers.create(
-      label,
-      maxRows * padded(width) * 4,
-      USAGE.storage | USAGE.copyTarget | USAGE.copySource,
-    )
-  const step = await createStepBuffer(context, maxRows, pageCount(pool.tokens))
-  const { inverseFrequencies, attentionFactor } = rotaryPositions('wgsl', spec)
-  const table = rotationTable(inverseFrequencies, attentionFactor, pool.tokens)
-  const rotation = await context.buffers.create(
-    'rotation table',
-    table.byteLength,
-    USAGE.storage | USAGE.copyTarget,
+  const { hiddenSize, intermediateSize, mlp, positions, residual } = spec
+  const topK = mlp.kind === 'moe' ? mlp.topK : 1
+  const experts = mlp.kind === 'moe' ? mlp.expertCount : 0
+  const attentionWidth = spec.headCount * spec.headDim
+  const widest = Math.max(
+    topK * padded(intermediateSize),
+    qkvWidth(spec),
+    hiddenSize,
+    attentionWidth,
+    experts,
   )
-  upload(context.device, rotation, 0, bytesOf(table))
+  const maxRows = rowsThatFit(context.device, MAX_ROWS, widest)
+  const create = async (label: string, bytes: number) =>
+    await context.buffers.create(label, bytes, USAGE.storage | USAGE.copyTarget | USAGE.copySource)
+  const rowsOf = (label: string, width: number, rows = maxRows) => create(label, rows * padded(width) * 4)
+  const step = await createStepBuffer(context, maxRows, pageCount(pool.tokens))
+
+  const slotBytes = partialValues(spec) * 4
+  const { maxBufferSize, maxStorageBufferBindingSize } = context.device.limits
+  const partialBytes = Math.min(PARTIAL_BYTES, maxBufferSize, maxStorageBufferBindingSize)
+  const mostSplits = splitCount(pool.tokens)
+  const slots = Math.max(mostSplits, Math.min(maxRows * mostSplits, Math.floor(partialBytes / slotBytes)))
+
+  const rope = positions.kind === 'rope' ? positions : undefined
+  const table = rope
+    ? rotationTable(rope.inverseFrequencies, rope.attentionFactor, pool.tokens)
+    : new Float32Array(4)
+  const slopes = positions.kind === 'alibi' ? Float32Array.from(positions.slopes) : undefined
   const shared: SpanBuffers = {
-    hidden: await rowsOf('hidden', spec.hiddenSize),
-    normed: await rowsOf('normed', spec.hiddenSize),
+    hidden: await rowsOf('hidden', hiddenSize),
+    normed: await rowsOf('normed', hiddenSize),
+    mlpNormed:
+      residual.kind === 'parallel' && residual.norms === 2
+        ? await rowsOf('normed for the mlp', hiddenSize)
+        : undefined,
     qkv: await rowsOf('qkv', qkvWidth(spec)),
-    attended: await rowsOf('attended', spec.headCount * spec.headDim),
-    gateUp: await rowsOf('gate and up', 2 * spec.intermediateSize),
-    activated: await rowsOf('activated', spec.intermediateSize),
-    rotation,
+    partial: await create(`partial attention (kvTokens ${pool.tokens})`, slots * slotBytes),
+    attended: await rowsOf('attended', attentionWidth),
+    activated: await rowsOf('activated', intermediateSize, maxRows * topK),
+    experts:
+      experts === 0
+        ? undefined
+        : {
+            logits: await rowsOf('router logits', experts),
+            choices: await create('chosen experts', maxRows * topK * 8),
+          },
+    rotation: await vectorBuffer(context, 'rotation table', table),
+    slopes: slopes && (await vectorBuffer(context, 'slopes', slopes)),
     step: step.bindings,
   }
   const staging = await context.buffers.create(
     'hidden readback',
-    maxRows * padded(spec.hiddenSize) * 4,
+    maxRows * padded(hiddenSize) * 4,
     USAGE.mapRead | USAGE.copyTarget,
   )
-  return { maxRows, shared, step, staging }
+  return { maxRows, slots, shared, step, staging }
 }
 
 async function createCache(
@@ -167,7 +200,7 @@ async function runStep(
   entries: readonly StepEntry[],
   leases: WeakMap<KvLease, PagedLease>,
 ): Promise<Tensor[]> {
-  const { hiddenSize, maxRows } = runner
+  const { hiddenSize } = runner
   const seen = new Set<PagedLease>()
   const stepRows: StepRow[] = []
   for (const { lease: key, hidden } of entries) {
@@ -192,11 +225,12 @@ async function runStep(
     at += hidden.data.length
   }
   const output = new Float32Array(input.length)
-  for (let first = 0; first < stepRows.length; first += maxRows) {
-    const some = stepRows.slice(first, first + maxRows)
+  for (let first = 0; first < stepRows.length;) {
+    const count = rowsOfSubmit(stepRows, first, runner.maxRows, runner.slots)
+    const some = stepRows.slice(first, first + count)
     const from = first * hiddenSize
-    const to = from + some.length * hiddenSize
-    output.set(await submitRows(runner, some, input.subarray(from, to)), from)
+    output.set(await submitRows(runner, some, input.subarray(from, from + count * hiddenSize)), from)
+    first += count
   }
   at = 0
   return entries.map(({ lease, hidden }) => {
@@ -222,7 +256,8 @@ async function submitRows(
   upload(device, shared.hidden, 0, bytesOf(strided(hidden, hiddenSize, stride)))
   const encoder = device.raw.createCommandEncoder()
   const pass = encoder.beginComputePass()
-  for (const op of ops) op.encode(pass, count)
+  const splits = longestSplits(stepRows)
+  for (const op of ops) op.encode(pass, count, splits)
   pass.end()
   encoder.copyBufferToBuffer(shared.hidden, 0, staging, 0, count * stride * 4)
   device.raw.queue.submit([encoder.finish()])

@@ -1,5 +1,6 @@
 import { bytesOf, upload, USAGE } from '../gpu/buffers.ts'
 import { type GpuContext, padded } from '../gpu/context.ts'
+import { splitCount } from '../gpu/ops/attention.ts'
 import type { StepBindings } from '../gpu/ops/rope-kv-write.ts'
 import { PAGE_TOKENS, type PagedLease } from '../kv/pages.ts'
 
@@ -15,7 +16,7 @@ export interface StepRow {
 
 /** The small facts a step tells every kernel, in one buffer and one write: row count, rows, page table. */
 export interface StepBuffer {
-  readonly bindings: StepBindings & { readonly count: GPUBufferBinding }
+  readonly bindings: StepBindings
   /** Uploads the facts of these rows. At most the `maxRows` it was made for; not checked. */
   write(rows: readonly StepRow[]): void
 }
@@ -41,6 +42,7 @@ export async function createStepBuffer(
       const tables = new Map<PagedLease, number>()
       let used = 0
       words[0] = rows.length
+      words[1] = longestSplits(rows)
       rows.forEach(({ lease, position }, index) => {
         let table = tables.get(lease)
         if (table === undefined) {
@@ -55,6 +57,31 @@ export async function createStepBuffer(
       upload(context.device, buffer, 0, bytesOf(words.subarray(0, padded(pagesAt / 4 + used))))
     },
   }
+}
+
+/** Splits of the keys of the longest of these rows. */
+export function longestSplits(rows: readonly StepRow[]): number {
+  return rows.reduce((most, { position }) => Math.max(most, splitCount(position + 1)), 1)
+}
+
+/**
+ * How many of `rows`, from `first` on, one submit computes: at most `maxRows`, and so many that their partial
+ * attention results take at most `slots` (row, split) pairs; one always.
+ */
+export function rowsOfSubmit(
+  rows: readonly StepRow[],
+  first: number,
+  maxRows: number,
+  slots: number,
+): number {
+  let splits = 1
+  let count = 0
+  while (count < maxRows && first + count < rows.length) {
+    splits = Math.max(splits, splitCount((rows[first + count] as StepRow).position + 1))
+    if (count > 0 && (count + 1) * splits > slots) break
+    count++
+  }
+  return count
 }
 
 /** Pages that hold `tokens` tokens. */

@@ -17,8 +17,11 @@ export interface GpuContext {
 
 /** A recorded piece of work: `encode` may be called any number of times, in any pass of its device. */
 export interface GpuOp {
-  /** Adds the op's dispatches for the first `rows` rows of its buffers. */
-  encode(pass: GPUComputePassEncoder, rows: number): void
+  /**
+   * Adds the op's dispatches for the first `rows` rows of its buffers; `splits`: of the keys of the longest row
+   * (`splitCount`), for attention.
+   */
+  encode(pass: GPUComputePassEncoder, rows: number, splits: number): void
 }
 
 /** A buffer, or its bytes from `offset` on. */
@@ -71,9 +74,12 @@ export function floatBits(value: number): number {
   return new Uint32Array(new Float32Array([value]).buffer)[0] as number
 }
 
-/** `value` rounded up to a multiple of 4: kernels read rows as vec4s, the padding is zero. */
+/**
+ * `value` rounded up to a multiple of 8: kernels read rows as vec4s and half-precision weights eight at a time; the
+ * padding is zero.
+ */
 export function padded(value: number): number {
-  return Math.ceil(value / 4) * 4
+  return Math.ceil(value / 8) * 8
 }
 
 /** How many rows of `widest` values a storage binding holds: at most `most`, at least 1. */

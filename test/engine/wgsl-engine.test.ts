@@ -15,7 +15,7 @@ import { openModel } from '../../src/model/open-model.ts'
 import { loadSpans, splitEvenly, traceThrough } from '../../src/session/trace.ts'
 import { rows, type Tensor, tensor } from '../../src/tensor/tensor.ts'
 import { bits, random, randomFloats, relativeError, testShaders } from '../gpu/test-context.ts'
-import { ODD_SPEC, randomModel } from './wgsl-random-model.ts'
+import { ODD_SPEC, randomModel } from './random-model.ts'
 
 const ROOT = join(import.meta.dirname, '../..')
 

@@ -2,10 +2,20 @@ import { afterAll, describe, expect, it } from 'vitest'
 import { createStepBuffer, type StepRow } from '../../src/engine/wgsl-step.ts'
 import { USAGE } from '../../src/gpu/buffers.ts'
 import { type GpuContext, padded } from '../../src/gpu/context.ts'
-import { createAttention, KV_PAGE_TOKENS, kvValuesPerToken } from '../../src/gpu/ops/attention.ts'
+import { toBfloat16 } from '../../src/tensor/bfloat16.ts'
+import {
+  createAttention,
+  KV_PAGE_TOKENS,
+  KV_SPLIT_KEYS,
+  partialValues,
+  splitCount,
+} from '../../src/gpu/ops/attention.ts'
+import { createAttentionReduce } from '../../src/gpu/ops/attention-reduce.ts'
+import type { AlibiSpec } from '../../src/model/spec.ts'
 import {
   createRopeKvWrite,
   type HeadShape,
+  kvValuesPerToken,
   qkvWidth,
   rotationTable,
 } from '../../src/gpu/ops/rope-kv-write.ts'
@@ -27,7 +37,13 @@ afterAll(() => opened?.close())
 interface Case extends HeadShape {
   rotaryDim: number
   tokens: number
+  window?: number
+  alibi?: AlibiSpec
+  /** Norms of q and k heads: weights [2, headDim]. */
+  headNorm?: Float32Array
 }
+
+const EPSILON = 1e-6
 
 const frequencies = (rotaryDim: number): number[] =>
   Array.from({ length: rotaryDim / 2 }, (_, i) => 10_000 ** ((-2 * i) / rotaryDim))
@@ -40,9 +56,17 @@ function expectedAttention(shape: Case, qkv: Float32Array, factor: number): Floa
   for (let t = 0; t < tokens; t++) {
     for (let head = 0; head < headCount + kvHeadCount; head++) {
       const base = t * width + head * headDim
+      if (shape.headNorm !== undefined) {
+        const own = rotated.subarray(base, base + headDim)
+        const squares = own.reduce((sum, x) => sum + x * x, 0)
+        const weights = shape.headNorm.subarray(head < headCount ? 0 : headDim)
+        own.forEach(
+          (x, d) => (own[d] = (x / Math.sqrt(squares / headDim + EPSILON)) * (weights[d] as number)),
+        )
+      }
       frequencies(rotaryDim).forEach((frequency, i) => {
         const [cos, sin] = [Math.cos(t * frequency) * factor, Math.sin(t * frequency) * factor]
-        const [a, b] = [qkv[base + i] as number, qkv[base + rotaryDim / 2 + i] as number]
+        const [a, b] = [rotated[base + i] as number, rotated[base + rotaryDim / 2 + i] as number]
         rotated[base + i] = a * cos - b * sin
         rotated[base + rotaryDim / 2 + i] = b * cos + a * sin
       })
@@ -53,19 +77,28 @@ function expectedAttention(shape: Case, qkv: Float32Array, factor: number): Floa
     for (let head = 0; head < headCount; head++) {
       const kv = Math.floor((head * kvHeadCount) / headCount)
       const q = rotated.subarray(t * width + head * headDim)
-      const scores = Array.from({ length: t + 1 }, (_, j) => {
+      const first = Math.max(0, t + 1 - (shape.window ?? Infinity))
+      const scores = Array.from({ length: t + 1 - first }, (_, index) => {
+        const j = first + index
         const k = rotated.subarray(j * width + (headCount + kv) * headDim)
         let dot = 0
         for (let d = 0; d < headDim; d++) dot += (q[d] as number) * (k[d] as number)
-        return dot / Math.sqrt(headDim)
+        const { alibi } = shape
+        const product = (alibi?.slopes[head] ?? 0) * j
+        const bias = alibi?.roundedBias === true ? toBfloat16(product) : product
+        return alibi?.scaledByHeadDim === true
+          ? (dot + bias) / Math.sqrt(headDim)
+          : dot / Math.sqrt(headDim) + bias
       })
       const largest = Math.max(...scores)
       const weights = scores.map((score) => Math.exp(score - largest))
       const total = weights.reduce((sum, weight) => sum + weight, 0)
       for (let d = 0; d < headDim; d++) {
         let sum = 0
-        weights.forEach((weight, j) => {
-          sum += weight * (rotated[j * width + (headCount + kvHeadCount + kv) * headDim + d] as number)
+        weights.forEach((weight, index) => {
+          sum +=
+            weight *
+            (rotated[(first + index) * width + (headCount + kvHeadCount + kv) * headDim + d] as number)
         })
         out[(t * headCount + head) * headDim + d] = sum / total
       }
@@ -95,7 +128,10 @@ async function attend(
     values: await context.buffers.create('test', cacheFloats * 4, usage),
   }
   const step = await createStepBuffer(context, shape.tokens, pool.tokens / PAGE_TOKENS)
-  const rotation = await bufferOf(context, table)
+  const rotation = await bufferOf(context, table.length === 0 ? new Float32Array(4) : table)
+  const { alibi, headNorm, window } = shape
+  const slopes = alibi && (await bufferOf(context, Float32Array.from(alibi.slopes)))
+  const norm = headNorm && { weight: await bufferOf(context, headNorm), epsilon: EPSILON }
   const out = new Float32Array(shape.tokens * outputWidth)
   let position = 0
   for (const count of cuts) {
@@ -106,19 +142,23 @@ async function attend(
     const buffer = await bufferOf(context, rows)
     const output = await context.buffers.create('test', count * padded(outputWidth) * 4, usage)
     const heads = shape
+    const bindings = { step: step.bindings, qkv: buffer, cache }
+    const splits = splitCount(position + count)
+    const partial = await context.buffers.create('test', count * splits * partialValues(shape) * 4, usage)
+    const biases = alibi && slopes && { spec: alibi, slopes }
     const ops = [
       await createRopeKvWrite(context, {
+        ...bindings,
         heads,
         rotaryDim: shape.rotaryDim,
-        step: step.bindings,
+        headNorm: norm,
         rotation,
-        qkv: buffer,
-        cache,
       }),
-      await createAttention(context, { heads, step: step.bindings, qkv: buffer, cache, output }),
+      await createAttention(context, { ...bindings, heads, window, alibi: biases, partial }),
+      await createAttentionReduce(context, { heads, window, step: step.bindings, partial, output }),
     ]
     step.write(Array.from({ length: count }, (_, r): StepRow => ({ lease, position: position + r })))
-    const values = await runOps(context, ops, count, output, count * padded(outputWidth))
+    const values = await runOps(context, ops, count, output, count * padded(outputWidth), splits)
     for (let r = 0; r < count; r++) {
       const row = values.subarray(r * padded(outputWidth), r * padded(outputWidth) + outputWidth)
       out.set(row, (position + r) * outputWidth)

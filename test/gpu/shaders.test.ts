@@ -14,10 +14,14 @@ describe('shaders', () => {
   it('are there', () => {
     expect(kernels.map(([path]) => path).toSorted()).toEqual([
       'attention.wgsl',
+      'attention_reduce.wgsl',
+      'expert_matmul.wgsl',
+      'layer_norm.wgsl',
       'matmul.wgsl',
+      'matmul_tiled.wgsl',
       'rms_norm.wgsl',
       'rope_kv_write.wgsl',
-      'silu_mul.wgsl',
+      'route.wgsl',
     ])
   })
 

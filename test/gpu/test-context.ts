@@ -1,8 +1,10 @@
+import { readdir, readFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { openGpu } from '../../node/gpu.ts'
-import { createNodePlatform } from '../../node/platform.ts'
+import { strided } from '../../src/engine/wgsl-span.ts'
 import { errorMessage } from '../../src/errors.ts'
 import { bytesOf, readFloats, upload, USAGE } from '../../src/gpu/buffers.ts'
-import { type GpuContext, type GpuOp, openContext } from '../../src/gpu/context.ts'
+import { type GpuContext, type GpuOp, openContext, padded } from '../../src/gpu/context.ts'
 import { silentLogger } from '../../src/log.ts'
 
 /** A context on whatever adapter there is, software included, or undefined after printing why the tests are skipped. */
@@ -21,8 +23,29 @@ export async function openTestContext(maxBindingBytes?: number): Promise<GpuCont
   }
 }
 
-export function testShaders(): Promise<ReadonlyMap<string, string>> {
-  return createNodePlatform(silentLogger).shaders()
+/** The repository's kernels. */
+export async function testShaders(): Promise<ReadonlyMap<string, string>> {
+  const root = join(import.meta.dirname, '../../shaders')
+  const names = (await readdir(root, { recursive: true })).filter((name) => name.endsWith('.wgsl'))
+  const read = async (name: string) =>
+    [name.replaceAll('\\', '/'), await readFile(join(root, name), 'utf8')] as const
+  return new Map(await Promise.all(names.map(read)))
+}
+
+/** Rows of `width` floats, padded with zeros as the kernels expect. */
+export function padFloats(values: Float32Array, width: number): Float32Array {
+  return strided(values, width, padded(width))
+}
+
+/** What `padFloats` was given. */
+export function dropPadding(values: Float32Array, rows: number, width: number): Float32Array {
+  return strided(values.subarray(0, rows * padded(width)), padded(width), width)
+}
+
+/** A buffer of `count` zeros to write into and read back. */
+export async function zeros(context: GpuContext, count: number): Promise<GPUBuffer> {
+  const usage = USAGE.storage | USAGE.copySource | USAGE.copyTarget
+  return await context.buffers.create('test', count * 4, usage)
 }
 
 /** Seeded uniform values in (-1, 1): mulberry32. */
@@ -59,12 +82,13 @@ export async function runOps(
   rows: number,
   output: GPUBuffer,
   count: number,
+  splits = 1,
 ): Promise<Float32Array> {
   const { raw } = context.device
   const staging = await context.buffers.create('test', count * 4, USAGE.mapRead | USAGE.copyTarget)
   const encoder = raw.createCommandEncoder()
   const pass = encoder.beginComputePass()
-  for (const op of ops) op.encode(pass, rows)
+  for (const op of ops) op.encode(pass, rows, splits)
   pass.end()
   encoder.copyBufferToBuffer(output, 0, staging, 0, count * 4)
   raw.queue.submit([encoder.finish()])

@@ -1,7 +1,7 @@
 import { bind, floatBits, type GpuContext, type GpuOp, padded } from '../context.ts'
 
 export interface RmsNormOptions {
-  /** Values in a row; rows are padded to a multiple of 4 with zeros. */
+  /** Values in a row; rows are padded with zeros. */
   width: number
   epsilon: number
   input: GPUBuffer

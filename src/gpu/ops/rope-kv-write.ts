@@ -1,4 +1,5 @@
-import { bind, type Binding, type GpuContext, type GpuOp, padded } from '../context.ts'
+import { ChoraleError } from '../../errors.ts'
+import { bind, type Binding, floatBits, type GpuContext, type GpuOp, padded } from '../context.ts'
 
 /** Heads of an attention layer. */
 export interface HeadShape {
@@ -15,13 +16,18 @@ export interface KvBuffers {
 
 /** What one step tells the kernels about its rows: `Row` structs and the page table, written by the host. */
 export interface StepBindings {
+  /** Uniform: how many rows, and how many splits of the keys the longest of them has. */
+  readonly count: Binding
   readonly rows: Binding
   readonly pages: Binding
 }
 
 export interface RopeKvWriteOptions {
   heads: HeadShape
+  /** 0: no rotation. */
   rotaryDim: number
+  /** Each head of q and k is normed before the rotation: weights [2, headDim], q's then k's. */
+  headNorm?: { readonly weight: GPUBuffer; readonly epsilon: number } | undefined
   step: StepBindings
   /** [positions, rotaryDim / 2] pairs (cos, sin). */
   rotation: GPUBuffer
@@ -35,12 +41,36 @@ export function qkvWidth(heads: HeadShape): number {
   return (heads.headCount + 2 * heads.kvHeadCount) * heads.headDim
 }
 
-/** `rope_kv_write.wgsl`: rotates q and k and writes k and v into the cache. */
+/** Values one token takes in each of a block's key and value buffers. */
+export function kvValuesPerToken(heads: HeadShape): number {
+  return heads.kvHeadCount * cacheDim(heads)
+}
+
+/** Values of a head in the cache: vec4s. */
+export function cacheDim(heads: HeadShape): number {
+  return Math.ceil(heads.headDim / 4) * 4
+}
+
+/** The kernels keep one head in workgroup memory. */
+const MAX_HEAD_DIM = 256
+
+/** @throws `not_supported` for heads that the kernels have no room for. */
+export function checkHeads(heads: HeadShape): void {
+  if (heads.headDim > MAX_HEAD_DIM || heads.headCount % heads.kvHeadCount !== 0) {
+    throw new ChoraleError(
+      'not_supported',
+      `attention with ${heads.headCount} heads of ${heads.headDim} values over ${heads.kvHeadCount} KV heads; the wgsl engine computes heads of at most ${MAX_HEAD_DIM} values in whole groups`,
+    )
+  }
+}
+
+/** `rope_kv_write.wgsl`: norms and rotates q and k and writes k and v into the cache. @throws `not_supported`. */
 export async function createRopeKvWrite(context: GpuContext, options: RopeKvWriteOptions): Promise<GpuOp> {
-  const { heads, step, cache } = options
+  const { heads, headNorm, step, cache } = options
+  checkHeads(heads)
   const kernel = await context.pipelines.get({
     shader: 'rope_kv_write.wgsl',
-    bindings: ['uniform', 'read', 'read', 'read', 'write', 'write', 'write'],
+    bindings: ['uniform', 'read', 'read', 'read', 'read', 'write', 'write', 'write'],
   })
   const params = await context.uniform(
     Uint32Array.of(
@@ -49,9 +79,9 @@ export async function createRopeKvWrite(context: GpuContext, options: RopeKvWrit
       heads.headDim,
       options.rotaryDim,
       padded(qkvWidth(heads)),
-      padded(heads.headDim),
-      0,
-      0,
+      cacheDim(heads),
+      headNorm === undefined ? 0 : 1,
+      floatBits(headNorm?.epsilon ?? 0),
     ),
   )
   const group = bind(context, kernel, [
@@ -59,6 +89,7 @@ export async function createRopeKvWrite(context: GpuContext, options: RopeKvWrit
     step.rows,
     step.pages,
     options.rotation,
+    headNorm?.weight ?? options.rotation,
     options.qkv,
     cache.keys,
     cache.values,

@@ -1,0 +1,14 @@
+// 4-bit weights in groups of 32 = one word (lib/bytes.wgsl says which nibble is which): integer * scale + minimum, a pair of
+// float32 for each group in the plane `scales`. Holds GGUF's Q4_K without loss, whose scales are products of 17 bits.
+alias WeightWord = vec4<u32>;
+
+const WORD_QUADS = 8u;
+
+fn scale_of(row: u32, word: u32, words: u32) -> vec2<f32> {
+  let at = (row * words + word) * 2u;
+  return bitcast<vec2<f32>>(vec2<u32>(scales[at], scales[at + 1u]));
+}
+
+fn unpack_quad(word: WeightWord, quad: u32, scale: vec2<f32>) -> vec4<f32> {
+  return fma(nibbles_of(word[quad / 2u], quad % 2u), vec4<f32>(scale.x), vec4<f32>(scale.y));
+}

@@ -1,0 +1,52 @@
+import { describe, expect, it } from 'vitest'
+import { openGpu } from '../../node/gpu.ts'
+import { type GpuContext, openContext } from '../../src/gpu/context.ts'
+import { compileInvariantMatmul } from '../../src/gpu/matmul-kernels.ts'
+import { WEIGHT_FORMATS } from '../../src/gpu/weight-format.ts'
+import { createLogger } from '../../src/log.ts'
+import { openTestContext, testShaders } from './test-context.ts'
+
+const opened = await openTestContext()
+const context = opened as GpuContext
+
+describe.skipIf(opened === undefined)('compileInvariantMatmul', () => {
+  it.skipIf(opened?.device.adapter.software !== true)(
+    'keeps all kernels where they make the same bits',
+    async () => {
+      for (const format of WEIGHT_FORMATS) {
+        for (const gated of [false, true]) {
+          const activation = gated ? 'silu' : 'none'
+          const { fewRows, manyRows, oneRow } = await compileInvariantMatmul(context, {
+            format,
+            activation,
+            gated,
+          })
+          expect(new Set([oneRow, fewRows, manyRows]).size, format).toBe(3)
+        }
+      }
+      context.close()
+    },
+  )
+
+  it.each([
+    // What a driver that reassociates one of the kernels would do.
+    ['matmul.wgsl', '* STRIDE + l]', '* STRIDE + select(l, LANES - 1u - l, ROWS > 1u)]'],
+    ['matmul_tiled.wgsl', 'totals[i] + sums[i]', 'fma(totals[i], vec4<f32>(0.9999), sums[i])'],
+  ])('uses one kernel for everything where %s differs, and says so', async (name, sum, other) => {
+    const shaders = new Map(await testShaders())
+    const source = shaders.get(name) as string
+    expect(source).toContain(sum)
+    shaders.set(name, source.replace(sum, other))
+    const warnings: string[] = []
+    const log = createLogger('warn', ({ message }) => warnings.push(message))
+    const gpu = (await openGpu()) as GPU
+    const strange = await openContext({ gpu, shaders, log, allowSoftware: true })
+    for (const format of ['f32', 'q4'] as const) {
+      const variant = { format, activation: 'none', gated: false } as const
+      const { fewRows, manyRows, oneRow } = await compileInvariantMatmul(strange, variant)
+      expect(new Set([oneRow, fewRows, manyRows]).size, format).toBe(1)
+    }
+    expect(warnings).toHaveLength(2)
+    strange.close()
+  })
+})
