@@ -1,6 +1,6 @@
 import { open, readdir, readFile, stat } from 'node:fs/promises'
 import { ChoraleError } from '../src/errors.ts'
-import { type ByteSource, checkRange } from '../src/model/byte-source.ts'
+import { type ByteSource, checkRange } from '../src/byte-source.ts'
 import type { FileStore } from '../src/platform.ts'
 
 /** One read call of the system returns at most 2 GiB. */

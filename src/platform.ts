@@ -1,5 +1,5 @@
 import type { Logger } from './log.ts'
-import type { ByteSource } from './model/byte-source.ts'
+import type { ByteSource } from './byte-source.ts'
 
 /**
  * What differs between Node, Deno and a browser, as one object made in `node/platform.ts` or `web/platform.ts`

@@ -17,7 +17,8 @@ const ROWS: readonly (readonly string[])[] = [
   ['src/routing'],
   ['src/sampling', 'src/tokenizer'],
   ['src/engine'],
-  ['src/kv', 'src/gpu', 'src/model'],
+  ['src/kv', 'src/gpu'],
+  ['src/model'],
   ['src/tensor'],
   ['src'],
 ]

@@ -5,7 +5,7 @@
 
 import { ChoraleError } from '../errors.ts'
 import { elementCount } from '../tensor/weight.ts'
-import type { ByteSource } from './byte-source.ts'
+import type { ByteSource } from '../byte-source.ts'
 import { GGML_TYPES } from './ggml-types.ts'
 import { clip } from './json.ts'
 import { checkLayout, type StoredTensor, type TensorTable } from './tensor-table.ts'

@@ -1,7 +1,7 @@
 /** Untrusted JSON: parsed strictly, read field by field with bounds, errors that name file and field. */
 
 import { ChoraleError } from '../errors.ts'
-import type { ByteSource } from './byte-source.ts'
+import type { ByteSource } from '../byte-source.ts'
 
 /** A JSON object whose fields are not checked yet. */
 export type JsonObject = Record<string, unknown>

@@ -1,6 +1,6 @@
 import { ChoraleError } from '../errors.ts'
 import type { FileStore } from '../platform.ts'
-import type { ByteSource } from './byte-source.ts'
+import type { ByteSource } from '../byte-source.ts'
 
 /** The files of one model, wherever they are: a folder of this machine or a repository on a hub. */
 export interface ModelFolder {

@@ -1,6 +1,6 @@
 import { dequantize } from '../tensor/quant.ts'
 import { byteLength } from '../tensor/weight.ts'
-import type { ByteSource } from './byte-source.ts'
+import type { ByteSource } from '../byte-source.ts'
 import { type GgufFile, readGguf } from './gguf.ts'
 import { readGgufConfig } from './gguf-config.ts'
 import { ggufTokenizerFiles } from './gguf-tokenizer.ts'

@@ -1,6 +1,6 @@
 import { ChoraleError } from '../errors.ts'
 import type { FileStore } from '../platform.ts'
-import type { ByteSource } from './byte-source.ts'
+import type { ByteSource } from '../byte-source.ts'
 import { readConfig, readGenerationDefaults } from './config.ts'
 import { openGguf } from './open-gguf.ts'
 import { type JsonObject, readJsonFile, readTextFile } from './json.ts'

@@ -3,7 +3,7 @@
 import { ChoraleError } from '../errors.ts'
 import { f32FromBytes } from '../tensor/dtype.ts'
 import { elementCount } from '../tensor/weight.ts'
-import type { ByteSource } from './byte-source.ts'
+import type { ByteSource } from '../byte-source.ts'
 import { clip, decodeUtf8, isJsonObject, type JsonObject, parseJsonObject, show } from './json.ts'
 import { checkLayout, type StoredTensor, type TensorTable } from './tensor-table.ts'
 

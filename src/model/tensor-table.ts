@@ -1,6 +1,6 @@
 import { ChoraleError } from '../errors.ts'
 import { byteLength, isWeightDtype, type WeightTensor } from '../tensor/weight.ts'
-import type { ByteSource } from './byte-source.ts'
+import type { ByteSource } from '../byte-source.ts'
 import type { RowRange } from './fused.ts'
 
 /** Where one tensor lies, as a file's table says; read by name, checked against the file when the table was read. */

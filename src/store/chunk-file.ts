@@ -1,6 +1,6 @@
 import { sha256 } from '@noble/hashes/sha2.js'
 import { bytesToHex } from '@noble/hashes/utils.js'
-import type { ByteRange } from '../model/byte-source.ts'
+import type { ByteRange } from '../byte-source.ts'
 import type { CacheStore } from './cache-store.ts'
 
 /** What is fetched, checked and kept as a unit. Small, because a model's id alone touches 16 places of it. */

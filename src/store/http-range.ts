@@ -2,7 +2,7 @@
 
 import { ChoraleError } from '../errors.ts'
 import type { Logger } from '../log.ts'
-import type { ByteRange } from '../model/byte-source.ts'
+import type { ByteRange } from '../byte-source.ts'
 
 export interface HttpOptions {
   readonly fetch: typeof fetch

@@ -1,5 +1,5 @@
 import { ChoraleError } from '../errors.ts'
-import { type ByteRange, type ByteSource, checkRange } from '../model/byte-source.ts'
+import { type ByteRange, type ByteSource, checkRange } from '../byte-source.ts'
 import type { CacheStore } from './cache-store.ts'
 import { CHUNK_BYTES, openChunkFile } from './chunk-file.ts'
 import { fetchRange, type HttpOptions } from './http-range.ts'

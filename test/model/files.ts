@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { type ByteSource, memorySource } from '../../src/model/byte-source.ts'
+import { type ByteSource, memorySource } from '../../src/byte-source.ts'
 import type { ModelFolder } from '../../src/model/model-folder.ts'
 import type { ModelSpec, RopeSpec } from '../../src/model/spec.ts'
 

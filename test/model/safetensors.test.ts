@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { memorySource } from '../../src/model/byte-source.ts'
+import { memorySource } from '../../src/byte-source.ts'
 import { readSafetensors, readShardedSafetensors, readTensors } from '../../src/model/safetensors.ts'
 import { writeSafetensors } from '../../src/model/safetensors-writer.ts'
 import { readWeight } from '../../src/model/tensor-table.ts'

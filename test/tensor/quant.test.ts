@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { memorySource } from '../../src/model/byte-source.ts'
+import { memorySource } from '../../src/byte-source.ts'
 import { readTensors } from '../../src/model/safetensors.ts'
 import { blockBytes, blockSize, byteLength, dequantize, dequantizeRows } from '../../src/tensor/quant.ts'
 import { WEIGHT_DTYPES, type WeightDtype, type WeightTensor } from '../../src/tensor/weight.ts'

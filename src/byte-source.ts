@@ -1,4 +1,4 @@
-import { ChoraleError } from '../errors.ts'
+import { ChoraleError } from './errors.ts'
 
 /**
  * Random access to the bytes of one file: local, over HTTP ranges, or in memory.
