@@ -6,8 +6,8 @@
  */
 
 export type ErrorCode =
-  | 'bad_config' // a flag, an option or a model's config.json is unusable
-  | 'bad_file' // a model file breaks its format
+  | 'bad_config' // a flag, an option or an environment variable is unusable
+  | 'bad_file' // a model file breaks its format or says the impossible
   | 'bad_request' // a caller's argument is out of bounds
   | 'protocol' // a peer sent something that breaks the protocol
   | 'limit' // a size or count exceeds a limit that defends this process

@@ -4,7 +4,7 @@ import { type RopeParameters, yarnAttentionFactor } from './rope.ts'
 
 /**
  * Rotary parameters of a config: `rope_parameters`, or the older `rope_theta` and `rope_scaling`.
- * @throws `bad_config`, `not_supported` naming the field.
+ * @throws `bad_file`, `not_supported` naming the field.
  */
 export function readRope(
   read: FieldReader,

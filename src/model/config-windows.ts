@@ -9,7 +9,7 @@ const BLOCK_BOUNDS: Bounds = { min: 0, max: SIZE_BOUNDS.blockCount.max, integer:
 /**
  * Each block's sliding window. `layer_types` says which blocks have one in families that begin theirs at some block;
  * elsewhere it must agree with the other fields, which transformers reads instead.
- * @throws `bad_config`, `not_supported` naming the field.
+ * @throws `bad_file`, `not_supported` naming the field.
  */
 export function readWindows(
   read: FieldReader,

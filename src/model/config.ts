@@ -16,7 +16,7 @@ const MAX_EOS_TOKENS = 64
 /**
  * Reads a parsed config.json, old and new style (`rope_theta`/`rope_scaling` and `rope_parameters`).
  * @param generation the parsed generation_config.json: its end-of-sequence tokens end answers too
- * @throws `bad_config` for missing or impossible values, `not_supported` for what is not computed; both name the field.
+ * @throws `bad_file` for missing or impossible values, `not_supported` for what is not computed; both name the field.
  */
 export function readConfig(
   file: string,

@@ -38,11 +38,11 @@ export const ROPE_BOUNDS = {
 /** Reads numbers of one file, with errors that name file and field. */
 export interface FieldReader {
   readonly file: string
-  /** The number in `field`. @throws `bad_config` when it is missing without a fallback or out of bounds. */
+  /** The number in `field`. @throws `bad_file` when it is missing without a fallback or out of bounds. */
   number(object: JsonObject, field: string, bounds: Bounds, fallback?: number): number
-  /** Absent and null are `fallback`. @throws `bad_config` unless a boolean. */
+  /** Absent and null are `fallback`. @throws `bad_file` unless a boolean. */
   boolean(object: JsonObject, field: string, fallback: boolean): boolean
-  /** Absent and null are undefined. @throws `bad_config` unless an object. */
+  /** Absent and null are undefined. @throws `bad_file` unless an object. */
   object(object: JsonObject, field: string): JsonObject | undefined
   bad(field: string, value: unknown, wanted: string): ChoraleError
   unsupported(field: string, value: unknown): ChoraleError
@@ -51,7 +51,7 @@ export interface FieldReader {
 export function fieldReader(file: string): FieldReader {
   const bad = (field: string, value: unknown, wanted: string) =>
     new ChoraleError(
-      'bad_config',
+      'bad_file',
       value === undefined
         ? `${file}: ${field} is missing`
         : `${file}: ${field} is ${show(value)}, must be ${wanted}`,
@@ -84,10 +84,10 @@ export function fieldReader(file: string): FieldReader {
   }
 }
 
-/** Rules between a spec's numbers. @throws `bad_config` naming the fields. */
+/** Rules between a spec's numbers. @throws `bad_file` naming the fields. */
 export function checkSpec(file: string, spec: ModelSpec): void {
   const fail = (field: string, problem: string) => {
-    throw new ChoraleError('bad_config', `${file}: ${problem}`, { field })
+    throw new ChoraleError('bad_file', `${file}: ${problem}`, { field })
   }
   if (spec.headCount % spec.kvHeadCount !== 0) {
     fail(

@@ -28,7 +28,7 @@ const NEUTRAL: Readonly<Record<string, readonly GgufValue[]>> = {
 /**
  * The spec of a GGUF file whose architecture is known.
  * @param ropeFactors values of `rope_freqs.weight`, which divide the inverse frequencies; undefined without that tensor
- * @throws `bad_config`, `not_supported`; both name the key.
+ * @throws `bad_file`, `not_supported`; both name the key.
  */
 export function readGgufConfig(
   file: GgufFile,
@@ -116,7 +116,7 @@ export function tokenId(file: GgufFile, key: string): number | undefined {
   const value = file.metadata.get(key)
   if (value === undefined || value === 0xffffffff || value === -1) return undefined
   if (typeof value !== 'number' || !Number.isInteger(value) || value < 0) {
-    throw new ChoraleError('bad_config', `${file.name}: ${key} is no token id`, { field: key })
+    throw new ChoraleError('bad_file', `${file.name}: ${key} is no token id`, { field: key })
   }
   return value
 }

@@ -12,7 +12,7 @@ import { weightsByRole, type WeightTransform } from './weights.ts'
 
 /**
  * Opens one GGUF file as a model. The source is closed with the model, and on failure.
- * @throws `bad_file`, `bad_config`, `not_supported`.
+ * @throws `bad_file`, `not_supported`.
  */
 export async function openGguf(
   source: ByteSource,

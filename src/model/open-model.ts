@@ -20,7 +20,7 @@ export interface OpenModelOptions {
 /**
  * Opens a model of this machine: a folder in Hugging Face layout or a `.gguf` file. Reads headers, config and 64 KiB
  * of weights for the id; weights are read when asked for.
- * @throws `not_found`, `bad_file`, `bad_config`, `not_supported`.
+ * @throws `not_found`, `bad_file`, `not_supported`.
  */
 export async function openModel(
   path: string,

@@ -245,7 +245,7 @@ describe('readConfig', () => {
     ['eos_token_id', { eos_token_id: Array(65).fill(1) }],
     ['architectures', { architectures: 'LlamaForCausalLM' }],
   ])('refuses impossible values: %s %j', (field, config) => {
-    expect(() => read(config)).toThrow(expect.objectContaining({ code: 'bad_config', field }))
+    expect(() => read(config)).toThrow(expect.objectContaining({ code: 'bad_file', field }))
   })
 })
 

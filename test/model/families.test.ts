@@ -19,7 +19,7 @@ const read = (vector: string, changes: Config = {}): ModelSpec => {
   )
   return readConfig('config.json', Object.fromEntries(config)).spec
 }
-const refusal = (code: 'not_supported' | 'bad_config', field: string) =>
+const refusal = (code: 'not_supported' | 'bad_file', field: string) =>
   expect.objectContaining({ code, field }) as Error
 
 describe('readConfig of each family', () => {
@@ -138,7 +138,7 @@ describe('readConfig of each family', () => {
       web({ model_type: 'RefinedWeb', multi_query: undefined, n_head_kv: 2, num_kv_heads: undefined }),
     ).toMatchObject({ residual: { norms: 2 }, kvHeadCount: 2 })
     expect(() => web({ model_type: 'RefinedWebModel', parallel_attn: undefined })).toThrow(
-      refusal('bad_config', 'parallel_attn'),
+      refusal('bad_file', 'parallel_attn'),
     )
   })
 
@@ -207,7 +207,7 @@ describe('readConfig refuses by field what a family does not compute', () => {
     ['bloom', 'n_head', { n_head: 0 }],
     ['bloom', 'head_dim', { n_head: 7 }],
   ])('%s: impossible %s', (vector, field, changes) => {
-    expect(() => read(vector, changes)).toThrow(refusal('bad_config', field))
+    expect(() => read(vector, changes)).toThrow(refusal('bad_file', field))
   })
 })
 

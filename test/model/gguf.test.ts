@@ -160,7 +160,7 @@ describe('openGguf', () => {
     expect(ropeOf(model.spec).inverseFrequencies).toEqual([1, Math.fround(Math.fround(0.01) / 8)])
     const short = { name: 'rope_freqs.weight', shape: [1], bytes: bytes.slice(0, 4) }
     await expect(open({ ...parts, tensors: [...parts.tensors, short] })).rejects.toMatchObject({
-      code: 'bad_config',
+      code: 'bad_file',
     })
   })
 
@@ -176,15 +176,15 @@ describe('openGguf', () => {
 
   it.each([
     [withKey(['general.architecture', text('mamba')]), 'not_supported', 'general.architecture'],
-    [withKey(['llama.expert_count', u32(8)]), 'bad_config', 'llama.expert_used_count'],
+    [withKey(['llama.expert_count', u32(8)]), 'bad_file', 'llama.expert_used_count'],
     [withKey(['llama.rope.dimension_count', u32(2)]), 'not_supported', 'llama.rope.dimension_count'],
     [withKey(['llama.rope.scaling.type', text('longrope')]), 'not_supported', 'llama.rope.scaling.type'],
     [withKey(['split.count', u32(2)]), 'not_supported', 'split.count'],
-    [withKey(['llama.block_count', u32(0)]), 'bad_config', 'llama.block_count'],
-    [withKey(['llama.block_count', text('1')]), 'bad_config', 'llama.block_count'],
-    [withKey(['llama.attention.head_count', list('u32', [2])]), 'bad_config', 'llama.attention.head_count'],
-    [withKey(['llama.attention.head_count_kv', u32(3)]), 'bad_config', 'num_key_value_heads'],
-    [withKey(['tokenizer.ggml.eos_token_id', u32(5)]), 'bad_config', 'eos_token_id'],
+    [withKey(['llama.block_count', u32(0)]), 'bad_file', 'llama.block_count'],
+    [withKey(['llama.block_count', text('1')]), 'bad_file', 'llama.block_count'],
+    [withKey(['llama.attention.head_count', list('u32', [2])]), 'bad_file', 'llama.attention.head_count'],
+    [withKey(['llama.attention.head_count_kv', u32(3)]), 'bad_file', 'num_key_value_heads'],
+    [withKey(['tokenizer.ggml.eos_token_id', u32(5)]), 'bad_file', 'eos_token_id'],
   ])('refuses what it would compute wrongly: case %#', async (parts, code, field) => {
     await expect(open(parts)).rejects.toMatchObject({ code, field })
   })
