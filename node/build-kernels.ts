@@ -13,6 +13,7 @@ export async function compileKernels(): Promise<WasmKernels> {
 
 async function compile(relaxed: boolean): Promise<Uint8Array<ArrayBuffer>> {
   let output: Uint8Array<ArrayBuffer> | undefined
+  let messages = ''
   const options = [
     '--runtime',
     'stub',
@@ -24,7 +25,7 @@ async function compile(relaxed: boolean): Promise<Uint8Array<ArrayBuffer>> {
     '1',
   ]
   const features = relaxed ? 'simd,relaxed-simd,threads' : 'simd,threads'
-  const { error, stderr } = await asc.main(
+  const { error } = await asc.main(
     [
       'kernels/main.ts',
       '--outFile',
@@ -41,10 +42,15 @@ async function compile(relaxed: boolean): Promise<Uint8Array<ArrayBuffer>> {
         if (typeof contents !== 'string') output = new Uint8Array(contents)
       },
       listFiles: async () => [],
+      stderr: {
+        write: (text) => {
+          messages += String(text)
+        },
+      },
     },
   )
   if (error !== null || output === undefined)
-    throw new Error(`the kernels do not compile: ${stderr.toString()}`)
+    throw new Error(`the kernels do not compile: ${messages}`)
   return output
 }
 

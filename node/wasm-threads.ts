@@ -35,6 +35,6 @@ if (!isMainThread && typeof workerData === 'object' && workerData !== null && 'w
   const { memory, module, parameters } = workerData.wasmThread as WasmThreadJob
   const instance = new WebAssembly.Instance(module, { env: { memory } })
   const work = instance.exports['work'] as (...parameters: number[]) => void
-  parentPort?.postMessage('ready')
+  parentPort?.postMessage('ready', [])
   work(...parameters)
 }

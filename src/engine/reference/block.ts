@@ -7,15 +7,27 @@ import { attend, type BlockCache } from './attention.ts'
 import { addInto } from './math.ts'
 import { runMlp } from './mlp.ts'
 import { normalize } from './norm.ts'
+import { markRounded, roundsActivations } from './rounded-activations.ts'
 
 /** One block's weights in float32, by role; only the roles that the spec has. */
 export type BlockWeights = ReadonlyMap<BlockRole, Float32Array>
 
-/** Reads one block's weights as float32. @throws what `ModelWeights.block` throws. */
-export async function loadBlock(model: Model, block: number, signal?: AbortSignal): Promise<BlockWeights> {
+/**
+ * Reads one block's weights as float32; with `rounded`, quantised matrices multiply rounded activations.
+ * @throws what `ModelWeights.block` throws.
+ */
+export async function loadBlock(
+  model: Model,
+  block: number,
+  rounded: boolean,
+  signal?: AbortSignal,
+): Promise<BlockWeights> {
   const weights = new Map<BlockRole, Float32Array>()
   for (const role of blockRoles(model.spec)) {
-    weights.set(role, dequantize(await model.weights.block(block, role, signal)))
+    const stored = await model.weights.block(block, role, signal)
+    const values = dequantize(stored)
+    if (rounded && roundsActivations(stored.dtype)) markRounded(values)
+    weights.set(role, values)
   }
   return weights
 }

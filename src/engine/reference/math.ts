@@ -6,6 +6,7 @@
  */
 
 import type { RopeSpec } from '../../model/spec.ts'
+import { inputsFor } from './rounded-activations.ts'
 
 /** y[r, o] = sum_i x[r, i] * w[o, i] + bias[o]; x [rows, inputs], w [outputs, inputs] row-major. */
 export function linear(
@@ -17,12 +18,13 @@ export function linear(
   bias?: Float32Array,
 ): Float32Array {
   const y = new Float32Array(rows * outputs)
+  const input = inputsFor(w, x)
   for (let r = 0; r < rows; r++) {
     const xBase = r * inputs
     for (let o = 0; o < outputs; o++) {
       const wBase = o * inputs
       let sum = bias === undefined ? 0 : (bias[o] as number)
-      for (let i = 0; i < inputs; i++) sum += (x[xBase + i] as number) * (w[wBase + i] as number)
+      for (let i = 0; i < inputs; i++) sum += (input[xBase + i] as number) * (w[wBase + i] as number)
       y[r * outputs + o] = sum
     }
   }

@@ -18,26 +18,36 @@ import type { BlockCache } from './attention.ts'
 import { loadBlock, runBlock, type BlockWeights } from './block.ts'
 import { linear } from './math.ts'
 import { normalize } from './norm.ts'
+import { markRounded, roundsActivations } from './rounded-activations.ts'
+
+export interface ReferenceEngineOptions {
+  /**
+   * `q8-groups` rounds activations to 8 bits in groups of 32 before they meet a quantised weight, as the wasm engine
+   * does: its oracle. Default: exact.
+   */
+  activations?: 'exact' | 'q8-groups'
+}
 
 /** The plain TypeScript engine: slow, and the oracle that every other engine is tested against. */
-export function createReferenceEngine(): Engine {
+export function createReferenceEngine(options: ReferenceEngineOptions = {}): Engine {
+  const rounded = options.activations === 'q8-groups'
   return {
     name: 'reference',
-    description: 'plain TypeScript, float32 with float64 sums, 1 thread',
+    description: `plain TypeScript, float32 with float64 sums, ${rounded ? '8-bit activations for quantised weights, ' : ''}1 thread`,
     threads: 1,
-    loadSpan,
-    loadHead,
+    loadSpan: (model, spanOptions) => loadSpan(model, spanOptions, rounded),
+    loadHead: (model, headOptions) => loadHead(model, headOptions, rounded),
     close: async () => undefined,
   }
 }
 
-async function loadSpan(model: Model, options: LoadSpanOptions): Promise<EngineSpan> {
+async function loadSpan(model: Model, options: LoadSpanOptions, rounded: boolean): Promise<EngineSpan> {
   const { spec } = model
   checkSpan(model, options)
   const pool = new PagePool(options.kvTokens)
   const blocks: BlockWeights[] = []
   for (let block = options.start; block < options.end; block++) {
-    blocks.push(await loadBlock(model, block, options.signal))
+    blocks.push(await loadBlock(model, block, rounded, options.signal))
     const loaded = weightBytes(blocks)
     options.onProgress?.(loaded, Math.round((loaded / blocks.length) * (options.end - options.start)))
   }
@@ -110,14 +120,16 @@ function weightBytes(blocks: readonly BlockWeights[]): number {
   return blocks.flatMap((block) => [...block.values()]).reduce((sum, array) => sum + array.byteLength, 0)
 }
 
-async function loadHead(model: Model, options: LoadOptions = {}): Promise<EngineHead> {
+async function loadHead(model: Model, options: LoadOptions = {}, rounded = false): Promise<EngineHead> {
   const { spec } = model
   const normWeight = dequantize(await model.weights.client('finalNorm', options.signal))
   const normBias =
     spec.norm.kind === 'layer'
       ? dequantize(await model.weights.client('finalNormBias', options.signal))
       : undefined
-  const headWeight = dequantize(await model.weights.client('head', options.signal))
+  const storedHead = await model.weights.client('head', options.signal)
+  const headWeight = dequantize(storedHead)
+  if (rounded && roundsActivations(storedHead.dtype)) markRounded(headWeight)
   const norm = (hidden: Tensor) => normalize(spec.norm, hidden.data, hidden.shape[0], normWeight, normBias)
   return {
     weightBytes: normWeight.byteLength + headWeight.byteLength,

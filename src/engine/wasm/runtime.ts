@@ -95,7 +95,13 @@ export async function createWasmRuntime(options: WasmRuntimeOptions): Promise<Wa
   if (startThread !== undefined) {
     try {
       for (let thread = 1; thread < threads; thread++) {
-        helpers.push(await startThread({ module, memory: linear.memory, parameters: [control, thread, threads, ...PATTERNS] }))
+        helpers.push(
+          await startThread({
+            module,
+            memory: linear.memory,
+            parameters: [control, thread, threads, ...PATTERNS],
+          }),
+        )
       }
     } catch (cause) {
       await stop()

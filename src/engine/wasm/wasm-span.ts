@@ -4,6 +4,7 @@ import type { BlockRole, Model } from '../../model/model.ts'
 import type { ModelSpec, RopeSpec } from '../../model/spec.ts'
 import { blockRoles } from '../../model/weights.ts'
 import { tensor, type Tensor } from '../../tensor/tensor.ts'
+import { rotaryPositions } from '../check-support.ts'
 import type { EngineSpan, KvLease, LoadSpanOptions, StepEntry } from '../engine.ts'
 import {
   BLOCK_ATTENTION_NORM,
@@ -27,7 +28,7 @@ import {
 } from './layout.ts'
 import { createArena, type Arena } from './linear-memory.ts'
 import { planDtype } from './pack-matrix.ts'
-import { recordAt, storeMatrix, storeVector } from './records.ts'
+import { recordAt, type RecordWriter, storeMatrix, storeVector } from './records.ts'
 import { createSpanScratch, padTo } from './scratch.ts'
 import type { WasmRuntime } from './runtime.ts'
 
@@ -81,6 +82,8 @@ export async function loadWasmSpan(
   const { memory } = runtime
   const { spec } = model
   const { end, start } = options
+  const rope = rotaryPositions('wasm', spec)
+  checkRotation(spec, rope)
   const pool = new PagePool(options.kvTokens)
   const arena = createArena(memory)
   try {
@@ -88,7 +91,6 @@ export async function loadWasmSpan(
     const plannedBytes = plannedWeightBytes(model, start, end)
     const kvBlockBytes = pool.tokens * spec.kvHeadCount * padTo(spec.headDim, 4) * 4
     checkRoom(model, plannedBytes + 2 * kvBlockBytes * blockCount, memory.available)
-    const rope = spec.positions as RopeSpec
     const half = rope.inverseFrequencies.length
     const maxRows = Math.min(MAX_PASS_ROWS, pool.tokens)
     const scratch = createSpanScratch(memory, arena, spec, {
@@ -102,7 +104,7 @@ export async function loadWasmSpan(
     let weightBytes = 0
     for (let block = start; block < end; block++) {
       const record = recordAt(memory, blocks + (block - start) * BLOCK_BYTES)
-      weightBytes += await loadBlock(runtime, arena, model, block, record.integer, options.signal)
+      weightBytes += await loadBlock(runtime, arena, model, block, record, options.signal)
       record.integer(BLOCK_KEYS, arena.allocate(kvBlockBytes, 'KV cache'))
       record.integer(BLOCK_VALUES, arena.allocate(kvBlockBytes, 'KV cache'))
       options.onProgress?.(Math.min(weightBytes, plannedBytes), plannedBytes)
@@ -212,20 +214,20 @@ async function loadBlock(
   arena: Arena,
   model: Model,
   block: number,
-  put: (offset: number, address: number) => void,
+  record: RecordWriter,
   signal: AbortSignal | undefined,
 ): Promise<number> {
   const roles = blockRoles(model.spec)
   let bytes = 0
   for (const [role, offset] of NORMS) {
     const stored = storeVector(runtime.memory, arena, await model.weights.block(block, role, signal))
-    put(offset, stored.address)
+    record.integer(offset, stored.address)
     bytes += stored.bytes
   }
   for (const [role, biasRole, offset] of MATRICES) {
     const bias = roles.includes(biasRole) ? await model.weights.block(block, biasRole, signal) : undefined
     const stored = storeMatrix(runtime.memory, arena, await model.weights.block(block, role, signal), bias)
-    put(offset, stored.address)
+    record.integer(offset, stored.address)
     bytes += stored.bytes
   }
   return bytes
@@ -240,6 +242,17 @@ function plannedWeightBytes(model: Model, start: number, end: number): number {
     }
   }
   return bytes
+}
+
+/** @throws `not_supported` when the rotated elements are no pairs inside a head. */
+function checkRotation(spec: ModelSpec, rope: RopeSpec): void {
+  const pairs = rope.inverseFrequencies.length
+  if (rope.rotaryDim === 2 * pairs && rope.rotaryDim <= spec.headDim) return
+  throw new ChoraleError(
+    'not_supported',
+    `engine wasm rotates pairs inside a head: ${rope.rotaryDim} elements with ${pairs} frequencies in heads of ${spec.headDim} are not`,
+    { field: 'positions' },
+  )
 }
 
 /** Fails before the first byte is read. */

@@ -1,0 +1,258 @@
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { compileKernels } from '../../node/build-kernels.ts'
+import { readWasmKernels } from '../../node/wasm-threads.ts'
+import { createArena } from '../../src/engine/wasm/linear-memory.ts'
+import { storeMatrix } from '../../src/engine/wasm/records.ts'
+import { createWasmRuntime, hasRelaxedSimd, type WasmRuntime } from '../../src/engine/wasm/runtime.ts'
+import { silentLogger } from '../../src/log.ts'
+import { dequantize } from '../../src/tensor/quant.ts'
+import { blockSize, type WeightDtype, type WeightTensor } from '../../src/tensor/weight.ts'
+import { random, randomFloats } from '../gpu/test-context.ts'
+import { quantizedWeight } from './quantized-model.ts'
+
+const f32 = Math.fround
+let relaxed: WasmRuntime
+let plain: WasmRuntime
+
+beforeAll(async () => {
+  const options = { threads: 1, kernels: readWasmKernels, startThread: undefined, log: silentLogger }
+  relaxed = await createWasmRuntime(options)
+  plain = await createWasmRuntime({ ...options, plain: true })
+})
+afterAll(async () => {
+  await relaxed.close()
+  await plain.close()
+})
+
+/** What the kernels make of `weight` times `rows` rows of x. */
+function multiply(runtime: WasmRuntime, weight: WeightTensor, x: Float32Array, rows: number): Float32Array {
+  const { exports, memory } = runtime
+  const [outputs, columns] = weight.shape as [number, number]
+  const arena = createArena(memory)
+  const matrix = storeMatrix(memory, arena, weight, undefined)
+  const octets = Math.ceil(outputs / 8)
+  const input = arena.allocate(x.byteLength, 'test')
+  const rounded = arena.allocate(rows * columns * 4, 'test')
+  const out = arena.allocate(rows * octets * 32, 'test')
+  memory.floats(input, x.length).set(x)
+  const isPlain = blockSize(weight.dtype) === 1
+  exports.multiply(matrix.address, octets, input, columns, isPlain ? 0 : rounded, rows, out, octets * 32)
+  const y = Float32Array.from({ length: rows * outputs }, (_, i) => {
+    const row = Math.floor(i / outputs)
+    return memory.floats(out + row * octets * 32, outputs)[i % outputs] as number
+  })
+  arena.close()
+  return y
+}
+
+/** A group of weights as integers: value = scale * q + minimum. */
+interface Groups {
+  readonly values: Int32Array
+  readonly scales: Float32Array
+  readonly minima: Float32Array | undefined
+  /** Weights that share a scale. */
+  readonly size: 16 | 32
+}
+
+/** Integers, scales and minima recovered from dequantised values: independent of the engine's own readers. */
+function groupsOf(weight: WeightTensor): Groups {
+  const half = (at: number) => {
+    const bits = (weight.bytes[at] as number) | ((weight.bytes[at + 1] as number) << 8)
+    return dequantize({ dtype: 'F16', shape: [1], bytes: Uint8Array.of(bits & 255, bits >> 8) })[0] as number
+  }
+  const count = weight.shape.reduce((a, b) => a * b)
+  const values = dequantize(weight)
+  const size = weight.dtype === 'Q8_0' ? 34 : weight.dtype === 'Q4_1' ? 20 : 18
+  const scales = new Float32Array(count / 32).map((_, block) => half(block * size))
+  const minima = weight.dtype === 'Q4_1' ? scales.map((_, block) => half(block * size + 2)) : undefined
+  const integers = Int32Array.from(values, (value, i) => {
+    const block = i >> 5
+    const scale = scales[block] as number
+    return scale === 0 ? 0 : Math.round((value - (minima?.[block] ?? 0)) / scale)
+  })
+  return { values: integers, scales, minima, size: 32 }
+}
+
+/** The kernels' formula in plain TypeScript, every float32 step written out. */
+function expected(weight: WeightTensor, x: Float32Array, rows: number): Float32Array {
+  const [outputs, columns] = weight.shape as [number, number]
+  const { minima, scales, values } = groupsOf(weight)
+  const y = new Float32Array(rows * outputs)
+  for (let row = 0; row < rows; row++) {
+    for (let output = 0; output < outputs; output++) {
+      let sum = 0
+      for (let at = 0; at < columns; at += 32) {
+        const group = x.subarray(row * columns + at, row * columns + at + 32)
+        const d = f32(group.reduce((max, value) => Math.max(max, Math.abs(value)), 0) / 127)
+        const inverse = d === 0 ? 0 : f32(1 / d)
+        const q = Array.from(group, (value) => nearestEven(f32(value * inverse)))
+        const from = output * columns + at
+        const dot = q.reduce((total, value, i) => total + value * (values[from + i] as number), 0)
+        const block = from >> 5
+        sum = f32(sum + f32(dot * f32((scales[block] as number) * d)))
+        const total = q.reduce((a, b) => a + b, 0)
+        if (minima !== undefined) sum = f32(sum + f32((minima[block] as number) * f32(d * total)))
+      }
+      y[row * outputs + output] = sum
+    }
+  }
+  return y
+}
+
+function nearestEven(value: number): number {
+  const rounded = Math.round(value)
+  return Math.abs(value % 1) === 0.5 && rounded % 2 !== 0 ? rounded - 1 : rounded
+}
+
+const QUANTIZED: readonly WeightDtype[] = [
+  'Q4_0',
+  'Q4_1',
+  'Q8_0',
+  'Q5_0',
+  'Q5_1',
+  'IQ4_NL',
+  'IQ4_XS',
+  'Q4_K',
+  'Q5_K',
+  'Q6_K',
+  'Q3_K',
+]
+
+describe('wasm kernels', () => {
+  it('are what their sources compile to', async () => {
+    const compiled = await compileKernels()
+    for (const name of ['relaxed', 'plain'] as const) {
+      const path = join(import.meta.dirname, `../../src/engine/wasm/kernels-${name}.wasm`)
+      expect(
+        Buffer.compare(await readFile(path), compiled[name]),
+        `run npm run build:kernels (${name})`,
+      ).toBe(0)
+    }
+  })
+
+  it('use relaxed SIMD where the machine has it', () => {
+    expect(hasRelaxedSimd()).toBe(true)
+    expect([relaxed.relaxed, plain.relaxed]).toEqual([true, false])
+  })
+})
+
+describe('quantised matmul', () => {
+  for (const dtype of ['Q4_0', 'Q4_1', 'Q8_0'] as const) {
+    it(`gives the bits of its formula, with and without relaxed SIMD: ${dtype}`, () => {
+      const next = random(3)
+      for (const [outputs, columns, rows] of [
+        [1, 32, 1],
+        [7, 64, 2],
+        [8, 96, 3],
+        [13, 288, 4],
+        [24, 32, 5],
+        [17, 160, 9],
+      ] as const) {
+        const weight = quantizedWeight(dtype, [outputs, columns], outputs * columns)
+        const x = randomFloats(next, rows * columns)
+        // A group of zeros, one huge value, one tie.
+        x.fill(0, 0, 32)
+        x[rows * columns - 1] = 3e5
+        const wanted = expected(weight, x, rows)
+        expect(multiply(relaxed, weight, x, rows)).toEqual(wanted)
+        expect(multiply(plain, weight, x, rows)).toEqual(wanted)
+      }
+    })
+  }
+
+  it('is exact at the ends of int8', () => {
+    const bytes = new Uint8Array(2 * 34)
+    for (const block of [0, 1]) {
+      bytes.set([0x00, 0x3c], block * 34)
+      bytes.fill(block === 0 ? 0x80 : 0x7f, block * 34 + 2, block * 34 + 34)
+    }
+    const weight: WeightTensor = { dtype: 'Q8_0', shape: [2, 32], bytes }
+    for (const sign of [1, -1]) {
+      const x = new Float32Array(32).fill(sign * 127)
+      for (const runtime of [relaxed, plain]) {
+        expect([...multiply(runtime, weight, x, 1)]).toEqual([sign * 32 * 127 * -128, sign * 32 * 127 * 127])
+      }
+    }
+  })
+
+  for (const dtype of QUANTIZED) {
+    it(`agrees with the dequantised weights on activations that rounding leaves alone: ${dtype}`, () => {
+      const columns = 512
+      const weight = quantizedWeight(dtype, [11, columns], 5)
+      const values = dequantize(weight)
+      const rows = 6
+      // Whole numbers with 127 in each group round to themselves.
+      const next = random(9)
+      const x = Float32Array.from({ length: rows * columns }, (_, i) =>
+        i % 32 === 5 ? 127 : Math.round(next() * 127),
+      )
+      const results = [relaxed, plain].map((runtime) => multiply(runtime, weight, x, rows))
+      expect(results[0]).toEqual(results[1])
+      for (let row = 0; row < rows; row++) {
+        for (let output = 0; output < 11; output++) {
+          let sum = 0
+          let size = 0
+          for (let i = 0; i < columns; i++) {
+            const product = (x[row * columns + i] as number) * (values[output * columns + i] as number)
+            sum += product
+            size += Math.abs(product)
+          }
+          const got = results[0]?.[row * 11 + output] as number
+          expect(Math.abs(got - sum)).toBeLessThanOrEqual(2e-6 * size)
+        }
+      }
+    })
+  }
+
+  it('computes scales that are no finite numbers as the dequantised weights do', () => {
+    const weight = quantizedWeight('Q8_0', [3, 64], 4)
+    weight.bytes[34 + 1] = 0x7c
+    weight.bytes[34] = 0
+    const y = multiply(relaxed, weight, new Float32Array(64).fill(1), 1)
+    expect(Number.isFinite(y[0])).toBe(false)
+    expect(Number.isFinite(y[1]) && Number.isFinite(y[2])).toBe(true)
+  })
+})
+
+describe('float matmul', () => {
+  for (const dtype of ['F32', 'F16', 'BF16', 'Q2_K'] as const) {
+    it(`agrees with float64 sums to 1e-6, and rows do not know of each other: ${dtype}`, () => {
+      const next = random(7)
+      const columns = dtype === 'Q2_K' ? 256 : 101
+      const outputs = 21
+      const floats = randomFloats(next, outputs * columns)
+      const words = new Uint32Array(floats.buffer)
+      const bytes =
+        dtype === 'F32'
+          ? new Uint8Array(floats.buffer)
+          : new Uint8Array(
+              Uint16Array.from(words, (word, i) =>
+                dtype === 'BF16' ? word >>> 16 : i % 9 === 0 ? i & 0x3ff : (word >>> 16) & 0xbfff,
+              ).buffer,
+            )
+      const shape = [outputs, columns]
+      const weight = dtype === 'Q2_K' ? quantizedWeight(dtype, shape, 2) : { dtype, shape, bytes }
+      const values = dequantize(weight)
+      const rows = 7
+      const x = randomFloats(next, rows * columns)
+      const y = multiply(relaxed, weight, x, rows)
+      expect(multiply(plain, weight, x, rows)).toEqual(y)
+      for (let row = 0; row < rows; row++) {
+        const mine = x.slice(row * columns, (row + 1) * columns)
+        expect(multiply(relaxed, weight, mine, 1)).toEqual(y.slice(row * outputs, (row + 1) * outputs))
+        for (let output = 0; output < outputs; output++) {
+          let sum = 0
+          let size = 0
+          for (let i = 0; i < columns; i++) {
+            const product = (mine[i] as number) * (values[output * columns + i] as number)
+            sum += product
+            size += Math.abs(product)
+          }
+          expect(Math.abs((y[row * outputs + output] as number) - sum)).toBeLessThanOrEqual(1e-6 * size)
+        }
+      }
+    })
+  }
+})
