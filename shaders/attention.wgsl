@@ -1,6 +1,6 @@
 // Formula:   split s of the keys of query (r, head) are those at j in [256 s, 256 (s + 1)), j <= p = position(r), j + window > p:
 //              score[j] = POSITIONS = 0: q . k[j] * scale;  1: q . k[j] * scale + b[j];  2: (q . k[j] + b[j]) * scale
-//              b[j] = slope[head] * (j - p), or bfloat16(slope[head] * j) when rounded;  m = max score[j]
+//              b[j] = slope[head] * (j - p), or bf16(slope[head] * bf16(j)) when rounded;  m = max score[j]
 //              partial[r, head, s] = sum over j of e^(score[j] - m) v[j], then m, then sum over j of e^(score[j] - m)
 // Shapes:    q = the first heads * head_dim values of each row of qkv, f32, rows padded to a multiple of 8 values; keys, values:
 //            lib/kv_page.wgsl, KV head = head / (heads / kv_heads); slopes [heads]; partial [rows, heads, step.splits,
@@ -57,7 +57,7 @@ fn biased(product: f32, head: u32, position: u32, own: u32) -> f32 {
   }
   var bias = slopes[head] * -f32(own - position);
   if (params.rounded != 0u) {
-    bias = to_bfloat16(slopes[head] * f32(position));
+    bias = to_bfloat16(slopes[head] * to_bfloat16(f32(position)));
   }
   if (POSITIONS == 1u) {
     return product * params.scale + bias;

@@ -2,7 +2,7 @@ import { afterAll, describe, expect, it } from 'vitest'
 import { createStepBuffer, type StepRow } from '../../src/engine/wgsl-step.ts'
 import { USAGE } from '../../src/gpu/buffers.ts'
 import { type GpuContext, padded } from '../../src/gpu/context.ts'
-import { toBfloat16 } from '../../src/tensor/bfloat16.ts'
+import { alibiBias, alibiSpec } from '../../src/model/alibi.ts'
 import {
   createAttention,
   KV_PAGE_TOKENS,
@@ -84,8 +84,7 @@ function expectedAttention(shape: Case, qkv: Float32Array, factor: number): Floa
         let dot = 0
         for (let d = 0; d < headDim; d++) dot += (q[d] as number) * (k[d] as number)
         const { alibi } = shape
-        const product = (alibi?.slopes[head] ?? 0) * j
-        const bias = alibi?.roundedBias === true ? toBfloat16(product) : product
+        const bias = alibi === undefined ? 0 : alibiBias(alibi, head, j)
         return alibi?.scaledByHeadDim === true
           ? (dot + bias) / Math.sqrt(headDim)
           : dot / Math.sqrt(headDim) + bias
@@ -168,47 +167,68 @@ async function attend(
   return out
 }
 
+function headNorms(headDim: number): Float32Array {
+  return randomFloats(random(headDim), 2 * headDim)
+}
+
 describe('KV pages', () => {
   it('hold as many tokens in the kernels as in the page pool', async () => {
     expect(KV_PAGE_TOKENS).toBe(PAGE_TOKENS)
+    expect([splitCount(1), splitCount(KV_SPLIT_KEYS), splitCount(KV_SPLIT_KEYS + 1)]).toEqual([1, 1, 2])
   })
 })
 
 describe.skipIf(opened === undefined)('rope_kv_write and attention', () => {
   // Prefills of 257 tokens check every length from 1 on, the tile edges 63, 64, 65 among them.
   const cases: Case[] = [
-    { headCount: 1, kvHeadCount: 1, headDim: 8, rotaryDim: 8, tokens: 257 },
+    { headCount: 1, kvHeadCount: 1, headDim: 8, rotaryDim: 8, tokens: 258 },
     { headCount: 6, kvHeadCount: 2, headDim: 80, rotaryDim: 80, tokens: 66 },
     { headCount: 3, kvHeadCount: 3, headDim: 96, rotaryDim: 48, tokens: 65 },
     { headCount: 4, kvHeadCount: 1, headDim: 64, rotaryDim: 64, tokens: 130 },
+    { headCount: 71, kvHeadCount: 1, headDim: 64, rotaryDim: 64, tokens: 5 },
     { headCount: 2, kvHeadCount: 1, headDim: 256, rotaryDim: 256, tokens: 70 },
     { headCount: 3, kvHeadCount: 1, headDim: 10, rotaryDim: 6, tokens: 17 },
+    { headCount: 2, kvHeadCount: 1, headDim: 128, rotaryDim: 128, tokens: 20, headNorm: headNorms(128) },
+    { headCount: 3, kvHeadCount: 3, headDim: 6, rotaryDim: 4, tokens: 20, headNorm: headNorms(6) },
   ]
-  it.each(cases)(
-    'match plain TypeScript: $headCount/$kvHeadCount heads of $headDim, rotary $rotaryDim, $tokens tokens',
-    async (shape) => {
-      const next = random(shape.headDim)
-      const qkv = randomFloats(() => next() * 2, shape.tokens * qkvWidth(shape))
-      const actual = await attend(shape, qkv, 1.25, [shape.tokens])
-      expect(relativeError(actual, expectedAttention(shape, qkv, 1.25))).toBeLessThan(1e-5)
-    },
-  )
+  const name = '$headCount/$kvHeadCount heads of $headDim, rotary $rotaryDim, $tokens tokens'
+  it.each(cases)(`match plain TypeScript: ${name}`, async (shape) => {
+    const next = random(shape.headDim)
+    const qkv = randomFloats(() => next() * 2, shape.tokens * qkvWidth(shape))
+    const actual = await attend(shape, qkv, 1.25, [shape.tokens])
+    expect(relativeError(actual, expectedAttention(shape, qkv, 1.25))).toBeLessThan(1e-5)
+  })
 
-  it('give the same bits in one prefill, in chunks and one by one', async () => {
-    const shape: Case = { headCount: 2, kvHeadCount: 1, headDim: 16, rotaryDim: 16, tokens: 67 }
+  const plain = { headCount: 6, kvHeadCount: 2, headDim: 8, rotaryDim: 0, tokens: 261 }
+  it.each([1, 64, 100, 257])('see a window of %i keys and no more', async (window) => {
+    const shape = { ...plain, rotaryDim: 8, window }
+    const qkv = randomFloats(random(window), shape.tokens * qkvWidth(shape))
+    const actual = await attend(shape, qkv, 1, [shape.tokens])
+    expect(relativeError(actual, expectedAttention(shape, qkv, 1))).toBeLessThan(1e-5)
+  })
+
+  it.each([
+    { scaledByHeadDim: false, roundedBias: false },
+    { scaledByHeadDim: true, roundedBias: true },
+    { scaledByHeadDim: false, roundedBias: true },
+  ])('add linear biases: scaled $scaledByHeadDim, rounded $roundedBias', async (options) => {
+    // The reference multiplies by absolute positions in float64, the kernel by distances.
+    const shape = { ...plain, alibi: alibiSpec(plain.headCount, options) }
+    const qkv = randomFloats(random(3), shape.tokens * qkvWidth(shape))
+    const actual = await attend(shape, qkv, 1, [shape.tokens])
+    expect(relativeError(actual, expectedAttention(shape, qkv, 1))).toBeLessThan(1e-5)
+  })
+
+  it.each([
+    { headCount: 2, kvHeadCount: 1, headDim: 16, rotaryDim: 16, tokens: 67 },
+    { ...plain, window: 40 },
+    { ...plain, headNorm: headNorms(8), alibi: alibiSpec(6, { scaledByHeadDim: true, roundedBias: true }) },
+  ])('give the same bits in one prefill, in chunks and one by one ($tokens tokens)', async (shape) => {
     const qkv = randomFloats(random(5), shape.tokens * qkvWidth(shape))
-    const whole = bits(await attend(shape, qkv, 1, [67]))
-    expect(bits(await attend(shape, qkv, 1, [1, 30, 2, 34]))).toEqual(whole)
-    expect(
-      bits(
-        await attend(
-          shape,
-          qkv,
-          1,
-          Array.from({ length: 67 }, () => 1),
-        ),
-      ),
-    ).toEqual(whole)
+    const whole = bits(await attend(shape, qkv, 1, [shape.tokens]))
+    expect(bits(await attend(shape, qkv, 1, [1, 30, 2, shape.tokens - 33]))).toEqual(whole)
+    const ones = Array.from({ length: shape.tokens }, () => 1)
+    expect(bits(await attend(shape, qkv, 1, ones))).toEqual(whole)
   })
 
   it('refuse heads the kernel has no room for', async () => {

@@ -2,7 +2,6 @@ import { describe, expect, it } from 'vitest'
 import { openGpu } from '../../node/gpu.ts'
 import { type GpuContext, openContext } from '../../src/gpu/context.ts'
 import { compileInvariantMatmul } from '../../src/gpu/matmul-kernels.ts'
-import { WEIGHT_FORMATS } from '../../src/gpu/weight-format.ts'
 import { createLogger } from '../../src/log.ts'
 import { openTestContext, testShaders } from './test-context.ts'
 
@@ -13,16 +12,13 @@ describe.skipIf(opened === undefined)('compileInvariantMatmul', () => {
   it.skipIf(opened?.device.adapter.software !== true)(
     'keeps all kernels where they make the same bits',
     async () => {
-      for (const format of WEIGHT_FORMATS) {
-        for (const gated of [false, true]) {
-          const activation = gated ? 'silu' : 'none'
-          const { fewRows, manyRows, oneRow } = await compileInvariantMatmul(context, {
-            format,
-            activation,
-            gated,
-          })
-          expect(new Set([oneRow, fewRows, manyRows]).size, format).toBe(3)
-        }
+      // Compiling is what takes the time here: one plain and one gated variant.
+      for (const variant of [
+        { format: 'f16', activation: 'none', gated: false },
+        { format: 'q4', activation: 'silu', gated: true },
+      ] as const) {
+        const { fewRows, manyRows, oneRow } = await compileInvariantMatmul(context, variant)
+        expect(new Set([oneRow, fewRows, manyRows]).size, variant.format).toBe(3)
       }
       context.close()
     },
@@ -41,12 +37,10 @@ describe.skipIf(opened === undefined)('compileInvariantMatmul', () => {
     const log = createLogger('warn', ({ message }) => warnings.push(message))
     const gpu = (await openGpu()) as GPU
     const strange = await openContext({ gpu, shaders, log, allowSoftware: true })
-    for (const format of ['f32', 'q4'] as const) {
-      const variant = { format, activation: 'none', gated: false } as const
-      const { fewRows, manyRows, oneRow } = await compileInvariantMatmul(strange, variant)
-      expect(new Set([oneRow, fewRows, manyRows]).size, format).toBe(1)
-    }
-    expect(warnings).toHaveLength(2)
+    const variant = { format: 'f32', activation: 'none', gated: false } as const
+    const { fewRows, manyRows, oneRow } = await compileInvariantMatmul(strange, variant)
+    expect(new Set([oneRow, fewRows, manyRows]).size).toBe(1)
+    expect(warnings).toHaveLength(1)
     strange.close()
   })
 })

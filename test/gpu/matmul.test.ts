@@ -103,27 +103,26 @@ describe.skipIf(opened === undefined)('matmul and matmul_tiled', () => {
     }
   })
 
-  it.each(['none', 'silu', 'gelu', 'gelu-tanh'] as const)('apply %s, alone and gated', async (activation) => {
-    for (const rows of [1, 3, 12]) {
-      for (const gated of [false, true]) {
+  // Kernels and variants are paired sparingly: a software adapter takes half a second to compile each.
+  it.each(['silu', 'gelu', 'gelu-tanh'] as const)('apply %s, alone and gated', async (activation) => {
+    for (const gated of [false, true]) {
+      for (const rows of gated && activation === 'silu' ? [1, 3, 12] : [1]) {
         const shape = { rows, inner: 45, columns: 46 }
         const flags = { bias: true, accumulate: true, activation, gated }
         const { actual, expected } = await product('F32', shape, flags)
-        expect(relativeError(actual, expected)).toBeLessThan(2e-6)
+        expect(relativeError(actual, expected), `${rows} rows`).toBeLessThan(2e-6)
       }
     }
   })
 
-  it.each(WEIGHT_DTYPES.filter((dtype) => dtype !== 'F32'))(
-    'read %s weights without loss, by every kernel',
-    async (dtype) => {
-      for (const rows of [1, 3, 34]) {
-        const inner = dtype === 'F16' || dtype === 'BF16' ? 173 : dtype.endsWith('_0') ? 288 : 512
-        const { actual, expected } = await product(dtype, { rows, inner, columns: 42 }, { bias: true })
-        expect(relativeError(actual, expected), `${rows} rows`).toBeLessThan(2e-6)
-      }
-    },
-  )
+  it.each(WEIGHT_DTYPES.filter((dtype) => dtype !== 'F32'))('read %s weights without loss', async (dtype) => {
+    const inner = dtype === 'F16' || dtype === 'BF16' ? 173 : dtype.endsWith('_0') ? 288 : 512
+    const every = ['F16', 'Q4_1', 'Q8_0'].includes(dtype)
+    for (const rows of every ? [1, 3, 34] : [1]) {
+      const { actual, expected } = await product(dtype, { rows, inner, columns: 42 }, { bias: true })
+      expect(relativeError(actual, expected), `${rows} rows`).toBeLessThan(2e-6)
+    }
+  })
 
   it.each(['F32', 'Q8_0'] as const)(
     'split a matrix of %s by rows where it exceeds the largest binding, with the same bits',
@@ -131,10 +130,11 @@ describe.skipIf(opened === undefined)('matmul and matmul_tiled', () => {
       const small = (await openTestContext(dtype === 'F32' ? 20_800 : 6464)) as GpuContext
       try {
         const shape = { rows: 3, inner: dtype === 'F32' ? 100 : 96, columns: 258 }
-        const flags = { bias: true, gated: true, activation: 'silu' } as const
+        const gated = dtype === 'F32'
+        const flags = { bias: true, gated, activation: gated ? 'silu' : 'none' } as const
         const split = await product(dtype, shape, flags, small)
         expect(split.matrix.parts.map((part) => part.rows)).toEqual(
-          dtype === 'F32' ? [50, 50, 50, 50, 50, 8] : [66, 66, 66, 60],
+          dtype === 'F32' ? [50, 50, 50, 50, 50, 8] : [67, 67, 67, 57],
         )
         const whole = await product(dtype, shape, flags)
         expect(bits(split.actual)).toEqual(bits(whole.actual))
@@ -165,7 +165,7 @@ describe.skipIf(opened === undefined)('matmul and matmul_tiled', () => {
     }
   })
 
-  it.each(['F32', 'BF16', 'Q8_0', 'Q4_1', 'Q4_K', 'Q6_K', 'Q5_K'] as const)(
+  it.each(['F32', 'Q8_0', 'Q4_1'] as const)(
     'give a row of %s the same bits alone, among few and among many',
     async (dtype) => {
       const kernels = createMatmulKernels(context)
