@@ -58,6 +58,10 @@ const VERBS: Readonly<Record<string, Verb>> = {
     summary: "write a model's activations to a file",
     load: async () => (await import('./cli/trace.ts')).traceCommand(),
   },
+  perplexity: {
+    summary: 'show how well a model on an engine foretells a text',
+    load: async () => (await import('./cli/perplexity.ts')).perplexityCommand(),
+  },
   bench: {
     summary: 'measure speed: `bench local`, `bench chain`',
     load: async () => (await import('./cli/bench.ts')).benchCommand(),

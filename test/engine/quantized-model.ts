@@ -10,12 +10,12 @@ const FACTORS: Readonly<Partial<Record<WeightDtype, readonly (readonly [offset: 
     Q4_0: [[0, 0x2200]],
     Q4_1: [
       [0, 0x2200],
-      [2, 0xac00],
+      [2, 0xada0],
     ],
     Q5_0: [[0, 0x1e00]],
     Q5_1: [
       [0, 0x1e00],
-      [2, 0xac00],
+      [2, 0xada0],
     ],
     Q8_0: [[0, 0x1200]],
     IQ4_NL: [[0, 0x1200]],
@@ -44,7 +44,8 @@ export function quantizedWeight(dtype: WeightDtype, shape: readonly number[], se
   const size = blockBytes(dtype)
   for (let at = 0, block = 0; at < bytes.length; at += size, block++) {
     for (const [offset, bits] of FACTORS[dtype] ?? []) {
-      const sign = next() < -0.8 ? 0x8000 : 0
+      // Formats with minima stay centred: values that grow from block to block would magnify every rounding.
+      const sign = next() < -0.8 && offset !== 2 && dtype !== 'Q4_1' && dtype !== 'Q5_1' ? 0x8000 : 0
       const factor =
         block % 11 === 3 ? 0 : block % 7 === 2 ? 0x0155 : (bits + Math.floor(Math.abs(next()) * 500)) & 0xffff
       bytes[at + offset] = factor & 255
@@ -66,7 +67,7 @@ export function quantizedModel(
     return quantizedWeight(
       dtype,
       weight.shape,
-      [...key].reduce((sum, c) => Math.imul(sum, 31) + c.charCodeAt(0), 5),
+      Array.from(key).reduce((sum, c) => Math.imul(sum, 31) + c.charCodeAt(0), 5),
     )
   }
   const info = (role: BlockRole | ClientRole, stored: Omit<WeightTensor, 'bytes'>) =>
