@@ -6,8 +6,12 @@ import type { TokenizerFiles } from '../../src/model/model.ts'
 import { kvBytesPerToken, type ModelSpec } from '../../src/model/spec.ts'
 import { cachedModels, removeCachedModel } from '../../src/store/cached-models.ts'
 import { pullModel } from '../../src/store/pull-model.ts'
-import { type ModelPorts, resolveModel } from '../../src/store/resolve-model.ts'
+import { locateModel, type ModelPorts, openHub, resolveModel } from '../../src/store/resolve-model.ts'
+import type { QuantisedDtype } from '../../src/tensor/quantize.ts'
+import { localFolder } from '../../src/model/model-folder.ts'
 import { BUNDLED_MODEL, createModelPorts } from '../model-ports.ts'
+import { catchInterrupt } from './chat/interrupt.ts'
+import { quantizeModel } from './models/quantize.ts'
 import { askYes, createProgress, formatBytes } from './terminal.ts'
 
 interface Options {
@@ -16,11 +20,18 @@ interface Options {
   readonly yes?: boolean
 }
 
+interface QuantizeFlags extends Options {
+  readonly bits: string
+  readonly out: string
+  readonly symmetric?: boolean
+}
+
 const EXAMPLES = `
 Examples:
   chorale models list
   chorale models show ${BUNDLED_MODEL}
   chorale models pull HuggingFaceTB/SmolLM2-135M-Instruct
+  chorale models quantize HuggingFaceTB/SmolLM2-135M-Instruct --bits 4 --out smollm2-q4
   chorale models rm HuggingFaceTB/SmolLM2-135M-Instruct --yes
 
 MODEL is a bundled name, a folder in Hugging Face layout, a .gguf file, org/repo or org/repo/file.gguf of the hub.
@@ -51,6 +62,16 @@ export function modelsCommand(ports: () => ModelPorts = createModelPorts): Comma
     .option(...revision)
     .option(...json)
     .action(async (ref: string, options: Options) => await pull(ref, ports(), options))
+  models
+    .command('quantize')
+    .description('write a model with its weights rounded to 4 or 8 bits in groups of 32')
+    .argument('<model>', 'folder in Hugging Face layout, or org/repo')
+    .requiredOption('--bits <n>', '4 or 8; embedding and head always get 8')
+    .requiredOption('--out <folder>', 'new folder for the result')
+    .option('--symmetric', 'with --bits 4: no offset a group (Q4_0 instead of Q4_1): smaller, less exact')
+    .option(...revision)
+    .option(...json)
+    .action(async (ref: string, options: QuantizeFlags) => await quantizeCommand(ref, ports(), options))
   models
     .command('rm')
     .description('remove a hub model from the cache')
@@ -119,6 +140,39 @@ async function show(ref: string, ports: ModelPorts, options: Options): Promise<v
     progress.end()
     await model.close()
   }
+}
+
+async function quantizeCommand(ref: string, ports: ModelPorts, options: QuantizeFlags): Promise<void> {
+  const dtype = quantisedDtype(options)
+  const place = await locateModel(ref, ports)
+  const interrupt = catchInterrupt()
+  const progress = createProgress(process.stderr)
+  try {
+    const folder =
+      place.kind === 'local'
+        ? localFolder(ports.files, place.path)
+        : await openHub(place, ports, options.revision, undefined, interrupt.signal)
+    const result = await quantizeModel({
+      folder,
+      out: options.out,
+      dtype,
+      signal: interrupt.signal,
+      onProgress: (done, total) => progress.update(`rounding ${ref}`, done, total),
+    })
+    progress.end()
+    print(options, { model: ref, dtype, out: options.out, ...result }, [
+      `${options.out}: ${result.tensors} matrices as ${dtype}, ${formatBytes(result.bytes)}`,
+    ])
+  } finally {
+    progress.end()
+    interrupt.release()
+  }
+}
+
+function quantisedDtype({ bits, symmetric }: QuantizeFlags): QuantisedDtype {
+  if (bits === '8') return 'Q8_0'
+  if (bits === '4') return symmetric === true ? 'Q4_0' : 'Q4_1'
+  throw new ChoraleError('bad_config', `--bits ${JSON.stringify(bits)}: give 4 or 8`, { field: 'bits' })
 }
 
 async function pull(ref: string, ports: ModelPorts, options: Options): Promise<void> {

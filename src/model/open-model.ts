@@ -7,6 +7,7 @@ import { type JsonObject, readJsonFile, readTextFile } from './json.ts'
 import { localFolder, type ModelFolder, openRequired } from './model-folder.ts'
 import { modelId } from './model-id.ts'
 import type { Model, TokenizerFiles } from './model.ts'
+import { hasBlocks } from './quantised-safetensors.ts'
 import { readSafetensors, readShardedSafetensors } from './safetensors.ts'
 import type { TensorTable } from './tensor-table.ts'
 import { weightsByRole, withStoredHead } from './weights.ts'
@@ -62,7 +63,12 @@ export async function openModelFolder(
       )
     }
     const generation = (await readJson(folder, 'generation_config.json', signal)) ?? {}
-    const { family, spec: configured } = readConfig(`${folder.name}/config.json`, config, generation)
+    const { quantization_config: _stored, ...plain } = config
+    const { family, spec: configured } = readConfig(
+      `${folder.name}/config.json`,
+      hasBlocks(config) ? plain : config,
+      generation,
+    )
     const table = await readTable(folder, keep, signal)
     const spec = withStoredHead(configured, family.names, table)
     return {
@@ -81,7 +87,8 @@ export async function openModelFolder(
   }
 }
 
-async function readTable(
+/** The tensor table of a folder; `keep` gets every file opened. @throws `not_found`, `bad_file`. */
+export async function readTable(
   folder: ModelFolder,
   keep: (source: ByteSource) => ByteSource,
   signal: AbortSignal | undefined,

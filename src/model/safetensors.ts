@@ -5,6 +5,7 @@ import { f32FromBytes } from '../tensor/dtype.ts'
 import { elementCount } from '../tensor/weight.ts'
 import type { ByteSource } from '../byte-source.ts'
 import { clip, decodeUtf8, isJsonObject, type JsonObject, parseJsonObject, show } from './json.ts'
+import { withBlocks } from './quantised-safetensors.ts'
 import { checkLayout, type StoredTensor, type TensorTable } from './tensor-table.ts'
 
 /** Defends memory against a forged header length; the format's own limit. */
@@ -67,7 +68,8 @@ export async function readSafetensors(source: ByteSource, signal?: AbortSignal):
     tensors.push({ ...tensorEntry(file, name, entry), name, source })
   }
   checkLayout(file, tensors, source.size - dataStart, true)
-  return new Map(tensors.map((tensor) => [tensor.name, { ...tensor, offset: tensor.offset + dataStart }]))
+  const typed = withBlocks(file, header['__metadata__'], tensors)
+  return new Map(typed.map((tensor) => [tensor.name, { ...tensor, offset: tensor.offset + dataStart }]))
 }
 
 /**

@@ -7,6 +7,9 @@ import { createCacheStore } from '../../node/cache-store.ts'
 import { modelsCommand } from '../../node/cli/models.ts'
 import { createFileStore } from '../../node/file-store.ts'
 import { silentLogger } from '../../src/log.ts'
+import { openModel } from '../../src/model/open-model.ts'
+import { dequantize } from '../../src/tensor/quant.ts'
+import { quantize } from '../../src/tensor/quantize.ts'
 import type { ModelPorts } from '../../src/store/resolve-model.ts'
 import { BUNDLED, VECTORS } from '../model/files.ts'
 import { COMMIT, type FakeHub, startFakeHub } from '../store/fake-hub.ts'
@@ -50,6 +53,29 @@ async function run(...args: string[]): Promise<string> {
 const json = async (...args: string[]): Promise<unknown> => JSON.parse(await run(...args, '--json'))
 
 describe('chorale models', () => {
+  it('quantize writes a model that opens with its matrices rounded and its tokenizer beside', async () => {
+    const out = join(folder, 'q4')
+    const made = await json('quantize', 'storyteller', '--bits', '4', '--out', out)
+    expect(made).toMatchObject({ dtype: 'Q4_1', tensors: 57, out })
+    const model = await openModel(out, { files: createFileStore() })
+    expect(model.weights.blockInfo(0, 'q')).toEqual({ dtype: 'Q4_1', shape: [192, 192] })
+    expect(model.weights.blockInfo(0, 'attentionNorm').dtype).toBe('F16')
+    expect(model.weights.clientInfo('embedding').dtype).toBe('Q8_0')
+    const { bytes } = await model.weights.block(0, 'q')
+    const original = await openModel(BUNDLED, { files: createFileStore() })
+    expect(bytes).toEqual(quantize('Q4_1', dequantize(await original.weights.block(0, 'q'))))
+    expect(await model.tokenizerFiles()).toEqual(await original.tokenizerFiles())
+    await model.close()
+    await original.close()
+    await expect(run('quantize', 'storyteller', '--bits', '8', '--out', out)).rejects.toThrow(
+      /holds files already/,
+    )
+    await expect(run('quantize', out, '--bits', '8', '--out', join(folder, 'again'))).rejects.toThrow(
+      /quantised already/,
+    )
+    await expect(run('quantize', 'storyteller', '--bits', '3', '--out', out)).rejects.toThrow(/give 4 or 8/)
+  })
+
   it('show prints one JSON document with spec, sizes and id; the bundled model by default', async () => {
     const shown = await json('show')
     expect(shown).toMatchObject({
