@@ -1,29 +1,106 @@
 import { useEffect, useState } from 'preact/hooks'
-import { phase, startSession, tabModel } from './session/tab-session.ts'
+import { ChatList } from './chat/chat-list.tsx'
+import { ChatMenu } from './chat/chat-menu.tsx'
+import { ChatPage } from './chat/chat-page.tsx'
+import { titleOf } from './chat/chat.ts'
+import { shownChat } from './chat/conversations.ts'
+import { SettingsPage } from './settings/settings-page.tsx'
+import { strings } from './strings.ts'
+import { SwarmPage } from './swarm/swarm-page.tsx'
+import { Icon, type IconName } from './ui/icon.tsx'
+import { ModelStatus } from './ui/model-status.tsx'
+import { hrefOf, type Page, place } from './ui/route.ts'
+import { ShortcutHelp, useShortcuts } from './ui/shortcuts.tsx'
 
+const PAGES: readonly { readonly page: Page; readonly icon: IconName }[] = [
+  { page: 'chat', icon: 'chat' },
+  { page: 'swarm', icon: 'swarm' },
+  { page: 'settings', icon: 'settings' },
+]
+
+/** The frame around all pages: list of chats, header, content. */
 export function App() {
-  const [text, setText] = useState('')
-  useEffect(() => void startSession(new URL('.', location.href).href, undefined), [])
-  const ask = async () => {
-    const done = await tabModel.value!.answer(
-      {
-        messages: [{ role: 'user', content: 'Tell me a story about a fox.' }],
-        system: undefined,
-        maxTokens: 40,
-        sampling: { temperature: 0 },
-      },
-      { onText: (t) => setText((old) => old + t), onFailover() {}, onDropped() {} },
-      new AbortController().signal,
-    )
-    setText((old) => old + '\n' + JSON.stringify(done))
-  }
+  const [listOpen, setListOpen] = useState(false)
+  const [help, setHelp] = useState(false)
+  const { page } = place.value
+  useShortcuts({
+    onHelp: () => setHelp(true),
+    onSearch: () => {
+      setListOpen(true)
+      requestAnimationFrame(() => document.getElementById('chat-search')?.focus())
+    },
+  })
+  const chat = page === 'chat' ? shownChat.value : undefined
+  const title = page === 'chat' ? (chat === undefined ? '' : titleOf(chat)) : strings.nav[page]
+  useEffect(() => {
+    document.title = title === '' ? strings.appName : `${title} · ${strings.appName}`
+  }, [title])
   return (
-    <div>
-      <pre>
-        {JSON.stringify(phase.value)} {JSON.stringify(tabModel.value?.loaded)}
-      </pre>
-      <button onClick={ask}>ask</button>
-      <pre id="out">{text}</pre>
+    <div class={`app ${listOpen ? 'list-open' : ''}`}>
+      <button type="button" class="skip" onClick={() => document.getElementById('content')?.focus()}>
+        {strings.nav.skip}
+      </button>
+      <aside class="sidebar" id="sidebar">
+        <div class="brand">
+          <img src="./icon.svg" alt="" width="28" height="28" />
+          <span>{strings.appName}</span>
+          <button
+            type="button"
+            class="bare narrow-only"
+            aria-label={strings.chat.closeList}
+            onClick={() => setListOpen(false)}
+          >
+            <Icon name="close" />
+          </button>
+        </div>
+        <ChatList onPick={() => setListOpen(false)} />
+        <nav class="pages" aria-label={strings.nav.label}>
+          {PAGES.map((entry) => (
+            <a
+              key={entry.page}
+              href={hrefOf(entry.page)}
+              {...(page === entry.page && { 'aria-current': 'page' as const })}
+              onClick={() => setListOpen(false)}
+            >
+              <Icon name={entry.icon} />
+              <span>{strings.nav[entry.page]}</span>
+            </a>
+          ))}
+        </nav>
+      </aside>
+      {listOpen && <div class="veil" onClick={() => setListOpen(false)} />}
+      <div class="main">
+        <header>
+          <button
+            type="button"
+            class="bare narrow-only"
+            aria-label={strings.chat.openList}
+            aria-expanded={listOpen}
+            aria-controls="sidebar"
+            onClick={() => setListOpen(true)}
+          >
+            <Icon name="menu" />
+          </button>
+          <span class="chat-title">{title}</span>
+          <ModelStatus />
+          {chat !== undefined && <ChatMenu key={chat.id} chat={chat} />}
+          <button
+            type="button"
+            class="bare wide-only"
+            aria-label={strings.shortcuts.open}
+            title={strings.shortcuts.open}
+            onClick={() => setHelp(true)}
+          >
+            <Icon name="keyboard" />
+          </button>
+        </header>
+        <main id="content" tabIndex={-1}>
+          {page === 'chat' && <ChatPage />}
+          {page === 'swarm' && <SwarmPage />}
+          {page === 'settings' && <SettingsPage />}
+        </main>
+      </div>
+      {help && <ShortcutHelp onClose={() => setHelp(false)} />}
     </div>
   )
 }

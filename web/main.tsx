@@ -1,4 +1,18 @@
 import { render } from 'preact'
 import { App } from './app.tsx'
+import { loadChats } from './chat/conversations.ts'
+import { endSession, restartSession } from './session/tab-session.ts'
+import { applySettings } from './settings/settings.ts'
 
-render(<App />, document.getElementById('app')!)
+const root = document.getElementById('app')
+if (root !== null) {
+  applySettings()
+  void loadChats()
+  void restartSession()
+  render(<App />, root)
+  // Servers need not wait for a tab that is gone to find out.
+  window.addEventListener('pagehide', () => void endSession())
+  window.addEventListener('pageshow', (event) => {
+    if (event.persisted) void restartSession()
+  })
+}

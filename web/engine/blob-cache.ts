@@ -28,7 +28,7 @@ export async function openCachedBlob({ sha256 }: ClientBlob): Promise<CachedBlob
         return handle.getSize()
       },
       append(bytes) {
-        handle.write(bytes as Uint8Array<ArrayBuffer>, { at: handle.getSize() })
+        handle.write(bytes, { at: handle.getSize() })
       },
       readAll() {
         const bytes = new Uint8Array(handle.getSize())
@@ -53,7 +53,7 @@ export async function cachedBytes(): Promise<number> {
     const root = await navigator.storage.getDirectory()
     const folder = await root.getDirectoryHandle(FOLDER)
     for await (const handle of folder.values()) {
-      if (handle.kind === 'file') sum += (await (handle as FileSystemFileHandle).getFile()).size
+      if (handle.kind === 'file') sum += (await handle.getFile()).size
     }
   } catch {
     return sum

@@ -1,17 +1,21 @@
-import { signal } from '@preact/signals'
-import { errorCode, errorMessage, type ErrorCode } from '../../src/errors.ts'
+import { effect, signal } from '@preact/signals'
+import { ChoraleError, errorCode, errorMessage } from '../../src/errors.ts'
 import { createLogger } from '../../src/log.ts'
+import type { ClientPart } from '../../src/model/client-part.ts'
 import type { TabModel } from '../engine/tab-model.ts'
 import { loadTabModel } from '../engine/tab-model.ts'
 import { dialable, joinSwarm, type TabSwarm } from '../network/join-swarm.ts'
 import { createGateway, type Gateway, type SwarmState } from './gateway.ts'
+import { settings } from '../settings/settings.ts'
+import { strings } from '../strings.ts'
+import { problemText } from './problem-text.ts'
 
 /** How far the tab is on its way to a model it can ask. */
 export type Phase =
   | { readonly kind: 'connecting' }
   | { readonly kind: 'loading'; readonly loadedBytes: number; readonly totalBytes: number }
   | { readonly kind: 'ready' }
-  | { readonly kind: 'failed'; readonly code: ErrorCode; readonly message: string }
+  | { readonly kind: 'failed'; readonly problem: string }
 
 export const phase = signal<Phase>({ kind: 'connecting' })
 export const tabModel = signal<TabModel | undefined>(undefined)
@@ -31,12 +35,23 @@ function note(line: string): void {
   logLines.value = [...logLines.value.slice(1 - KEPT_LINES), line]
 }
 
-let current: { readonly gateway: Gateway; readonly swarm: TabSwarm; readonly model: TabModel } | undefined
+interface Session {
+  readonly gateway: Gateway
+  readonly swarm: TabSwarm
+  readonly model: TabModel
+  readonly part: ClientPart
+}
+
+let current: Session | undefined
 
 /** Connects to the gateway, joins its network and loads the client's part of its model. Failures end in `phase`. */
 export async function startSession(gatewayUrl: string, key: string | undefined): Promise<void> {
   phase.value = { kind: 'connecting' }
   await endSession()
+  if (!globalThis.isSecureContext) {
+    phase.value = { kind: 'failed', problem: strings.problems.insecure }
+    return
+  }
   const gateway = createGateway(gatewayUrl, key)
   let swarm: TabSwarm | undefined
   try {
@@ -59,14 +74,24 @@ export async function startSession(gatewayUrl: string, key: string | undefined):
       },
       onLog: note,
     })
-    current = { gateway, swarm, model }
+    current = { gateway, swarm, model, part }
     tabModel.value = model
     phase.value = { kind: 'ready' }
   } catch (error) {
     await swarm?.close()
     note(`failed: ${errorMessage(error)}`)
-    phase.value = { kind: 'failed', code: errorCode(error), message: errorMessage(error) }
+    const field = error instanceof ChoraleError ? error.field : undefined
+    phase.value = { kind: 'failed', problem: problemText(errorCode(error), errorMessage(error), field) }
   }
+}
+
+/** Connects as the settings say, or as they say now. */
+export async function restartSession(): Promise<void> {
+  const { gateway, key } = settings.value
+  await startSession(
+    gateway === '' ? new URL('.', location.href).href : gateway,
+    key === '' ? undefined : key,
+  )
 }
 
 /** Frees what the tab holds on servers and in memory. */
@@ -76,6 +101,32 @@ export async function endSession(): Promise<void> {
   tabModel.value = undefined
   await ending?.model.close()
   await ending?.swarm.close()
+}
+
+/** What the model's files say about sampling. */
+export function modelDefaults(): ClientPart['generationDefaults'] {
+  return current?.part.generationDefaults ?? {}
+}
+
+/** The model, once it is here. @throws `unreachable` when it can't be had, `cancelled`. */
+export async function waitForModel(abort: AbortSignal): Promise<TabModel> {
+  return await new Promise<TabModel>((resolve, reject) => {
+    const settle = (act: () => void) => {
+      abort.removeEventListener('abort', onAbort)
+      // The effect may settle while it is being made.
+      queueMicrotask(() => end())
+      act()
+    }
+    const onAbort = () => settle(() => reject(new ChoraleError('cancelled', 'stopped')))
+    abort.addEventListener('abort', onAbort, { once: true })
+    const end = effect(() => {
+      const model = tabModel.value
+      const now = phase.value
+      if (abort.aborted) onAbort()
+      else if (now.kind === 'failed') settle(() => reject(new ChoraleError('unreachable', now.problem)))
+      else if (model !== undefined && now.kind === 'ready') settle(() => resolve(model))
+    })
+  })
 }
 
 /** Asks the gateway again who serves what. */

@@ -1,0 +1,138 @@
+import { useEffect } from 'preact/hooks'
+import type { SwarmState } from '../session/gateway.ts'
+import { modelName, refreshSwarmState, swarmState } from '../session/tab-session.ts'
+import { strings } from '../strings.ts'
+import { formatRate, shortPeer } from '../ui/format.ts'
+import { StartStatus } from '../ui/start-status.tsx'
+import { BlockMap, STATE_MARKS } from './block-map.tsx'
+import { coverageOf, weakestBlocks } from './coverage.ts'
+import { HealthBadge } from './health-badge.tsx'
+
+const REFRESH_MS = 2000
+
+/** Who serves which blocks. */
+export function SwarmPage() {
+  const state = swarmState.value
+  const words = strings.swarm
+  useEffect(() => {
+    const refresh = () => {
+      if (!document.hidden) void refreshSwarmState()
+    }
+    refresh()
+    const timer = setInterval(refresh, REFRESH_MS)
+    return () => clearInterval(timer)
+  }, [])
+  return (
+    <div class="page-scroll" tabIndex={-1}>
+      <div class="column wide swarm">
+        <h1>{words.title}</h1>
+        <p class="aside">
+          {words.intro} {words.refreshed}
+        </p>
+        <StartStatus compact />
+        {state !== undefined && <ModelSwarm state={state} />}
+      </div>
+    </div>
+  )
+}
+
+function ModelSwarm({ state }: { readonly state: SwarmState }) {
+  const words = strings.swarm
+  const coverage = coverageOf(state)
+  const weakest = weakestBlocks(coverage)
+  const least = Math.min(...coverage)
+  const online = state.servers.filter((server) => server.state === 'online')
+  const sessions = state.servers.reduce((sum, server) => sum + server.sessions, 0)
+  const slowest = Math.min(...online.map((server) => server.throughput))
+  return (
+    <>
+      <section>
+        <h2>
+          {modelName.value === '' ? state.model : modelName.value} <HealthBadge state={state} />
+        </h2>
+        <p class="aside mono">{state.model}</p>
+        <p>
+          {words.summary(online.length, state.blocks, least)}
+          {weakest.length > 0 && ` ${words.weakest(weakest, least)}`}
+        </p>
+        {online.length > 0 && <p class="aside">{words.totals(sessions, formatRate(slowest))}</p>}
+      </section>
+      {state.servers.length === 0 ? (
+        <p>{words.none}</p>
+      ) : (
+        <>
+          <section>
+            <h2>{words.map}</h2>
+            <BlockMap state={state} coverage={coverage} weakest={weakest} />
+            <ul class="legend" aria-label={words.legend}>
+              {(['online', 'joining', 'draining'] as const).map((name) => (
+                <li key={name}>
+                  <span class={`mark ${name}`} aria-hidden="true">
+                    {STATE_MARKS[name]}
+                  </span>
+                  {words.states[name]}
+                </li>
+              ))}
+            </ul>
+          </section>
+          <section>
+            <h2>{words.table}</h2>
+            <ServerTable state={state} />
+          </section>
+        </>
+      )}
+    </>
+  )
+}
+
+function ServerTable({ state }: { readonly state: SwarmState }) {
+  const words = strings.swarm
+  const heads = [
+    words.peer,
+    words.blocks,
+    words.state,
+    words.engine,
+    words.speed,
+    words.sessions,
+    words.room,
+    words.version,
+  ]
+  return (
+    <div class="table-scroll" tabIndex={0} role="region" aria-label={words.table}>
+      <table class="servers">
+        <thead>
+          <tr>
+            {heads.map((head) => (
+              <th key={head} scope="col">
+                {head}
+              </th>
+            ))}
+          </tr>
+        </thead>
+        <tbody>
+          {state.servers.map((server) => (
+            <tr key={server.peer}>
+              <th scope="row" class="mono" title={server.peer}>
+                {shortPeer(server.peer)}
+              </th>
+              <td>
+                {server.start}–{server.end - 1}
+              </td>
+              <td>
+                <span class={`mark ${server.state}`} aria-hidden="true">
+                  {STATE_MARKS[server.state]}
+                </span>{' '}
+                {words.states[server.state]}
+              </td>
+              <td>{server.engine}</td>
+              <td>{formatRate(server.throughput)}</td>
+              <td>{server.sessions}</td>
+              <td>{server.freeKvTokens}</td>
+              <td>{server.version}</td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </div>
+  )
+}
