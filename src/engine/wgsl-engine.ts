@@ -5,6 +5,7 @@ import type { Logger } from '../log.ts'
 import { checkHeadSupport, checkSupport, type SupportedSpec } from './check-support.ts'
 import type { Engine } from './engine.ts'
 import { loadWgslHead } from './wgsl-head.ts'
+import { type SelfTestStore, selfTest } from './wgsl-self-test.ts'
 import { loadWgslSpan } from './wgsl-span.ts'
 
 export interface WgslEngineOptions {
@@ -13,6 +14,8 @@ export interface WgslEngineOptions {
   log: Logger
   /** Accept a software adapter: for tests and parity, never for work. */
   allowSoftware?: boolean
+  /** Remembers devices that passed the self-test; without it every start runs it. */
+  selfTests?: SelfTestStore
   /** Lowers the largest storage binding, in bytes: lets a test split small tensors. */
   maxBindingBytes?: number
 }
@@ -36,12 +39,20 @@ const WGSL_SUPPORT: SupportedSpec = {
 }
 
 /**
- * Opens the GPU and compiles nothing yet: kernels are compiled when the first weights of their format are loaded.
- * @throws `engine` when there is no adapter, or only a software one that was not allowed.
+ * Opens the GPU and tries its driver out (a second or two, once for each adapter and kernel set when `selfTests`
+ * remembers). Matmul kernels are compiled when the first weights of their format are loaded.
+ * @throws `engine` when there is no adapter, only a software one that was not allowed, or one whose driver computes
+ *   wrong numbers.
  */
 export async function createWgslEngine(options: WgslEngineOptions): Promise<WgslEngine> {
   const context: GpuContext = await openContext({ ...options, log: options.log.child('wgsl') })
   const kernels = createMatmulKernels(context)
+  try {
+    await selfTest(context, kernels, options.shaders, options.selfTests)
+  } catch (error) {
+    context.close()
+    throw error
+  }
   const { adapter } = context.device
   return {
     name: 'wgsl',

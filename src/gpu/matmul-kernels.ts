@@ -1,11 +1,14 @@
+import { ChoraleError } from '../errors.ts'
+import { dequantize } from '../tensor/quant.ts'
 import { bytesOf, ownBuffers, readFloats, upload, USAGE } from './buffers.ts'
 import { type GpuContext, padded } from './context.ts'
 import { createMatrix, writeRows } from './matrix.ts'
 import type { LinearVariant } from './ops/activation.ts'
 import { createMatmul, GROUPS, matmulKernel } from './ops/matmul.ts'
 import { MATMUL_TILE, matmulTiledKernel } from './ops/matmul-tiled.ts'
+import { packRows } from './pack-weights.ts'
 import type { Kernel, KernelSource } from './pipelines.ts'
-import { rowLayout, type WeightFormat } from './weight-format.ts'
+import { probeWeights, pseudo } from './probe-weights.ts'
 
 /** Tokens and weight rows of a workgroup. */
 export interface Tile {
@@ -64,8 +67,9 @@ export async function compileMatmul(context: GpuContext, variant: LinearVariant)
 }
 
 /**
- * The matmul kernels of one variant, safe to mix: a token's bits must not depend on how many tokens share a step,
- * so different kernels are used only where this device's compiler makes the same bits of them.
+ * The matmul kernels of one variant, tried out on this device: right, and safe to mix. A token's bits must not depend
+ * on how many tokens share a step, so different kernels are used only where the driver makes the same bits of them.
+ * @throws `engine` when one computes wrong numbers.
  */
 export async function compileInvariantMatmul(
   context: GpuContext,
@@ -89,30 +93,27 @@ export async function compileInvariantMatmul(
 /** Odd on purpose: the last tile, the last lane round and the last column group are all ragged. */
 const ROWS = 3
 const COLUMNS = 38
-const INNER = 640
+const INNER = 768
 
-/** Bits of a fixed product, computed with one kernel only. */
+/** Largest |a - b| / max |b| of a right kernel: sums of 768 products in float32 stay a hundred times below. */
+const TOLERANCE = 1e-4
+
+/** Bits of a fixed product, computed with one kernel only. @throws `engine` when they are wrong. */
 async function probe(context: GpuContext, variant: LinearVariant, kernel: TiledKernel): Promise<Uint32Array> {
   const { device } = context
   const owned = ownBuffers(context.buffers)
   const own = { ...context, buffers: owned }
-  const { format } = variant
+  const { format, gated } = variant
+  const outputs = gated ? COLUMNS / 2 : COLUMNS
+  const weight = probeWeights(format, COLUMNS, INNER)
+  const inputs = Float32Array.from({ length: ROWS * INNER }, (_, i) => pseudo(i, 7919))
   try {
-    const matrix = await createMatrix(own, {
-      label: 'matmul probe',
-      columns: INNER,
-      segments: [{ format, rows: COLUMNS }],
-      pack: 2,
-    })
-    const layout = rowLayout(format, INNER)
-    writeRows(own, matrix, 0, {
-      rows: COLUMNS,
-      weights: probeWords(format, (COLUMNS * layout.weightBytes) / 4, false),
-      scales: probeWords(format, (COLUMNS * layout.scaleBytes) / 4, true),
-    })
-    const input = await owned.create('matmul probe', ROWS * INNER * 4, USAGE.storage | USAGE.copyTarget)
-    upload(device, input, 0, bytesOf(Float32Array.from({ length: ROWS * INNER }, (_, i) => pseudo(i, 7919))))
-    const outputBytes = ROWS * padded(variant.gated ? COLUMNS / 2 : COLUMNS) * 4
+    const segments = [{ format, rows: COLUMNS }]
+    const matrix = await createMatrix(own, { label: 'matmul probe', columns: INNER, segments, pack: 2 })
+    writeRows(own, matrix, 0, packRows(weight, format))
+    const input = await owned.create('matmul probe', inputs.byteLength, USAGE.storage | USAGE.copyTarget)
+    upload(device, input, 0, bytesOf(inputs))
+    const outputBytes = ROWS * padded(outputs) * 4
     const output = await owned.create('matmul probe', outputBytes, USAGE.storage | USAGE.copySource)
     const staging = await owned.create('matmul probe', outputBytes, USAGE.mapRead | USAGE.copyTarget)
     const kernels = { oneRow: kernel, fewRows: kernel, manyRows: kernel }
@@ -132,27 +133,57 @@ async function probe(context: GpuContext, variant: LinearVariant, kernel: TiledK
     device.raw.queue.submit([encoder.finish()])
     const values = await readFloats(device, staging, outputBytes / 4)
     device.check()
+    checkProbe(context, variant, values, expectedProbe(variant, dequantize(weight), inputs))
     return new Uint32Array(values.buffer)
   } finally {
     owned.destroyAll()
   }
 }
 
-/** Words that are finite numbers of varied size in any format: sign and exponent fields are kept in range. */
-function probeWords(format: WeightFormat, count: number, isScale: boolean): Uint8Array {
-  const floats = Float32Array.from({ length: count }, (_, i) => pseudo(i, 104_729))
-  if (format === 'f32') return bytesOf(floats)
-  const bits = new Uint32Array(floats.buffer)
-  if (format === 'f16' || (isScale && (format === 'q4' || format === 'q8'))) {
-    // Two halves of a middling exponent with mantissa bits of the float32.
-    return bytesOf(bits.map((word) => (word & 0x83ff_83ff) | 0x3000_3000))
+/** The probe in float64: [ROWS, outputs], rows unpadded. */
+function expectedProbe(variant: LinearVariant, weights: Float32Array, inputs: Float32Array): number[] {
+  const linear = (row: number, column: number): number => {
+    let sum = 0
+    for (let k = 0; k < INNER; k++) {
+      sum += (weights[column * INNER + k] as number) * (inputs[row * INNER + k] as number)
+    }
+    return sum
   }
-  if (isScale) return bytesOf(floats)
-  if (format === 'bf16') return bytesOf(bits.map((word) => (word & 0x807f_807f) | 0x3e80_3f00))
-  return bytesOf(bits.map((word) => Math.imul(word, 0x9e37_79b1)))
+  const activate = ACTIVATIONS[variant.activation]
+  const outputs = variant.gated ? COLUMNS / 2 : COLUMNS
+  return Array.from({ length: ROWS * outputs }, (_, i) => {
+    const [row, n] = [Math.floor(i / outputs), i % outputs]
+    return variant.gated ? activate(linear(row, 2 * n)) * linear(row, 2 * n + 1) : activate(linear(row, n))
+  })
 }
 
-/** A value in (-1, 1) that looks random and is the same everywhere. */
-function pseudo(index: number, factor: number): number {
-  return ((Math.imul(index + 1, factor * 40_503) >>> 8) / 2 ** 24) * 2 - 1
+/** Good to 2e-7, which is enough to tell right from wrong; formulas at `lib/activation.wgsl`. */
+const ACTIVATIONS: Readonly<Record<LinearVariant['activation'], (x: number) => number>> = {
+  none: (x) => x,
+  silu: (x) => x / (1 + Math.exp(-x)),
+  gelu: (x) => {
+    const t = 1 / (1 + (0.3275911 * Math.abs(x)) / Math.SQRT2)
+    const series = [1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592]
+    const tail = 0.5 * series.reduce((sum, factor) => sum * t + factor, 0) * t * Math.exp((-x * x) / 2)
+    return x * (x < 0 ? tail : 1 - tail)
+  },
+  'gelu-tanh': (x) => 0.5 * x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3))),
+}
+
+function checkProbe(
+  context: GpuContext,
+  variant: LinearVariant,
+  values: Float32Array,
+  expected: readonly number[],
+): void {
+  const outputs = expected.length / ROWS
+  const largest = expected.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
+  expected.forEach((value, i) => {
+    const actual = values[Math.floor(i / outputs) * padded(outputs) + (i % outputs)] as number
+    if (Math.abs(actual - value) <= TOLERANCE * largest) return
+    throw new ChoraleError(
+      'engine',
+      `the GPU driver of ${context.device.adapter.name} computes wrong numbers: a product of ${variant.format} weights is ${actual} and should be ${value}; use another engine`,
+    )
+  })
 }

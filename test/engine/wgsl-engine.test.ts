@@ -203,8 +203,8 @@ here('wgsl engine', () => {
   })
 
   it('splits tensors and prompts that exceed the largest binding, with the same bits', async () => {
-    // 42 rows of a matrix a binding, 15 tokens a submit.
-    const small = (await open(8192)) as WgslEngine
+    // 53 rows of a matrix a binding, 19 tokens a submit.
+    const small = (await open(10_240)) as WgslEngine
     const hidden = randomHidden(70, 7)
     expect(bits(await runAll(small, odd, hidden))).toEqual(bits(await runAll(engine, odd, hidden)))
     const logits = async (on: Engine) => {
