@@ -1,7 +1,7 @@
 /** Names of Chorale's own protocols on a libp2p connection. A new major version gets a new id and both may be served. */
 
 /** What HELLO and WELCOME carry; peers with another number are refused with a readable error. */
-export const PROTOCOL_VERSION = 1
+export const PROTOCOL_VERSION = 2
 
 /** One kept-open stream a session: HELLO, OPEN, STEP and so on. */
 export const SPAN_PROTOCOL = '/chorale/span/1'

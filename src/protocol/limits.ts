@@ -17,6 +17,12 @@ export const MAX_STEP_PAYLOAD_BYTES = 8 * MIB
 /** Tokens of one STEP. Engines' scratch memory grows with it, so it bounds that too. */
 export const MAX_STEP_TOKENS = 4096
 
+/** Servers after this one in a STEP: stops a header that is all list. Chains are far shorter. */
+export const MAX_ONWARD = 64
+
+/** LINK messages of one session. Stops a client that uses a server to dial the whole network. */
+export const MAX_LINKS_PER_SESSION = 64
+
 /** Steps a client may have under way. Stops a session that queues endless tiny steps. */
 export const MAX_QUEUED_STEPS = 256
 

@@ -11,12 +11,15 @@ import {
   uintField,
 } from './fields.ts'
 import {
+  MAX_ADDR_LENGTH,
+  MAX_ADDRS,
   MAX_BLOCKS,
   MAX_DEADLINE_MS,
   MAX_ERROR_MESSAGE_LENGTH,
   MAX_LEASE_TOKENS,
   MAX_MODEL_ID_LENGTH,
   MAX_NAME_LENGTH,
+  MAX_ONWARD,
   MAX_STEP_PAYLOAD_BYTES,
   MAX_STEP_TOKENS,
 } from './limits.ts'
@@ -75,16 +78,25 @@ export interface Opened {
   readonly load: ServerLoad
 }
 
+/** What a server further along the chain is asked for when a step's output is pushed to it. */
+export interface Onward {
+  /** The step's number in that server's session. */
+  readonly seq: number
+  readonly want: Step['want']
+}
+
 /** Payload: hidden [tokens, hiddenSize]. Steps are numbered from 0 and run in that order. */
 export interface Step {
   readonly type: 'step'
   readonly seq: number
-  /** Tokens before this step, counting those of steps still under way. */
+  /** Tokens before this step, counting those of steps still under way; what is in the cache beyond is forgotten. */
   readonly position: number
   readonly tokens: number
   readonly want: 'all' | 'last' | 'none'
   /** How long the client will wait; the server drops work that nobody waits for. */
   readonly deadlineMs: number
+  /** The servers after this one, nearest first: the output goes to the first of them, over the session's link. */
+  readonly onward?: readonly Onward[]
 }
 
 /** Payload: hidden [tokens, 1 or 0 rows as wanted, hiddenSize]. */
@@ -95,6 +107,30 @@ export interface Output {
   readonly position: number
   /** From the step's turn in its session to its output, waiting for other sessions included. */
   readonly serverMs: number
+  /** Whether the output went on to the next server; absent when the step named none. */
+  readonly pushed?: boolean
+}
+
+/** The other end of a link between two servers of a chain. Only the client knows both sessions, so it draws the token. */
+export interface LinkEnd {
+  /** 16 random bytes that only the client and the two servers know. */
+  readonly token: Uint8Array
+  readonly peerId: string
+}
+
+/** Sent after OPEN, also again when a neighbour was replaced: from whom steps may come, to whom outputs go. */
+export interface Link {
+  readonly type: 'link'
+  /** Steps for this session may come from this peer when it shows the token. */
+  readonly accept?: LinkEnd
+  /** Outputs of steps with `onward` go to this peer. */
+  readonly next?: LinkEnd & { readonly addrs: readonly string[] }
+}
+
+/** First message after HELLO of a server that pushes: the stream feeds the session that accepts this token. */
+export interface Attach {
+  readonly type: 'attach'
+  readonly token: Uint8Array
 }
 
 /** Forgets tokens from `position` on. Shares the numbering of steps. */
@@ -133,7 +169,7 @@ export interface Failure {
   readonly retryable: boolean
 }
 
-export type ClientMessage = Hello | Open | Step | Rollback | Close | Ping | Pong | Failure
+export type ClientMessage = Hello | Open | Link | Attach | Step | Rollback | Close | Ping | Pong | Failure
 export type ServerMessage = Welcome | Opened | Output | RolledBack | Ping | Pong | Failure
 export type SpanMessage = ClientMessage | ServerMessage
 
@@ -142,6 +178,8 @@ const ROLES = ['client', 'server'] as const
 const MAX_SEQ = Number.MAX_SAFE_INTEGER
 const MAX_VERSION = 65_535
 const MAX_COUNT = 1 << 30
+const TOKEN_BYTES = 16
+const MAX_PEER_ID_LENGTH = 128
 
 /** Codes that may come from another peer; one we do not know (a newer peer's) reads as `internal`. */
 const WIRE_CODES: ReadonlySet<string> = new Set<ErrorCode>([
@@ -194,6 +232,7 @@ function readMessage(map: CborMap): SpanMessage {
         tokens: atLeastOne(map, 'tokens', MAX_STEP_TOKENS),
         want: choiceField(map, 'want', WANTS),
         deadlineMs: amountField(map, 'deadlineMs', MAX_DEADLINE_MS),
+        ...(map['onward'] !== undefined && { onward: readOnward(map['onward']) }),
       }
     case 'output':
       return {
@@ -201,6 +240,7 @@ function readMessage(map: CborMap): SpanMessage {
         seq: uintField(map, 'seq', MAX_SEQ),
         position: uintField(map, 'position', MAX_LEASE_TOKENS),
         serverMs: amountField(map, 'serverMs', MAX_COUNT),
+        ...(map['pushed'] !== undefined && { pushed: booleanField(map, 'pushed') }),
       }
     case 'hello':
     case 'welcome':
@@ -215,6 +255,10 @@ function readMessage(map: CborMap): SpanMessage {
       return readOpen(map)
     case 'opened':
       return readOpened(map)
+    case 'link':
+      return readLink(map)
+    case 'attach':
+      return { type, token: bytesField(map, 'token', TOKEN_BYTES, TOKEN_BYTES) }
     case 'rollback':
     case 'rolledback':
       return {
@@ -250,6 +294,49 @@ function readOpen(map: CborMap): Open {
     maxTokens: atLeastOne(map, 'maxTokens', MAX_LEASE_TOKENS),
     dtype: choiceField(map, 'dtype', WIRE_DTYPES),
   }
+}
+
+function readLink(map: CborMap): Link {
+  const accept = map['accept'] === undefined ? undefined : subMap(map, 'accept')
+  const next = map['next'] === undefined ? undefined : subMap(map, 'next')
+  return {
+    type: 'link',
+    ...(accept && { accept: readLinkEnd(accept) }),
+    ...(next && {
+      next: { ...readLinkEnd(next), addrs: textListField(next, 'addrs', MAX_ADDRS, MAX_ADDR_LENGTH) },
+    }),
+  }
+}
+
+function readLinkEnd(map: CborMap): LinkEnd {
+  return {
+    token: bytesField(map, 'token', TOKEN_BYTES, TOKEN_BYTES),
+    peerId: textField(map, 'peerId', MAX_PEER_ID_LENGTH),
+  }
+}
+
+function readOnward(value: unknown): Onward[] {
+  if (!Array.isArray(value) || value.length > MAX_ONWARD) {
+    throw new ChoraleError('protocol', `field onward must be a list of at most ${MAX_ONWARD} steps`, {
+      field: 'onward',
+    })
+  }
+  return value.map((entry) => {
+    if (!isMap(entry)) throw new ChoraleError('protocol', 'field onward must hold maps', { field: 'onward' })
+    return { seq: uintField(entry, 'seq', MAX_SEQ), want: choiceField(entry, 'want', WANTS) }
+  })
+}
+
+function subMap(map: CborMap, name: string): CborMap {
+  const value = map[name]
+  if (!isMap(value)) throw new ChoraleError('protocol', `field ${name} must be a map`, { field: name })
+  return value
+}
+
+function isMap(value: unknown): value is CborMap {
+  return (
+    typeof value === 'object' && value !== null && !Array.isArray(value) && !(value instanceof Uint8Array)
+  )
 }
 
 function readOpened(map: CborMap): Opened {

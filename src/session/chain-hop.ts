@@ -4,7 +4,15 @@ import type { Tensor } from '../tensor/tensor.ts'
 import { cancelled, wantedCount } from './check-step.ts'
 import type { History } from './history.ts'
 import { createHistory } from './history.ts'
-import type { RouteHop, SpanRunner, SpanSession, StepOptions } from './span-runner.ts'
+import type {
+  PushedStep,
+  PushLinks,
+  PushPort,
+  RouteHop,
+  SpanRunner,
+  SpanSession,
+  StepOptions,
+} from './span-runner.ts'
 import type { StepPace } from './step-pace.ts'
 
 /**
@@ -26,12 +34,33 @@ export interface Hop {
   readonly steps: number
   /** Runs and checks one step. Steps run in call order. @throws what killed the hop, or `cancelled`. */
   step(input: Tensor, want: StepOptions['want'], signal: AbortSignal | undefined): Promise<Tensor>
+  /** How servers feed each other; undefined where they can't. */
+  readonly push: PushPort | undefined
+  /** Whether the server gives its outputs to the next hop's server by itself. */
+  linked: boolean
+  /** Links the server anew; `linked` says whether there is a next one now. */
+  link(links: PushLinks): void
+  /** Runs and checks a step that was begun on `push`. @throws what killed the hop, what `forget` says, `cancelled`. */
+  follow(step: PushedStep, options: FollowOptions): Promise<Awaited<PushedStep['answer']>>
+  /** Gives up the steps from number `seq` on; the hop lives. */
+  forget(seq: number): void
+  /** Resolves when no followed step waits for its answer. Never throws. */
+  settled(): Promise<void>
   /** Takes server and history back to `position`; a server that can't is dead afterwards. Never throws. */
   rollback(position: number): Promise<void>
   /** Declares the hop dead. */
   kill(error: unknown): void
   /** Frees the server's room without waiting for a dead server. Never throws. */
   close(): Promise<void>
+}
+
+export interface FollowOptions {
+  readonly tokens: number
+  /** Resolves when the hop's input is known to be there: only then can its server be late. */
+  readonly given: Promise<unknown>
+  readonly signal: AbortSignal | undefined
+  /** Brings the input once more by way of the client, in case it was lost between the servers. */
+  readonly again: () => void
 }
 
 export interface HopOptions {
@@ -42,7 +71,12 @@ export interface HopOptions {
   readonly maxTokens: number
   readonly pace: StepPace
   readonly clock: () => number
+  /** Whether it was opened with a link to the next hop. */
+  readonly linked?: boolean
 }
+
+/** After this part of its patience the client brings a step itself that should have come from another server. */
+const AGAIN_PART = 0.5
 
 /** A server that does not even answer a goodbye is not waited for. */
 const CLOSE_MS = 1_000
@@ -62,6 +96,13 @@ export function createHop(options: HopOptions): Hop {
   let steps = 0
   let closing: Promise<void> | undefined
   const dead = new AbortController()
+  let linked = options.linked ?? false
+  /** Followed steps that wait. */
+  const following = new Set<Promise<unknown>>()
+  /** After the last followed step. */
+  let nextSeq = 0
+  /** Steps [from, to) were given up by this client: no fault of the server. */
+  let forgotten: { readonly from: number; readonly to: number } | undefined
 
   function kill(error: unknown): void {
     if (dead.signal.aborted) return
@@ -70,10 +111,17 @@ export function createHop(options: HopOptions): Hop {
   }
 
   /** The outcome of `work`, or the hop's death, the caller's stop, or a stall: `patience` ms without any answer. */
-  function watched<T>(work: Promise<T>, patience: number, signal: AbortSignal | undefined): Promise<T> {
-    const sentAt = clock()
+  function watched<T>(
+    work: Promise<T>,
+    patience: number,
+    signal: AbortSignal | undefined,
+    input?: Pick<FollowOptions, 'given' | 'again'>,
+  ): Promise<T> {
+    let sentAt = clock()
     return new Promise<T>((resolve, reject) => {
-      let timer: ReturnType<typeof setTimeout>
+      let timer: ReturnType<typeof setTimeout> | undefined
+      let hedge: ReturnType<typeof setTimeout> | undefined
+      let over = false
       const onDead = () => finish(() => reject(dead.signal.reason))
       const onCancel = () => finish(() => reject(cancelled()))
       // Steps wait for the ones before them, so the clock of each starts anew with every answer.
@@ -82,13 +130,22 @@ export function createHop(options: HopOptions): Hop {
         if (silent < patience) timer = setTimeout(check, patience - silent)
         else finish(() => reject(stalled(server, patience)))
       }
+      const start = () => {
+        if (over) return
+        sentAt = clock()
+        timer = setTimeout(check, patience)
+        if (input) hedge = setTimeout(input.again, patience * AGAIN_PART)
+      }
       function finish(settle: () => void): void {
+        over = true
         clearTimeout(timer)
+        clearTimeout(hedge)
         dead.signal.removeEventListener('abort', onDead)
         signal?.removeEventListener('abort', onCancel)
         settle()
       }
-      timer = setTimeout(check, patience)
+      if (input) void input.given.then(start, start)
+      else start()
       dead.signal.addEventListener('abort', onDead)
       signal?.addEventListener('abort', onCancel)
       if (dead.signal.aborted) onDead()
@@ -120,6 +177,31 @@ export function createHop(options: HopOptions): Hop {
     }
   }
 
+  async function follow(step: PushedStep, options: FollowOptions): Promise<Awaited<PushedStep['answer']>> {
+    nextSeq = step.seq + 1
+    if (failure !== undefined) throw failure
+    const { tokens, signal } = options
+    let since = clock()
+    void options.given.then(
+      () => (since = clock()),
+      () => undefined,
+    )
+    try {
+      const answer = await watched(step.answer, pace.patience(server, tokens), signal, options)
+      checkOutput(answer.hidden, wantedCount(tokens, step.want), hiddenSize, server)
+      const now = clock()
+      pace.note(server.peerId, tokens, now - Math.max(since, lastSignOfLife))
+      lastSignOfLife = now
+      steps++
+      return answer
+    } catch (error) {
+      if (signal?.aborted) throw cancelled()
+      const givenUp = forgotten !== undefined && step.seq >= forgotten.from && step.seq < forgotten.to
+      if (!givenUp && !isCallersError(error)) kill(error)
+      throw error
+    }
+  }
+
   return {
     server,
     route: session.route[0] ?? {
@@ -142,6 +224,34 @@ export function createHop(options: HopOptions): Hop {
       return steps
     },
     step,
+    push: session.push,
+    get linked() {
+      return linked
+    },
+    set linked(value) {
+      linked = value
+    },
+    link(links) {
+      session.push?.link(links)
+      if (links.next) linked = true
+    },
+    follow(step, followOptions) {
+      const work = follow(step, followOptions)
+      const tracked = work.then(
+        () => undefined,
+        () => undefined,
+      )
+      following.add(tracked)
+      void tracked.then(() => following.delete(tracked))
+      return work
+    },
+    forget(seq) {
+      forgotten = { from: seq, to: nextSeq }
+      session.push?.forget(seq)
+    },
+    async settled() {
+      await Promise.all(following)
+    },
     async rollback(position) {
       history.truncate(position)
       if (failure !== undefined || session.position === position) return

@@ -5,10 +5,11 @@ import { findRoute } from '../routing/route.ts'
 import type { ServerRecord, Snapshot } from '../routing/snapshot.ts'
 import type { Hop } from './chain-hop.ts'
 import { createHop, failureReason, isCallersError } from './chain-hop.ts'
+import { type LinkMemory, planLinks } from './chain-links.ts'
 import type { ChainOptions } from './chain-options.ts'
 import { cancelled } from './check-step.ts'
 import { pause, raceDeadline, raceSignal } from './race-signal.ts'
-import type { OpenOptions, SpanRunner, SpanSession } from './span-runner.ts'
+import type { OpenOptions, PushLinks, SpanRunner, SpanSession } from './span-runner.ts'
 import type { StepPace } from './step-pace.ts'
 import type { SwarmView } from './swarm-view.ts'
 
@@ -18,6 +19,7 @@ export interface ChainContext {
   readonly view: SwarmView
   readonly pace: StepPace
   readonly clock: () => number
+  readonly links: LinkMemory
   /** Bans the hop's server and says so. */
   ban(server: ServerRecord, error: unknown): void
 }
@@ -110,8 +112,9 @@ export async function openHops(
   maxTokens: number,
   signal: AbortSignal | undefined,
 ): Promise<OpenedHops> {
+  const links = context.options.push === false ? [] : planLinks(context.links, servers)
   const settled = await Promise.allSettled(
-    servers.map((server) => openHop(context, server, maxTokens, signal)),
+    servers.map((server, i) => openHop(context, server, { maxTokens, links: links[i] }, signal)),
   )
   const hops: Hop[] = []
   const errors: unknown[] = []
@@ -136,7 +139,7 @@ export async function openHops(
 async function openHop(
   { options, pace, clock }: ChainContext,
   server: ServerRecord,
-  maxTokens: number,
+  { maxTokens, links }: { readonly maxTokens: number; readonly links: PushLinks | undefined },
   signal: AbortSignal | undefined,
 ): Promise<Hop> {
   const stop = new AbortController()
@@ -144,7 +147,10 @@ async function openHop(
     const runner = await options.connect(server, stop.signal)
     try {
       checkRunner(runner, server, options)
-      return { runner, session: await runner.open({ maxTokens, signal: stop.signal }) }
+      return {
+        runner,
+        session: await runner.open({ maxTokens, signal: stop.signal, ...(links && { push: links }) }),
+      }
     } catch (error) {
       await runner.close().catch(() => undefined)
       throw error
@@ -155,7 +161,8 @@ async function openHop(
     const accepted = raceDeadline(opening, patience, `${server.peerId} did not accept a session`)
     const { runner, session } = await raceSignal(accepted, signal)
     const { hiddenSize } = options.model
-    return createHop({ server, runner, session, hiddenSize, maxTokens, pace, clock })
+    const linked = links?.next !== undefined && session.push !== undefined
+    return createHop({ server, runner, session, hiddenSize, maxTokens, pace, clock, linked })
   } catch (error) {
     stop.abort()
     // It may still open after we lost patience: then its room is freed at once.

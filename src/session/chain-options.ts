@@ -26,6 +26,8 @@ export interface ChainOptions {
   readonly chunkTokens?: number
   /** Pieces of a prefill under way at once (default: two more than there are hops). */
   readonly window?: number
+  /** Let servers hand outputs to each other (default true); false: everything goes through this client. */
+  readonly push?: boolean
   /** For one server to accept a session (default 5 s). */
   readonly hopOpenMs?: number
   /** For `open` to wait for servers while some block has none (default 3 s). */

@@ -3,6 +3,7 @@ import { rows } from '../tensor/tensor.ts'
 import type { Hop } from './chain-hop.ts'
 import { isCallersError } from './chain-hop.ts'
 import { cancelled } from './check-step.ts'
+import { pushThroughHops } from './push-pipeline.ts'
 import type { StepOptions } from './span-runner.ts'
 
 export interface PipelineOptions {
@@ -25,12 +26,25 @@ export interface PipelineResult {
 
 /**
  * Sends `input` [tokens, hiddenSize] through the hops in pieces that follow each other like a convoy: while hop 2
- * works on the first piece, hop 1 works on the second. Every hop's inputs are added to its history first.
+ * works on the first piece, hop 1 works on the second. Every hop's inputs are added to its history. Where servers
+ * can push, a piece goes from one to the next directly.
  *
  * Never throws: after a failure it waits until nothing is under way any more and says how far it came. Histories
  * and servers may then be ahead of `done`; the caller rolls them back.
  */
 export async function runThroughHops(
+  hops: readonly Hop[],
+  input: Tensor,
+  options: PipelineOptions,
+): Promise<PipelineResult> {
+  if (hops.every(({ push }) => push !== undefined && push.maxStepTokens >= options.chunkTokens)) {
+    return await pushThroughHops(hops, input, options)
+  }
+  return await carryThroughHops(hops, input, options)
+}
+
+/** Every piece goes from hop to hop through this client. */
+async function carryThroughHops(
   hops: readonly Hop[],
   input: Tensor,
   options: PipelineOptions,
@@ -85,6 +99,7 @@ export async function runThroughHops(
   return failure ? { done, outputs, failure } : { done, outputs }
 }
 
-function lastWant(want: StepOptions['want'], isLastPiece: boolean): StepOptions['want'] {
+/** What the last hop is asked for: a caller who wants the last row only needs nothing of the inner pieces. */
+export function lastWant(want: StepOptions['want'], isLastPiece: boolean): NonNullable<StepOptions['want']> {
   return want === 'last' && !isLastPiece ? 'none' : (want ?? 'all')
 }

@@ -4,6 +4,7 @@ import type { Replacement } from '../routing/replacement.ts'
 import { planReplacement } from '../routing/replacement.ts'
 import type { Hop } from './chain-hop.ts'
 import { failureReason } from './chain-hop.ts'
+import { relinkHops } from './chain-links.ts'
 import type { ChainContext } from './chain-opening.ts'
 import { ATTEMPTS, decideRoute, openHops, POLL_MS } from './chain-opening.ts'
 import type { PipelineOptions } from './chain-pipeline.ts'
@@ -11,6 +12,7 @@ import { runThroughHops } from './chain-pipeline.ts'
 import { cancelled } from './check-step.ts'
 import { pause, raceSignal } from './race-signal.ts'
 import type { Failover } from './span-runner.ts'
+import { concatRows, rows } from '../tensor/tensor.ts'
 
 const RECOVERY_WAIT_MS = 30_000
 
@@ -37,6 +39,8 @@ export async function recoverHops(context: ChainContext, recovery: RecoveryOptio
   let lastFailure: unknown
   for (let attempt = 0; attempt < (options.attempts ?? ATTEMPTS);) {
     if (signal?.aborted) throw cancelled()
+    // Outputs that living servers owe still come, and are what the next hop's replacement would replay.
+    await raceSignal(Promise.all(hops.map((hop) => hop.settled())), signal)
     await Promise.all(hops.map((hop) => hop.rollback(position)))
     for (const hop of hops) {
       if (hop.failure === undefined || blamed.has(hop)) continue
@@ -81,19 +85,29 @@ async function replaceHops(
   failed: number,
 ): Promise<unknown> {
   const { hops, position, chunkTokens, window, signal } = recovery
+  const { options } = context
   const opened = await openHops(context, route.servers, recovery.maxTokens, signal)
   if (opened.kind === 'refused') return opened.error
   const history = hops[from]!.history.rows(0, position)
-  const replay = await runThroughHops(opened.hops, history, { chunkTokens, window, want: 'none', signal })
+  // The lost server may have passed on more than it reported: what its successor was fed is computed again.
+  const successor = hops[to]
+  const missing = successor !== undefined && successor.history.length < position
+  const want = missing ? 'all' : 'none'
+  const replay = await runThroughHops(opened.hops, history, { chunkTokens, window, want, signal })
   if (replay.failure) {
     for (const hop of opened.hops) if (hop.failure !== undefined) context.ban(hop.server, hop.failure)
     await Promise.all(opened.hops.map((hop) => hop.close()))
     if (replay.failure.fatal) throw replay.failure.error
     return replay.failure.error
   }
+  if (missing) {
+    const outputs = concatRows(replay.outputs, options.model.hiddenSize)
+    successor.history.append(rows(outputs, successor.history.length, position))
+  }
   const lost = hops[failed]!
   const old = hops.splice(from, to - from, ...opened.hops)
   for (const hop of old) void hop.close()
+  if (options.push !== false) relinkHops(context.links, hops, from, from + opened.hops.length)
   recovery.onFailover({
     span: { start: old[0]!.server.start, end: old.at(-1)!.server.end },
     from: lost.server.peerId,

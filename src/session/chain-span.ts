@@ -6,6 +6,7 @@ import { concatRows, rows } from '../tensor/tensor.ts'
 import type { Hop } from './chain-hop.ts'
 import { failureReason } from './chain-hop.ts'
 import type { ChainContext } from './chain-opening.ts'
+import { createLinkMemory, rememberLinks } from './chain-links.ts'
 import { openChain } from './chain-opening.ts'
 import type { ChainOptions } from './chain-options.ts'
 import { runThroughHops } from './chain-pipeline.ts'
@@ -41,6 +42,7 @@ export function createChain(options: ChainOptions): ChainRunner {
     view,
     pace: createStepPace(options.pace),
     clock,
+    links: createLinkMemory(),
     ban(server, error) {
       view.ban(server.peerId, options.bans)
       const reason = failureReason(error)
@@ -146,6 +148,7 @@ function createChainSession(
       }
       await recover(position + done, signal)
     }
+    if (options.push !== false) rememberLinks(context.links, hops)
     for (const hop of hops) if (hop.steps >= FORGIVE_STEPS) view.forgive(hop.server.peerId)
     return outputs.length === 1 ? outputs[0]! : concatRows(outputs, hiddenSize)
   }
@@ -194,6 +197,7 @@ function createChainSession(
       if (closing) throw new ChoraleError('session_lost', 'the session is closed')
       if (running > 0) throw new ChoraleError('bad_request', 'rollback while a step is under way')
       checkRollback(to, position)
+      await Promise.all(hops.map((hop) => hop.settled()))
       // A hop that can't go back is dead, and the next step replaces it.
       await Promise.all(hops.map((hop) => hop.rollback(to)))
       position = to

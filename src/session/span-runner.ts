@@ -29,6 +29,8 @@ export interface OpenOptions {
   maxTokens: number
   /** Cancels the opening only; steps have their own signal. */
   signal?: AbortSignal
+  /** How this session is linked with the ones before and after it, where the machine can push; see `PushPort`. */
+  push?: PushLinks
   /** Called when servers of this session were replaced under way. Runners without failover never call it. */
   onFailover?: (failover: Failover) => void
 }
@@ -58,12 +60,42 @@ export interface SpanSession {
   readonly position: number
   /** Who computes what right now. */
   readonly route: readonly RouteHop[]
+  /** Only where the machine behind can feed the next one of a chain directly. */
+  readonly push?: PushPort
   /** hidden [tokens, hiddenSize]: prefill when tokens > 1. Returns [tokens, hiddenSize], or fewer rows as asked. */
   step(hidden: Tensor, options?: StepOptions): Promise<Tensor>
   /** Forgets everything from `position` on. No step may be under way. */
   rollback(position: number): Promise<void>
   /** Frees the KV room; calling it twice is harmless. */
   close(): Promise<void>
+}
+
+/** Who a session takes hidden states from, and whom it gives its own to. Tokens are 16 random bytes for each link. */
+export interface PushLinks {
+  readonly accept?: { readonly token: Uint8Array; readonly peerId: string }
+  readonly next?: { readonly token: Uint8Array; readonly peerId: string; readonly addrs: readonly string[] }
+}
+
+/** Sessions on machines that hand their outputs to each other directly. The caller still sees every output. */
+export interface PushPort {
+  /** Most tokens of one step. */
+  readonly maxStepTokens: number
+  /** Links the session anew, after a neighbour was replaced. */
+  link(links: PushLinks): void
+  /** Takes the number of the next step of `tokens`. Its answer comes whoever brings the hidden states. */
+  begin(tokens: number, want: NonNullable<StepOptions['want']>): PushedStep
+  /** Drops the steps from number `seq` on: their answers reject, and are ignored when they come. */
+  forget(seq: number): void
+}
+
+/** One step of a chain in one of its sessions. */
+export interface PushedStep {
+  readonly seq: number
+  readonly want: NonNullable<StepOptions['want']>
+  /** `pushed`: whether the output went on to the next session; undefined when none was named. */
+  readonly answer: Promise<{ readonly hidden: Tensor; readonly pushed: boolean | undefined }>
+  /** Brings the hidden states and names the steps after this one; the same ones twice are harmless. */
+  send(hidden: Tensor, onward: readonly Pick<PushedStep, 'seq' | 'want'>[]): void
 }
 
 export interface StepOptions {

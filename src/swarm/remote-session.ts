@@ -5,6 +5,8 @@ import { MAX_STEP_PAYLOAD_BYTES } from '../protocol/limits.ts'
 import {
   failure,
   type Hello,
+  type Link,
+  type Onward,
   type Open,
   type Opened,
   parseSpanMessage,
@@ -15,7 +17,14 @@ import {
 import { fromWire, toWire, WIRE_DTYPES, wireBytes, type WireDtype } from '../protocol/wire-dtype.ts'
 import type { ServerRecord } from '../routing/snapshot.ts'
 import { cancelled, checkOpen, checkRollback, checkStep, wantedCount } from '../session/check-step.ts'
-import type { RouteHop, SpanSession, StepOptions } from '../session/span-runner.ts'
+import type {
+  PushedStep,
+  PushLinks,
+  PushPort,
+  RouteHop,
+  SpanSession,
+  StepOptions,
+} from '../session/span-runner.ts'
 import { concatRows, rows, type Tensor, tensor } from '../tensor/tensor.ts'
 import { type FramedStream, frameStream } from './framed-stream.ts'
 import type { Peer } from './peer.ts'
@@ -31,7 +40,11 @@ export interface RemoteSessionOptions {
   readonly timeouts: RemoteTimeouts
   readonly maxTokens: number
   readonly signal: AbortSignal | undefined
+  readonly push: PushLinks | undefined
 }
+
+/** A pushed step comes after those of all servers before this one, each of which may take its time. */
+const PUSH_TIMEOUT_FACTOR = 4
 
 /** Dials, says HELLO, opens a session. Errors: see `connectRemoteSpan`. */
 export async function openRemoteSession(
@@ -67,6 +80,7 @@ export async function openRemoteSession(
 interface Answer {
   readonly message: ServerMessage
   readonly hidden: Tensor
+  readonly pushed?: boolean | undefined
 }
 
 class RemoteSession implements SpanSession {
@@ -75,6 +89,7 @@ class RemoteSession implements SpanSession {
   readonly #software: string
   readonly #target: RemoteSpanTarget
   readonly #options: RemoteSessionOptions
+  readonly push: PushPort
   readonly #requests = createRequestQueue<Answer>((head) => this.#timedOut(head))
   #wire: FramedStream | undefined
   #opened: Opened | undefined
@@ -82,6 +97,8 @@ class RemoteSession implements SpanSession {
   /** Position after the steps that were sent. */
   #sentPosition = 0
   #nextSeq = 0
+  /** Numbers below this one were dropped or answered: their outputs are of no interest. */
+  #forgottenBelow = 0
   /** A step was refused before it was sent: later ones must not take its place. `rollback` clears it. */
   #refused: unknown
   /** The session is over. */
@@ -92,6 +109,15 @@ class RemoteSession implements SpanSession {
     this.#target = target
     this.#options = options
     this.server = `server …${target.peerId.slice(-8)}`
+    const maxStepTokens = (): number => this.#maxStepTokens()
+    this.push = {
+      get maxStepTokens() {
+        return maxStepTokens()
+      },
+      link: (links) => this.#link(links),
+      begin: (tokens, want) => this.#begin(tokens, want),
+      forget: (seq) => this.#forget(seq),
+    }
   }
 
   get position(): number {
@@ -121,8 +147,11 @@ class RemoteSession implements SpanSession {
     const open: Open = { type: 'open', session, modelId, start, end, maxTokens, dtype }
     const request = { seq: -1, position: 0, rows: 0, timeoutMs: timeouts.openMs }
     await this.#cancellable(signal, async () => {
-      await this.#ask({ ...request, kind: 'hello' }, () => encodeFrame(hello))
-      const { message } = await this.#ask({ ...request, kind: 'open' }, () => encodeFrame(open))
+      // All at once: on far links each answer waited for would cost a round trip.
+      const welcome = this.#ask({ ...request, kind: 'hello' }, () => encodeFrame(hello))
+      const answer = this.#ask({ ...request, kind: 'open' }, () => encodeFrame(open))
+      if (this.#options.push) this.#link(this.#options.push)
+      const [, { message }] = await Promise.all([welcome, answer])
       const opened = message as Opened
       if (opened.hiddenSize !== hiddenSize || opened.leaseTokens < maxTokens) {
         const error = this.#blame(
@@ -149,14 +178,13 @@ class RemoteSession implements SpanSession {
     }
     const tokens = hidden.shape[0]
     const want = options.want ?? 'all'
-    const mostTokens = Math.floor(MAX_STEP_PAYLOAD_BYTES / (hiddenSize * wireBytes(opened.dtype)))
-    const chunkTokens = Math.max(1, Math.min(opened.maxStepTokens, mostTokens))
+    const chunkTokens = this.#maxStepTokens()
     return await this.#cancellable(options.signal, async () => {
       const chunks: Promise<Tensor>[] = []
       for (let start = 0; start < tokens; start += chunkTokens) {
         const end = Math.min(tokens, start + chunkTokens)
         const chunkWant = want === 'all' || end === tokens ? want : 'none'
-        chunks.push(this.#stepChunk(rows(hidden, start, end), chunkWant, opened.dtype))
+        chunks.push(this.#stepChunk(rows(hidden, start, end), chunkWant))
       }
       if (chunks.length === 1) return await chunks[0]!
       const outputs = await Promise.all(chunks)
@@ -164,7 +192,63 @@ class RemoteSession implements SpanSession {
     })
   }
 
-  async #stepChunk(hidden: Tensor, want: Step['want'], dtype: WireDtype): Promise<Tensor> {
+  #maxStepTokens(): number {
+    const { dtype, maxStepTokens } = this.#opened!
+    const mostTokens = Math.floor(MAX_STEP_PAYLOAD_BYTES / (this.#options.hiddenSize * wireBytes(dtype)))
+    return Math.max(1, Math.min(maxStepTokens, mostTokens))
+  }
+
+  #link({ accept, next }: PushLinks): void {
+    const link: Link = { type: 'link', ...(accept && { accept }), ...(next && { next }) }
+    this.#wire?.post(() => encodeFrame(link))
+  }
+
+  #forget(seq: number): void {
+    this.#forgottenBelow = Math.max(this.#forgottenBelow, this.#nextSeq)
+    this.#requests.drop(seq, new ChoraleError('session_lost', 'the step was given up'))
+    // The next step starts where the remaining ones end; the server forgets what it did beyond.
+    this.#sentPosition = this.#requests.tail?.position ?? this.#position
+  }
+
+  #begin(tokens: number, want: Step['want']): PushedStep {
+    const { timeouts } = this.#options
+    const timeoutMs = PUSH_TIMEOUT_FACTOR * (timeouts.stepMs + tokens * timeouts.stepPerTokenMs)
+    const seq = this.#nextSeq++
+    const position = this.#sentPosition
+    this.#sentPosition += tokens
+    const request: Request = {
+      kind: 'step',
+      seq,
+      position: this.#sentPosition,
+      rows: wantedCount(tokens, want),
+      timeoutMs,
+    }
+    const answer = this.#ask(request).then(({ hidden, pushed }) => ({ hidden, pushed }))
+    answer.catch(() => undefined)
+    return {
+      seq,
+      want,
+      answer,
+      send: (hidden, onward) =>
+        this.#write(() =>
+          this.#stepFrame(
+            { type: 'step', seq, position, tokens, want, deadlineMs: timeoutMs },
+            hidden,
+            onward,
+          ),
+        ),
+    }
+  }
+
+  #stepFrame(step: Step, hidden: Tensor, onward: readonly Onward[] = []): Uint8Array {
+    const bytes = toWire(hidden.data, this.#opened!.dtype)
+    const named = onward.map(({ seq, want }) => ({ seq, want }))
+    const frame = createFrame(onward.length > 0 ? { ...step, onward: named } : step, bytes.length)
+    frame.payload.set(bytes)
+    return frame.bytes
+  }
+
+  async #stepChunk(hidden: Tensor, want: Step['want']): Promise<Tensor> {
     const { timeouts } = this.#options
     const tokens = hidden.shape[0]
     const timeoutMs = timeouts.stepMs + tokens * timeouts.stepPerTokenMs
@@ -184,13 +268,7 @@ class RemoteSession implements SpanSession {
       rows: wantedCount(tokens, want),
       timeoutMs,
     }
-    const answer = await this.#ask(request, () => {
-      const bytes = toWire(hidden.data, dtype)
-      const frame = createFrame(step, bytes.length)
-      frame.payload.set(bytes)
-      return frame.bytes
-    })
-    return answer.hidden
+    return (await this.#ask(request, () => this.#stepFrame(step, hidden))).hidden
   }
 
   async rollback(position: number): Promise<void> {
@@ -199,13 +277,10 @@ class RemoteSession implements SpanSession {
       throw new ChoraleError('bad_request', `rollback while ${this.#requests.length} steps are under way`)
     }
     checkRollback(position, this.#position)
-    const seq = this.#nextSeq++
+    // The next step says where it starts, and the server forgets what is beyond: nothing to wait for.
     this.#sentPosition = position
+    this.#position = position
     this.#refused = undefined
-    await this.#ask(
-      { kind: 'rollback', seq, position, rows: 0, timeoutMs: this.#options.timeouts.stepMs },
-      () => encodeFrame({ type: 'rollback', seq, position }),
-    )
   }
 
   async close(): Promise<void> {
@@ -225,6 +300,7 @@ class RemoteSession implements SpanSession {
     const message = parseSpanMessage(header, payloadLength)
     if (message.type === 'output') {
       const dtype = this.#opened?.dtype ?? 'f32'
+      if (this.#isForgotten(message.seq)) return message
       const expected = (this.#requests.head?.rows ?? 0) * this.#options.hiddenSize * wireBytes(dtype)
       if (payloadLength !== expected) {
         throw this.#blame(`output ${message.seq} carries ${payloadLength} bytes instead of ${expected}`)
@@ -255,14 +331,17 @@ class RemoteSession implements SpanSession {
         this.#answer('open', -1, 0, message, payload)
         return
       case 'output':
+        if (this.#isForgotten(message.seq)) return
         this.#answer('step', message.seq, message.position, message, payload)
-        return
-      case 'rolledback':
-        this.#answer('rollback', message.seq, message.position, message, payload)
         return
       default:
         throw this.#blame(`it sent ${message.type}, which only clients send`)
     }
+  }
+
+  /** Whether an output is of a step that was dropped: it may still come, before those asked for since. */
+  #isForgotten(seq: number): boolean {
+    return seq < this.#forgottenBelow && seq !== this.#requests.head?.seq
   }
 
   /** Ends the session: every waiting call rejects with the first error. */
@@ -292,20 +371,26 @@ class RemoteSession implements SpanSession {
     const data = fromWire(payload, this.#opened?.dtype ?? 'f32')
     if (!allFinite(data)) throw this.#blame(`output ${seq} holds values that are not finite`)
     const hidden = tensor(head.rows, this.#options.hiddenSize, data)
-    if (kind === 'step' || kind === 'rollback') this.#position = position
-    this.#requests.answer({ message, hidden })
+    if (kind === 'step') this.#position = position
+    const pushed = message.type === 'output' ? message.pushed : undefined
+    this.#requests.answer({ message, hidden, pushed })
   }
 
-  #ask(request: Request, make: () => Uint8Array): Promise<Answer> {
+  /** Waits for an answer, after sending what `make` returns; without it somebody else sends. */
+  #ask(request: Request, make?: () => Uint8Array): Promise<Answer> {
     const wire = this.#wire
     if (this.#failure !== undefined || wire === undefined) {
       return Promise.reject(this.#failure ?? new ChoraleError('internal', 'no stream'))
     }
     const answer = this.#requests.add(request)
-    wire.send(make).catch((error: unknown) => {
+    if (make) this.#write(make)
+    return answer
+  }
+
+  #write(make: () => Uint8Array): void {
+    this.#wire?.send(make).catch((error: unknown) => {
       this.fail(error instanceof ChoraleError ? error : new ChoraleError('session_lost', String(error)))
     })
-    return answer
   }
 
   #timedOut({ kind, timeoutMs }: Request): void {

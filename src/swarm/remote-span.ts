@@ -37,6 +37,7 @@ export function connectRemoteSpan(
         timeouts,
         maxTokens: open.maxTokens,
         signal: open.signal,
+        push: open.push,
       })
     },
     close: async () => {

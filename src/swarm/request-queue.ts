@@ -2,7 +2,7 @@ import type { ChoraleError } from '../errors.ts'
 
 /** Something sent that the other end must answer. */
 export interface Request {
-  readonly kind: 'hello' | 'open' | 'step' | 'rollback'
+  readonly kind: 'hello' | 'open' | 'step'
   readonly seq: number
   /** Position the answer must report. */
   readonly position: number
@@ -16,7 +16,10 @@ export interface Request {
 export interface RequestQueue<Answer> {
   readonly length: number
   readonly head: Request | undefined
+  readonly tail: Request | undefined
   add(request: Request): Promise<Answer>
+  /** Takes out and rejects those of number `seq` and later. */
+  drop(seq: number, error: ChoraleError): void
   /** Resolves the head. */
   answer(answer: Answer): void
   /** Rejects all. */
@@ -46,11 +49,21 @@ export function createRequestQueue<Answer>(onTimeout: (head: Request) => void): 
     get head() {
       return waiting[0]?.request
     },
+    get tail() {
+      return waiting.at(-1)?.request
+    },
     add: (request) =>
       new Promise((resolve, reject) => {
         waiting.push({ request, resolve, reject })
         if (waiting.length === 1) arm()
       }),
+    drop: (seq, error) => {
+      const at = waiting.findIndex(({ request }) => request.seq >= seq)
+      if (at < 0) return
+      const dropped = waiting.splice(at)
+      if (at === 0) arm()
+      for (const { reject } of dropped) reject(error)
+    },
     answer: (answer) => {
       const head = waiting.shift()
       arm()

@@ -3,6 +3,7 @@ import { ChoraleError } from '../errors.ts'
 import { SPAN_PROTOCOL } from '../protocol/ids.ts'
 import { MAX_QUEUED_BYTES_PER_SERVER, MAX_WAITING_STREAMS } from '../protocol/limits.ts'
 import type { Peer } from './peer.ts'
+import { createPushDesk } from './push-desk.ts'
 import { serveSession } from './serve-session.ts'
 import {
   byteBudget,
@@ -37,13 +38,14 @@ export async function serveSpan(
     counters,
     queued: 0,
     budget: byteBudget(MAX_QUEUED_BYTES_PER_SERVER),
+    desk: createPushDesk(),
     options: { handshakeMs: 10_000, heartbeatMs: 15_000, silenceMs: 75_000, ...options },
   }
   const streams = new Set<ServedStream>()
   await peer.handle(
     SPAN_PROTOCOL,
     (stream: Stream, connection: Connection) => {
-      if (streams.size - host.load().sessions >= MAX_WAITING_STREAMS) {
+      if ([...streams].filter(({ waiting }) => waiting).length >= MAX_WAITING_STREAMS) {
         stream.abort(new ChoraleError('limit', 'too many streams without a session'))
         return
       }

@@ -2,6 +2,7 @@ import { ChoraleError, type ErrorCode, errorCode, errorMessage } from '../errors
 import type { ServerLoad } from '../protocol/messages.ts'
 import type { Span, SpanSession } from '../session/span-runner.ts'
 import type { Peer } from './peer.ts'
+import type { PushDesk } from './push-desk.ts'
 
 /** What runs the steps of the sessions that come in over the network; `server/span-host.ts` is the one. */
 export interface SpanHost {
@@ -48,6 +49,7 @@ export interface ServeContext {
   readonly peer: Peer
   readonly counters: ServeCounters
   readonly budget: ByteBudget
+  readonly desk: PushDesk
   /** Steps received and not answered, of all sessions. */
   queued: number
   readonly options: Required<ServeSpanOptions>
@@ -63,6 +65,8 @@ export interface ByteBudget {
 }
 
 export interface ServedStream {
+  /** Whether it has neither a session nor feeds one. */
+  readonly waiting: boolean
   end(error: ChoraleError): void
 }
 

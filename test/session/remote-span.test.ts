@@ -103,7 +103,7 @@ describe('createChain over libp2p', () => {
       (failover) => failovers.push(failover),
     )
     expect(disturbed).toEqual(undisturbed)
-    expect(failovers).toHaveLength(1)
+    expect(failovers, JSON.stringify(failovers)).toHaveLength(1)
     expect(failovers[0]).toMatchObject({ span: { start: 2, end: 4 } })
     await until(() => servers.every(({ engine }) => engine.kvTokensFree === KV))
     await client.close()

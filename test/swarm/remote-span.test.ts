@@ -75,7 +75,7 @@ describe('connectRemoteSpan and serveSpan', () => {
     stream.addEventListener('remoteCloseWrite', () => (closed = true))
     return { send: (bytes) => void stream.send(bytes), messages, closed: () => closed }
   }
-  const hello = { type: 'hello', version: 1, role: 'client', software: 'raw', dtypes: ['f32'] }
+  const hello = { type: 'hello', version: 2, role: 'client', software: 'raw', dtypes: ['f32'] }
   const open = {
     type: 'open',
     session: new Uint8Array(16),
@@ -146,13 +146,13 @@ describe('connectRemoteSpan and serveSpan', () => {
   it('a peer of another protocol version is told which one is older', async () => {
     await serve(fakeSpan())
     const { send, messages, closed } = await raw()
-    send(encodeFrame({ ...hello, version: 2, software: 'chorale/9' }))
+    send(encodeFrame({ ...hello, version: 3, software: 'chorale/9' }))
     await until(closed, 'the server closes')
     expect(messages).toMatchObject([
       {
         type: 'error',
         code: 'not_supported',
-        message: expect.stringMatching(/chorale\/9 speaks version 2 .* version 1/),
+        message: expect.stringMatching(/chorale\/9 speaks version 3 .* version 2/),
       },
     ])
   })
@@ -383,11 +383,11 @@ describe('a hostile server', () => {
     ['random bytes', [Uint8Array.from({ length: 64 }, (_, i) => 255 - i)]],
     [
       'a second welcome',
-      [encodeFrame({ ...opened, type: 'welcome', version: 1, role: 'server', software: 'x', dtypes: [] })],
+      [encodeFrame({ ...opened, type: 'welcome', version: 2, role: 'server', software: 'x', dtypes: [] })],
     ],
   ])('that answers a step with %s ends the session with protocol', async (_, frames) => {
     answers['hello'] = () => [
-      encodeFrame({ type: 'welcome', version: 1, role: 'server', software: 'x', dtypes: [] }),
+      encodeFrame({ type: 'welcome', version: 2, role: 'server', software: 'x', dtypes: [] }),
     ]
     answers['open'] = () => [encodeFrame(opened)]
     answers['step'] = () => frames
@@ -424,6 +424,7 @@ describe('a hostile server', () => {
 
   it('that never answers hello costs the open time, one that does not listen is unreachable', async () => {
     answers['hello'] = () => []
+    answers['open'] = () => []
     const target = {
       peerId: server.id,
       addrs: server.addrs(),
