@@ -26,7 +26,7 @@ export function probeWeights(format: WeightFormat, rows: number, columns: number
   if (format === 'bf16') {
     return { dtype, shape, bytes: new Uint8Array(Uint16Array.from(bits, (word) => word >>> 16).buffer) }
   }
-  const halves = Uint16Array.from(bits, halfBits)
+  const halves = Uint16Array.from(bits, (word) => halfBits(word, format === 'f16' ? 0x3000 : 0x1800))
   if (format === 'f16') return { dtype, shape, bytes: new Uint8Array(halves.buffer) }
   const size = blockBytes(dtype)
   const bytes = Uint8Array.from(
@@ -43,9 +43,9 @@ export function probeWeights(format: WeightFormat, rows: number, columns: number
   return { dtype, shape, bytes }
 }
 
-/** A float16 with the sign and mantissa of a float32 and a middling exponent. */
-function halfBits(word: number): number {
-  return ((word >>> 16) & 0x8000) | 0x3000 | ((word >>> 10) & 0x3ff)
+/** A float16 with the sign and mantissa of a float32; factors are about 2^-8, so that weights stay below 1. */
+function halfBits(word: number, exponent: number): number {
+  return ((word >>> 16) & 0x8000) | exponent | ((word >>> 10) & 0x3ff)
 }
 
 /** A value in (-1, 1) that looks random and is the same everywhere. */
