@@ -1,6 +1,7 @@
 import { Command } from 'commander'
 import { batchBenchCommand } from './bench/batch.ts'
 import { chainBenchCommand } from './bench/chain.ts'
+import { hopsBenchCommand } from './bench/hops.ts'
 import { localBenchCommand } from './bench/local.ts'
 
 /** `chorale bench`: measurements as commands; nothing here is a test. */
@@ -10,4 +11,5 @@ export function benchCommand(): Command {
     .addCommand(localBenchCommand())
     .addCommand(chainBenchCommand())
     .addCommand(batchBenchCommand())
+    .addCommand(hopsBenchCommand())
 }

@@ -1,6 +1,6 @@
 /**
  * A server that computes nothing, in a process of its own, so that only the way is measured:
- * `fork`ed with `START END HIDDEN`, answers over IPC with its record and the port of a plain TCP echo.
+ * `fork`ed with `START END HIDDEN [PORT ANNOUNCED]`, answers over IPC with its addresses and the port of a plain TCP echo.
  */
 import { createServer } from 'node:net'
 import type { EngineSpan } from '../../../src/engine/engine.ts'
@@ -10,16 +10,8 @@ import { createPeer } from '../../../src/swarm/peer.ts'
 import { serveSpan } from '../../../src/swarm/serve-span.ts'
 import { headlessTransports } from '../../../src/swarm/transports.ts'
 import { VERSION } from '../../version.ts'
+import { HOP_MODEL, type HopServerReady } from './hop-protocol.ts'
 
-/** What the child tells its parent. */
-export interface HopServerReady {
-  readonly peerId: string
-  readonly addrs: readonly string[]
-  /** Port of a plain TCP echo on loopback in the same process. */
-  readonly echoPort: number
-}
-
-export const HOP_MODEL = 'hops@1'
 const KV_TOKENS = 1 << 20
 
 /** A span whose output is its input. */
@@ -64,10 +56,17 @@ function createEchoSpan(start: number, end: number): EngineSpan {
   }
 }
 
-const [start, end, hiddenSize] = process.argv.slice(2).map(Number) as [number, number, number]
+const [start, end, hiddenSize, port, announced] = process.argv.slice(2).map(Number) as [
+  number,
+  number,
+  number,
+  number?,
+  number?,
+]
 const peer = await createPeer({
   transports: headlessTransports(),
-  listen: ['/ip4/127.0.0.1/tcp/0'],
+  listen: [`/ip4/127.0.0.1/tcp/${port ?? 0}`],
+  ...(announced !== undefined && { announce: [`/ip4/127.0.0.1/tcp/${announced}`] }),
   mode: 'server',
   privateAddresses: true,
   software: `chorale/${VERSION}`,
