@@ -1,4 +1,5 @@
 import type { KvLease } from '../kv/lease.ts'
+import type { SharedPages } from '../kv/shared-pages.ts'
 import type { Model } from '../model/model.ts'
 import type { Tensor } from '../tensor/tensor.ts'
 
@@ -49,6 +50,11 @@ export interface EngineSpan {
   readonly kvTokensFree: number
   /** Reserves room for one session of at most `maxTokens` tokens. @throws `capacity` when there is none. */
   lease(maxTokens: number): KvLease
+  /**
+   * Pages of the KV cache that several leases may read, for engines whose cache has pages. Not while a step that has
+   * the lease in question is under way.
+   */
+  readonly sharedPages?: SharedPages
   /**
    * Appends each entry's hidden states to its lease and runs the blocks. Entries belong to different leases.
    * One call at a time: `LocalSpan` queues.

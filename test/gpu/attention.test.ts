@@ -19,7 +19,7 @@ import {
   qkvWidth,
   rotationTable,
 } from '../../src/gpu/ops/rope-kv-write.ts'
-import { PAGE_TOKENS, PagePool } from '../../src/kv/pages.ts'
+import { checkLeaseRoom, PAGE_TOKENS, PagePool } from '../../src/kv/pages.ts'
 import {
   bits,
   bufferOf,
@@ -115,7 +115,11 @@ async function attend(
 ): Promise<Float32Array> {
   const pool = new PagePool(shape.tokens + 64)
   const other = pool.lease(24)
+  other.reserve(24)
   const lease = pool.lease(shape.tokens)
+  lease.reserve(shape.tokens)
+  checkLeaseRoom(other, 24)
+  checkLeaseRoom(lease, shape.tokens)
   other.release()
   const width = qkvWidth(shape)
   const outputWidth = shape.headCount * shape.headDim
@@ -226,9 +230,11 @@ describe.skipIf(opened === undefined)('rope_kv_write and attention', () => {
   ])('give the same bits in one prefill, in chunks and one by one ($tokens tokens)', async (shape) => {
     const qkv = randomFloats(random(5), shape.tokens * qkvWidth(shape))
     const whole = bits(await attend(shape, qkv, 1, [shape.tokens]))
-    expect(bits(await attend(shape, qkv, 1, [1, 30, 2, shape.tokens - 33]))).toEqual(whole)
     const ones = Array.from({ length: shape.tokens }, () => 1)
-    expect(bits(await attend(shape, qkv, 1, ones))).toEqual(whole)
+    for (const cuts of [[1, 30, 2, shape.tokens - 33], ones]) {
+      const cut = bits(await attend(shape, qkv, 1, cuts))
+      expect(cut.findIndex((word, i) => word !== whole[i])).toBe(-1)
+    }
   })
 
   it('refuse heads the kernel has no room for', async () => {

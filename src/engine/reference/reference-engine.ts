@@ -1,7 +1,7 @@
 import { ChoraleError } from '../../errors.ts'
 import type { Model } from '../../model/model.ts'
 import { kvBytesPerToken, type ModelSpec } from '../../model/spec.ts'
-import { checkLeaseRoom, PagePool, type PagedLease } from '../../kv/pages.ts'
+import { checkLeaseRoom, PAGE_TOKENS, PagePool, type PagedLease } from '../../kv/pages.ts'
 import { dequantize } from '../../tensor/quant.ts'
 import { tensor, type Tensor } from '../../tensor/tensor.ts'
 import { checkSpan } from '../check-span.ts'
@@ -71,6 +71,13 @@ async function loadSpan(model: Model, options: LoadSpanOptions, rounded: boolean
       leases.set(lease, lease)
       return lease
     },
+    sharedPages: pool.share((from, to) => {
+      const size = PAGE_TOKENS * kvWidth
+      for (const { keys, values } of caches) {
+        keys.copyWithin(to * size, from * size, (from + 1) * size)
+        values.copyWithin(to * size, from * size, (from + 1) * size)
+      }
+    }),
     async step(entries) {
       const checked = entries.map((entry) => ({ ...entry, lease: knownLease(leases, entry) }))
       for (const { lease, hidden } of checked) checkLeaseRoom(lease, checkHidden(spec, hidden))

@@ -1,0 +1,126 @@
+import { sha256 } from '@noble/hashes/sha2.js'
+import { bytesToHex, concatBytes } from '@noble/hashes/utils.js'
+import type { KvLease } from '../engine/engine.ts'
+import type { PrefixCache } from '../kv/prefix-cache.ts'
+import { type Tensor, tensor } from '../tensor/tensor.ts'
+
+/**
+ * What one session of a span has in common with others: names each of its pages by a chained SHA-256 of the input rows
+ * from its first token on, so equal names mean equal bits in the cache and equal outputs, by the engine's invariant.
+ *
+ * Calls come one at a time, never during a step of the lease: `reuse`, the engine's step for the rest, `finish`.
+ */
+export interface PrefixTrail {
+  /** Tokens that the cache answered so far. */
+  readonly reusedTokens: number
+  /**
+   * Takes the outputs of the first rows of `hidden` from the cache, page by page; the lease's position moves on by
+   * as many. @param hidden [tokens, hiddenSize], the session's next inputs. @returns outputs in order, copies.
+   */
+  reuse(hidden: Tensor): Promise<Tensor[]>
+  /** Keeps the pages that a step completed. @param hidden the rows that `reuse` left over; the lease has advanced. */
+  finish(hidden: Tensor, output: Tensor): Promise<void>
+  /** The lease was rolled back to `position`. */
+  rollback(position: number): void
+}
+
+/** Starts the trail of a session that holds no tokens yet. */
+export function createPrefixTrail(cache: PrefixCache, lease: KvLease, hiddenSize: number): PrefixTrail {
+  const { pageTokens } = cache
+  /** Rows of the page that is not full yet. */
+  const inputs = new Float32Array(pageTokens * hiddenSize)
+  const outputs = new Float32Array(pageTokens * hiddenSize)
+  /** Chained digests of the full pages. */
+  const links: Uint8Array[] = []
+  /** Tokens followed. When the lease is elsewhere (after a rollback into a full page), it isn't followed. */
+  let position = 0
+  let reusedTokens = 0
+  /** Digests of the pages that the rows under way complete. */
+  let digests: Promise<Uint8Array>[] = []
+
+  const filled = (): number => position - links.length * pageTokens
+
+  /** Digests of the pages that `hidden` completes, computed side by side. */
+  function digestPages({ data }: Tensor): Promise<Uint8Array>[] {
+    const pending: Promise<Uint8Array>[] = []
+    let from = filled() * hiddenSize
+    let taken = 0
+    while (taken + inputs.length - from <= data.length) {
+      const page = inputs.slice()
+      page.set(data.subarray(taken, taken + inputs.length - from), from)
+      taken += inputs.length - from
+      from = 0
+      pending.push(digestOf(new Uint8Array(page.buffer)))
+    }
+    return pending
+  }
+
+  /** The name of the page after the full ones, whose own digest is the first that is pending. */
+  async function nextLink(): Promise<Uint8Array> {
+    return sha256(concatBytes(links.at(-1) ?? new Uint8Array(32), (await digests[0]) as Uint8Array))
+  }
+
+  function follow(link: Uint8Array): void {
+    links.push(link)
+    digests = digests.slice(1)
+    position = links.length * pageTokens
+  }
+
+  return {
+    get reusedTokens() {
+      return reusedTokens
+    },
+    async reuse(hidden) {
+      digests = position === lease.position ? digestPages(hidden) : []
+      const found: Tensor[] = []
+      while (digests.length > 0) {
+        const link = await nextLink()
+        const output = cache.attach(lease, links.length, bytesToHex(link))
+        if (output === undefined) break
+        const first = filled()
+        found.push(tensor(pageTokens - first, hiddenSize, output.slice(first * hiddenSize)))
+        reusedTokens += pageTokens - first
+        follow(link)
+      }
+      return found
+    },
+    async finish(hidden, output) {
+      const count = hidden.shape[0]
+      if (position + count !== lease.position) return
+      for (let row = 0; row < count;) {
+        const first = filled()
+        const taken = Math.min(pageTokens - first, count - row)
+        const [from, to] = [row * hiddenSize, (row + taken) * hiddenSize]
+        inputs.set(hidden.data.subarray(from, to), first * hiddenSize)
+        outputs.set(output.data.subarray(from, to), first * hiddenSize)
+        row += taken
+        if (first + taken < pageTokens) position += taken
+        else {
+          const link = await nextLink()
+          if (!cache.keep(lease, links.length, bytesToHex(link), outputs.slice())) return
+          follow(link)
+        }
+      }
+    },
+    rollback(target) {
+      const fullTokens = links.length * pageTokens
+      if (target >= fullTokens) position = Math.min(position, target)
+      else {
+        links.length = Math.floor(target / pageTokens)
+        position = links.length * pageTokens
+      }
+    },
+  }
+}
+
+/** SHA-256 of a page's rows: the platform's, seven times faster and off this thread, where pages may use it. */
+async function digestOf(bytes: Uint8Array<ArrayBuffer>): Promise<Uint8Array> {
+  // Only undefined outside secure contexts, whatever its type says.
+  const subtle = crypto.subtle as SubtleCrypto | undefined
+  try {
+    if (subtle !== undefined) return new Uint8Array(await subtle.digest('SHA-256', bytes))
+  } catch {
+    // Below.
+  }
+  return sha256(bytes)
+}
