@@ -1,10 +1,12 @@
 import type { GpuContext, GpuOp } from '../gpu/context.ts'
 import type { MatmulKernelSource } from '../gpu/matmul-kernels.ts'
+import type { LinearVariant } from '../gpu/ops/activation.ts'
 import { createAttention } from '../gpu/ops/attention.ts'
 import { createAttentionReduce } from '../gpu/ops/attention-reduce.ts'
 import { createMatmul, type MatmulOptions } from '../gpu/ops/matmul.ts'
 import { createNorm } from '../gpu/ops/norm.ts'
 import { createRopeKvWrite, type KvBuffers, type StepBindings } from '../gpu/ops/rope-kv-write.ts'
+import { commonFormat } from '../gpu/pack-weights.ts'
 import type { BlockRole, Model } from '../model/model.ts'
 import { blockRoles } from '../model/weights.ts'
 import { loadMlp } from './wgsl-mlp.ts'
@@ -43,6 +45,27 @@ function sourceOf(model: Model, block: number, role: BlockRole, signal?: AbortSi
     info: model.weights.blockInfo(block, role),
     read: () => model.weights.block(block, role, signal),
   }
+}
+
+/**
+ * Starts compiling every matmul kernel that these blocks will ask for, side by side and beside the reading of
+ * weights. What fails, fails again where it is needed.
+ */
+export function compileAhead(model: Model, blocks: readonly number[], kernels: MatmulKernelSource): void {
+  const { activation, mlp } = model.spec
+  const gated = mlp.kind === 'gated'
+  const plain: readonly BlockRole[] =
+    mlp.kind === 'moe' ? ['q', 'k', 'v', 'o', 'router'] : ['q', 'k', 'v', 'o', 'down']
+  const variants = new Map<string, LinearVariant>()
+  const add = (variant: LinearVariant) => variants.set(JSON.stringify(variant), variant)
+  for (const block of blocks) {
+    const dtype = (role: BlockRole) => model.weights.blockInfo(block, role).dtype
+    for (const role of plain) add({ format: commonFormat([dtype(role)]), activation: 'none', gated: false })
+    if (mlp.kind === 'moe') continue
+    const format = commonFormat(gated ? [dtype('gate'), dtype('up')] : [dtype('up')])
+    add({ format, activation, gated })
+  }
+  for (const variant of variants.values()) kernels(variant).catch(() => undefined)
 }
 
 export interface WgslBlockOptions {

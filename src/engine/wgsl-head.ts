@@ -1,6 +1,6 @@
 import { ChoraleError } from '../errors.ts'
 import { bytesOf, ownBuffers, readFloats, upload, USAGE } from '../gpu/buffers.ts'
-import { type GpuContext, type GpuOp, padded, rowsThatFit } from '../gpu/context.ts'
+import { type GpuContext, type GpuOp, padded, rowsThatFit, strided } from '../gpu/context.ts'
 import { createInTurn } from '../gpu/in-turn.ts'
 import type { MatmulKernelSource } from '../gpu/matmul-kernels.ts'
 import { createMatmul } from '../gpu/ops/matmul.ts'
@@ -8,7 +8,6 @@ import { createNorm } from '../gpu/ops/norm.ts'
 import type { ClientRole, Model } from '../model/model.ts'
 import type { Tensor } from '../tensor/tensor.ts'
 import type { EngineHead, LoadOptions } from './engine.ts'
-import { strided } from './wgsl-span.ts'
 import { countProgress, loadMatrix, loadVector, type WeightSource } from './wgsl-weights.ts'
 
 /** Bytes of logits kept on the device and read back at a time; more rows go in several turns. */

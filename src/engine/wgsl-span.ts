@@ -1,32 +1,20 @@
 import { ChoraleError } from '../errors.ts'
 import { bytesOf, ownBuffers, readFloats, upload, USAGE } from '../gpu/buffers.ts'
-import { type GpuContext, type GpuOp, padded, rowsThatFit } from '../gpu/context.ts'
+import { type GpuContext, type GpuOp, padded, strided } from '../gpu/context.ts'
 import { createInTurn } from '../gpu/in-turn.ts'
 import type { MatmulKernelSource } from '../gpu/matmul-kernels.ts'
-import { partialValues, splitCount } from '../gpu/ops/attention.ts'
-import { type KvBuffers, kvValuesPerToken, qkvWidth, rotationTable } from '../gpu/ops/rope-kv-write.ts'
-import { checkLeaseRoom, PagePool, type PagedLease } from '../kv/pages.ts'
+import { type KvBuffers, kvValuesPerToken } from '../gpu/ops/rope-kv-write.ts'
+import { checkLeaseRoom, PAGE_TOKENS, PagePool, type PagedLease } from '../kv/pages.ts'
+import type { SharedPages } from '../kv/shared-pages.ts'
 import type { Model } from '../model/model.ts'
 import type { ModelSpec } from '../model/spec.ts'
 import type { Tensor } from '../tensor/tensor.ts'
 import { checkSpan } from './check-span.ts'
 import type { EngineSpan, KvLease, LoadSpanOptions, StepEntry } from './engine.ts'
-import { blockSources, loadWgslBlock, type SpanBuffers } from './wgsl-block.ts'
-import {
-  createStepBuffer,
-  longestSplits,
-  pageCount,
-  rowsOfSubmit,
-  type StepBuffer,
-  type StepRow,
-} from './wgsl-step.ts'
-import { countProgress, vectorBuffer } from './wgsl-weights.ts'
-
-/** Tokens one submit computes; longer prefills go in several. Bounds the activation buffers. */
-const MAX_ROWS = 256
-
-/** Bytes for attention's partial results, unless one row needs more: long contexts compute fewer rows a submit. */
-const PARTIAL_BYTES = 64 * 2 ** 20
+import { type Activations, createActivations } from './wgsl-activations.ts'
+import { blockSources, compileAhead, loadWgslBlock } from './wgsl-block.ts'
+import { longestSplits, rowsOfSubmit, type StepRow } from './wgsl-step.ts'
+import { countProgress } from './wgsl-weights.ts'
 
 /** Loads blocks [start, end) onto the GPU. @throws `bad_request`, `capacity`, `engine`, and what reading throws. */
 export async function loadWgslSpan(
@@ -49,6 +37,7 @@ export async function loadWgslSpan(
     const activations = await createActivations(context, model.spec, pool)
     const before = owned.allocatedBytes
     const blocks = Array.from({ length: options.end - options.start }, (_, index) => options.start + index)
+    compileAhead(model, blocks, kernels)
     const onBytes = countProgress(
       blocks.flatMap((block) => blockSources(model, block)),
       options,
@@ -62,87 +51,25 @@ export async function loadWgslSpan(
       ops.push(...(await loadWgslBlock({ model, block, context, shared, cache, kernels, onBytes, signal })))
     }
     const weightBytes = owned.allocatedBytes - before
+    const pageBytes = PAGE_TOKENS * kvValuesPerToken(model.spec) * 4
+    const scratch = await context.buffers.create(
+      'copied page',
+      pageBytes,
+      USAGE.copyTarget | USAGE.copySource,
+    )
+    const sharedPages = pool.share((from, to) => copyPage(context, caches, scratch, from, to))
     const runner: Runner = { context, hiddenSize: model.spec.hiddenSize, ops, ...activations }
-    return createSpan(runner, pool, options, { weightBytes, kvBytes }, () => owned.destroyAll())
+    return createSpan(runner, pool, sharedPages, options, { weightBytes, kvBytes }, () => owned.destroyAll())
   } catch (error) {
     owned.destroyAll()
     throw error
   }
 }
 
-interface Activations {
-  /** Tokens one submit computes. */
-  readonly maxRows: number
-  /** (row, split) pairs that the partial results have room for. */
-  readonly slots: number
-  readonly shared: SpanBuffers
-  readonly step: StepBuffer
-  readonly staging: GPUBuffer
-}
-
 interface Runner extends Activations {
   readonly context: GpuContext
   readonly hiddenSize: number
   readonly ops: readonly GpuOp[]
-}
-
-async function createActivations(context: GpuContext, spec: ModelSpec, pool: PagePool): Promise<Activations> {
-  const { hiddenSize, intermediateSize, mlp, positions, residual } = spec
-  const topK = mlp.kind === 'moe' ? mlp.topK : 1
-  const experts = mlp.kind === 'moe' ? mlp.expertCount : 0
-  const attentionWidth = spec.headCount * spec.headDim
-  const widest = Math.max(
-    topK * padded(intermediateSize),
-    qkvWidth(spec),
-    hiddenSize,
-    attentionWidth,
-    experts,
-  )
-  const maxRows = rowsThatFit(context.device, MAX_ROWS, widest)
-  const create = async (label: string, bytes: number) =>
-    await context.buffers.create(label, bytes, USAGE.storage | USAGE.copyTarget | USAGE.copySource)
-  const rowsOf = (label: string, width: number, rows = maxRows) => create(label, rows * padded(width) * 4)
-  const step = await createStepBuffer(context, maxRows, pageCount(pool.tokens))
-
-  const slotBytes = partialValues(spec) * 4
-  const { maxBufferSize, maxStorageBufferBindingSize } = context.device.limits
-  const partialBytes = Math.min(PARTIAL_BYTES, maxBufferSize, maxStorageBufferBindingSize)
-  const mostSplits = splitCount(pool.tokens)
-  const slots = Math.max(mostSplits, Math.min(maxRows * mostSplits, Math.floor(partialBytes / slotBytes)))
-
-  const rope = positions.kind === 'rope' ? positions : undefined
-  const table = rope
-    ? rotationTable(rope.inverseFrequencies, rope.attentionFactor, pool.tokens)
-    : new Float32Array(4)
-  const slopes = positions.kind === 'alibi' ? Float32Array.from(positions.slopes) : undefined
-  const shared: SpanBuffers = {
-    hidden: await rowsOf('hidden', hiddenSize),
-    normed: await rowsOf('normed', hiddenSize),
-    mlpNormed:
-      residual.kind === 'parallel' && residual.norms === 2
-        ? await rowsOf('normed for the mlp', hiddenSize)
-        : undefined,
-    qkv: await rowsOf('qkv', qkvWidth(spec)),
-    partial: await create(`partial attention (kvTokens ${pool.tokens})`, slots * slotBytes),
-    attended: await rowsOf('attended', attentionWidth),
-    activated: await rowsOf('activated', intermediateSize, maxRows * topK),
-    experts:
-      experts === 0
-        ? undefined
-        : {
-            logits: await rowsOf('router logits', experts),
-            choices: await create('chosen experts', maxRows * topK * 8),
-          },
-    rotation: await vectorBuffer(context, 'rotation table', table),
-    slopes: slopes && (await vectorBuffer(context, 'slopes', slopes)),
-    step: step.bindings,
-  }
-  const staging = await context.buffers.create(
-    'hidden readback',
-    maxRows * padded(hiddenSize) * 4,
-    USAGE.mapRead | USAGE.copyTarget,
-  )
-  return { maxRows, slots, shared, step, staging }
 }
 
 async function createCache(
@@ -152,16 +79,37 @@ async function createCache(
   pool: PagePool,
 ): Promise<KvBuffers> {
   const bytes = pool.tokens * kvValuesPerToken(spec) * 4
-  const usage = USAGE.storage | USAGE.copyTarget
+  const usage = USAGE.storage | USAGE.copyTarget | USAGE.copySource
   return {
     keys: await context.buffers.create(`KV cache of block ${block} (kvTokens ${pool.tokens})`, bytes, usage),
     values: await context.buffers.create(`KV cache of block ${block}`, bytes, usage),
   }
 }
 
+/**
+ * Submits the copy of one page of every block; steps submitted later see it. By way of `scratch`, since WebGPU does
+ * not copy inside a buffer.
+ */
+function copyPage(
+  context: GpuContext,
+  caches: readonly KvBuffers[],
+  scratch: GPUBuffer,
+  from: number,
+  to: number,
+): void {
+  const { raw } = context.device
+  const encoder = raw.createCommandEncoder()
+  for (const buffer of caches.flatMap(({ keys, values }) => [keys, values])) {
+    encoder.copyBufferToBuffer(buffer, from * scratch.size, scratch, 0, scratch.size)
+    encoder.copyBufferToBuffer(scratch, 0, buffer, to * scratch.size, scratch.size)
+  }
+  raw.queue.submit([encoder.finish()])
+}
+
 function createSpan(
   runner: Runner,
   pool: PagePool,
+  sharedPages: SharedPages,
   range: { start: number; end: number },
   bytes: { weightBytes: number; kvBytes: number },
   free: () => void,
@@ -174,6 +122,7 @@ function createSpan(
     end: range.end,
     ...bytes,
     kvTokens: pool.tokens,
+    sharedPages,
     get kvTokensFree() {
       return pool.freeTokens
     },
@@ -264,15 +213,4 @@ async function submitRows(
   const result = await readFloats(device, staging, count * stride)
   device.check()
   return strided(result, stride, hiddenSize)
-}
-
-/** Rows of `from` values as rows of `to` values: the padding cut off, or added as zeros. */
-export function strided(values: Float32Array, from: number, to: number): Float32Array {
-  if (from === to) return values
-  const count = values.length / from
-  const out = new Float32Array(count * to)
-  for (let row = 0; row < count; row++) {
-    out.set(values.subarray(row * from, row * from + Math.min(from, to)), row * to)
-  }
-  return out
 }

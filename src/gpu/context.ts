@@ -87,3 +87,14 @@ export function rowsThatFit(device: GpuDevice, most: number, widest: number): nu
   const limit = Math.min(device.limits.maxStorageBufferBindingSize, device.limits.maxBufferSize)
   return Math.max(1, Math.min(most, Math.floor(limit / (padded(widest) * 4))))
 }
+
+/** Rows of `from` values as rows of `to` values: the padding cut off, or added as zeros. */
+export function strided(values: Float32Array, from: number, to: number): Float32Array {
+  if (from === to) return values
+  const count = values.length / from
+  const out = new Float32Array(count * to)
+  for (let row = 0; row < count; row++) {
+    out.set(values.subarray(row * from, row * from + Math.min(from, to)), row * to)
+  }
+  return out
+}

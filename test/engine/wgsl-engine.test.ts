@@ -11,14 +11,24 @@ import { createWgslEngine, type WgslEngine } from '../../src/engine/wgsl-engine.
 import { errorMessage } from '../../src/errors.ts'
 import { silentLogger } from '../../src/log.ts'
 import { loadEmbedding } from '../../src/model/embedding.ts'
-import type { Model } from '../../src/model/model.ts'
+import type { SharedPages } from '../../src/kv/shared-pages.ts'
+import type { BlockRole, ClientRole, Model } from '../../src/model/model.ts'
 import { openModel } from '../../src/model/open-model.ts'
 import { loadSpans, splitEvenly, traceThrough } from '../../src/session/trace.ts'
 import { rows, type Tensor, tensor } from '../../src/tensor/tensor.ts'
 import { bits, random, randomFloats, relativeError, testShaders } from '../gpu/test-context.ts'
+import type { WeightDtype } from '../../src/tensor/weight.ts'
+import { QUANTIZED_SPEC, quantizedModel } from './quantized-model.ts'
 import { ODD_SPEC, randomModel } from './random-model.ts'
 
 const ROOT = join(import.meta.dirname, '../..')
+
+/** The driver is tried out once a file. */
+const passed = new Map<string, string>()
+const selfTests = {
+  get: async (key: string) => passed.get(key),
+  put: async (key: string, value: string) => void passed.set(key, value),
+}
 
 async function open(maxBindingBytes?: number): Promise<WgslEngine | undefined> {
   try {
@@ -26,7 +36,14 @@ async function open(maxBindingBytes?: number): Promise<WgslEngine | undefined> {
     if (gpu === undefined) throw new Error('no WebGPU here')
     const limit = maxBindingBytes === undefined ? {} : { maxBindingBytes }
     const shaders = await testShaders()
-    return await createWgslEngine({ gpu, shaders, log: silentLogger, allowSoftware: true, ...limit })
+    return await createWgslEngine({
+      gpu,
+      shaders,
+      log: silentLogger,
+      allowSoftware: true,
+      selfTests,
+      ...limit,
+    })
   } catch (error) {
     console.log(
       `skipped, no WebGPU adapter: ${errorMessage(error)} (node test/setup/install-system.ts installs one)`,
@@ -144,6 +161,60 @@ here('wgsl engine', () => {
         ).toBeLessThan(1e-5)
       }
       await head.close()
+    }
+  })
+
+  it('keeps quantised weights quantised and computes what the reference engine makes of them', async () => {
+    // Two formats in a layer, as llama.cpp's Q4_K_M has them, and two that can't alternate as they are.
+    const formats: Partial<Record<BlockRole | ClientRole, WeightDtype>> = {
+      q: 'Q4_K',
+      k: 'Q4_K',
+      v: 'Q6_K',
+      o: 'Q8_0',
+      gate: 'Q4_0',
+      up: 'Q4_1',
+      down: 'Q8_0',
+      head: 'Q6_K',
+    }
+    const model = quantizedModel(QUANTIZED_SPEC, (role) => formats[role] ?? 'F32')
+    const hidden = randomHidden(40, 15, QUANTIZED_SPEC.hiddenSize)
+    const span = await engine.loadSpan(model, { start: 0, end: 3, kvTokens: 48 })
+    const whole = await run(span, hidden, [40])
+    expect(relativeError(whole, await runAll(createReferenceEngine(), model, hidden))).toBeLessThan(1e-5)
+    expect(bits(await run(span, hidden, [1, 3, 30, 6]))).toEqual(bits(whole))
+    const { headCount, headDim, hiddenSize, intermediateSize, kvHeadCount } = QUANTIZED_SPEC
+    const bitsOf = { q4: 5, q4_wide: 6, q8: 8.5, q8_wide: 10 }
+    const kvWidth = kvHeadCount * headDim
+    const weightBits =
+      hiddenSize * (headCount * headDim + kvWidth) * bitsOf.q4_wide +
+      hiddenSize * kvWidth * bitsOf.q8_wide +
+      headCount * headDim * hiddenSize * bitsOf.q8 +
+      2 * intermediateSize * hiddenSize * bitsOf.q4 +
+      intermediateSize * hiddenSize * bitsOf.q8
+    const vectors = 4 * (2 * hiddenSize + headCount * headDim + 2 * kvWidth + hiddenSize)
+    const mlpBiases = 4 * (2 * intermediateSize + hiddenSize)
+    expect(span.weightBytes).toBe(3 * (weightBits / 8 + vectors + mlpBiases))
+    await span.close()
+
+    const [head, oracle] = [await engine.loadHead(model), await createReferenceEngine().loadHead(model)]
+    const states = rows(hidden, 0, 3)
+    const [actual, expected] = [await head.logits(states), await oracle.logits(states)]
+    expect(relativeError(actual.data, expected.data)).toBeLessThan(1e-5)
+    await head.close()
+  })
+
+  it('splits experts that exceed the largest binding, with the same bits', async () => {
+    const mlp = { kind: 'moe', expertCount: 6, topK: 2, normalizeTopK: false } as const
+    const biases = { qkv: false, attentionOut: false, mlp: false }
+    const model = randomModel({ ...ODD_SPEC, mlp, biases }, () => 'F32')
+    // Gate and up of an expert take 25,728 bytes, down 12,960: parts of one expert and less, and of several.
+    const [small, smaller] = [(await open(26_000)) as WgslEngine, (await open(10_240)) as WgslEngine]
+    const hidden = randomHidden(20, 16)
+    const whole = await runAll(engine, model, hidden)
+    expect(relativeError(whole, await runAll(createReferenceEngine(), model, hidden))).toBeLessThan(1e-5)
+    for (const on of [small, smaller]) {
+      expect(bits(await runAll(on, model, hidden))).toEqual(bits(whole))
+      await on.close()
     }
   })
 
@@ -274,6 +345,26 @@ here('wgsl engine', () => {
     lease.rollback(20)
     const [tail] = await span.step([{ lease, hidden: rows(hidden, 20, 40) }])
     expect(bits((tail as Tensor).data)).toEqual(bits(whole.slice(20 * ODD_SPEC.hiddenSize)))
+    await span.close()
+  })
+
+  it('lets a session read the pages of another and copies those it writes to, with the same bits', async () => {
+    const span = await engine.loadSpan(odd, { start: 0, end: 3, kvTokens: 160 })
+    const pages = span.sharedPages as SharedPages
+    const hidden = randomHidden(40, 17)
+    const whole = await run(span, hidden, [40])
+    const [writer, reader] = [span.lease(40), span.lease(40)]
+    await span.step([{ lease: writer, hidden: rows(hidden, 0, 34) }])
+    for (const index of [0, 1]) pages.attach(reader, index, pages.keep(writer, index))
+    expect(reader.position).toBe(32)
+    // Back into a page that both hold: what the reader writes there is its own.
+    reader.rollback(20)
+    const [tail] = await span.step([{ lease: reader, hidden: rows(hidden, 20, 40) }])
+    expect(bits((tail as Tensor).data)).toEqual(bits(whole.slice(20 * ODD_SPEC.hiddenSize)))
+    reader.rollback(20)
+    await span.step([{ lease: reader, hidden: randomHidden(12, 18) }])
+    const [rest] = await span.step([{ lease: writer, hidden: rows(hidden, 34, 40) }])
+    expect(bits((rest as Tensor).data)).toEqual(bits(whole.slice(34 * ODD_SPEC.hiddenSize)))
     await span.close()
   })
 

@@ -127,7 +127,7 @@ describe.skipIf(opened === undefined)('expert_matmul', () => {
     const expected = Float32Array.from({ length: count * width }, (_, i) => {
       const pair = Math.floor(i / width)
       const [row, n] = [Math.floor(pair / TOP_K), i % width]
-      const [expert] = chosen[row]?.[pair % TOP_K] as Choice
+      const [expert] = (chosen[row] as Choice[])[pair % TOP_K] as Choice
       const x = input.subarray(row * inner, (row + 1) * inner)
       return silu(product(expert, 2 * n, x)) * product(expert, 2 * n + 1, x)
     })

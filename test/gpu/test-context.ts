@@ -1,10 +1,9 @@
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { openGpu } from '../../node/gpu.ts'
-import { strided } from '../../src/engine/wgsl-span.ts'
 import { errorMessage } from '../../src/errors.ts'
 import { bytesOf, readFloats, upload, USAGE } from '../../src/gpu/buffers.ts'
-import { type GpuContext, type GpuOp, openContext, padded } from '../../src/gpu/context.ts'
+import { type GpuContext, type GpuOp, openContext, padded, strided } from '../../src/gpu/context.ts'
 import { silentLogger } from '../../src/log.ts'
 
 /** A context on whatever adapter there is, software included, or undefined after printing why the tests are skipped. */
