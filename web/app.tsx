@@ -81,7 +81,7 @@ export function App() {
           >
             <Icon name="menu" />
           </button>
-          <span class="chat-title">{title}</span>
+          {chat === undefined ? <span class="chat-title">{title}</span> : <h1 class="chat-title">{title}</h1>}
           <ModelStatus />
           {chat !== undefined && <ChatMenu key={chat.id} chat={chat} />}
           <button

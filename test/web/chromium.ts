@@ -1,0 +1,96 @@
+/** A real Chromium for tests of the pages, headless and on loopback. */
+
+import { existsSync } from 'node:fs'
+import { type Browser, type BrowserContext, chromium, type Page } from 'playwright-core'
+
+const PLACES = [
+  process.env['CHROMIUM_PATH'],
+  '/usr/bin/chromium',
+  '/usr/bin/chromium-browser',
+  '/usr/bin/google-chrome',
+  '/Applications/Google Chrome.app/Contents/MacOS/Google Chrome',
+]
+
+/** Path of a Chromium on this machine. */
+export const CHROMIUM = PLACES.find((path) => path !== undefined && existsSync(path))
+
+if (CHROMIUM === undefined) {
+  console.log(
+    'skipped: no Chromium here; install one (Debian: apt-get install chromium) or set CHROMIUM_PATH',
+  )
+}
+
+export async function launchChromium(): Promise<Browser> {
+  return await chromium.launch({
+    executablePath: CHROMIUM!,
+    // Tests run as root in containers; the pages under test are our own.
+    args: ['--no-sandbox'],
+  })
+}
+
+/** A tab, and what went wrong in it. */
+export interface Tab {
+  readonly context: BrowserContext
+  readonly page: Page
+  /** Console errors, uncaught exceptions, requests to other hosts. */
+  readonly problems: readonly string[]
+  /** Every HTTP request with its body. */
+  readonly requests: readonly { readonly method: string; readonly url: string; readonly body: string }[]
+}
+
+/** Opens a tab on `url` that is told light colours and may use the clipboard. */
+export async function openTab(browser: Browser, url: string): Promise<Tab> {
+  const context = await browser.newContext({
+    viewport: { width: 1280, height: 800 },
+    colorScheme: 'light',
+    permissions: ['clipboard-read', 'clipboard-write'],
+  })
+  const page = await context.newPage()
+  const problems: string[] = []
+  const requests: { method: string; url: string; body: string }[] = []
+  page.on('console', (message) => {
+    if (message.type() === 'error') problems.push(`console: ${message.text()}`)
+  })
+  page.on('pageerror', (error) => problems.push(`uncaught: ${String(error.stack)}`))
+  page.on('dialog', (dialog) => {
+    problems.push(`dialog: ${dialog.message()}`)
+    void dialog.dismiss()
+  })
+  page.on('request', (request) => {
+    requests.push({ method: request.method(), url: request.url(), body: request.postData() ?? '' })
+    const { protocol, host } = new URL(request.url())
+    if (/^http/.test(protocol) && host !== new URL(url).host) problems.push(`request: ${request.url()}`)
+  })
+  await page.goto(url)
+  return { context, page, problems, requests }
+}
+
+/** Waits until the tab has its model. */
+export async function waitForReady(page: Page): Promise<void> {
+  await page.locator('.model-state', { hasText: 'Ready' }).waitFor({ state: 'attached', timeout: 30_000 })
+}
+
+/** Sets fields of Settings → Answers by their labels. */
+export async function setAnswers(page: Page, fields: Readonly<Record<string, string>>): Promise<void> {
+  await page.getByRole('link', { name: 'Settings' }).click()
+  for (const [label, value] of Object.entries(fields)) await page.getByLabel(label).fill(value)
+  await page.getByRole('link', { name: 'Chat', exact: true }).click()
+}
+
+/** Sends a message, accepting the notice where it is shown. */
+export async function sendMessage(page: Page, text: string): Promise<void> {
+  await page.getByLabel('Your message', { exact: true }).fill(text)
+  await page.keyboard.press('Enter')
+  const accept = page.getByRole('button', { name: 'I understand' })
+  const growing = page.locator('.message.growing')
+  await accept.or(growing).first().waitFor()
+  if (await accept.isVisible()) await accept.click()
+  await growing.waitFor({ state: 'attached' })
+}
+
+/** The text of answer number `index`, once it is complete. */
+export async function answerText(page: Page, index: number): Promise<string> {
+  const answer = page.locator('.message.assistant:not(.growing)').nth(index)
+  await answer.locator('.facts').waitFor({ timeout: 30_000 })
+  return await answer.locator('.markdown').innerText()
+}

@@ -1,0 +1,93 @@
+/** A swarm and a gateway with pages inside the test's own process, so that a test sees servers' sessions at once. */
+
+import { join } from 'node:path'
+import { startGateway } from '../../node/cli/gateway.ts'
+import { joinSwarm } from '../../node/cli/chat/join-swarm.ts'
+import { joinNetwork, type Network } from '../../node/join-network.ts'
+import { createNodePlatform } from '../../node/platform.ts'
+import { createWebPages } from '../../node/web-pages.ts'
+import { createEngine } from '../../src/engine/select.ts'
+import { silentLogger } from '../../src/log.ts'
+import { openModel } from '../../src/model/open-model.ts'
+import { startServer, type ServingServer } from '../../src/server/server.ts'
+import { createClient } from '../../src/session/client.ts'
+import type { Span } from '../../src/session/span-runner.ts'
+import { createTokenizer } from '../../src/tokenizer/hf-tokenizer.ts'
+import { TCP, WS } from '../swarm/loopback.ts'
+
+const MODEL = join(import.meta.dirname, '../../models/storyteller')
+
+export interface WebSwarm {
+  readonly url: string
+  readonly servers: readonly { readonly server: ServingServer; readonly network: Network }[]
+  /** Sessions on all servers. */
+  sessions(): number
+  close(): Promise<void>
+}
+
+/** Serves the bundled model as `spans`, each by a peer of its own, and a gateway to them. */
+export async function startWebSwarm(spans: readonly Span[]): Promise<WebSwarm> {
+  const closers: (() => Promise<void>)[] = []
+  const platform = createNodePlatform(silentLogger)
+  const model = await openModel(MODEL, platform)
+  const { engine } = await createEngine(platform, { name: 'onnx', threads: 1 })
+  const { id: modelId, name, spec } = model
+  const { blockCount, hiddenSize } = spec
+  const bootstrap = await joinNetwork({ bootstrap: [], mode: 'server', listen: [TCP, WS], log: silentLogger })
+  closers.push(() => bootstrap.close())
+  const addrs = bootstrap.peer.addrs()
+  const servers: { server: ServingServer; network: Network }[] = []
+  for (const span of spans) {
+    const network = await joinNetwork({
+      bootstrap: addrs,
+      mode: 'server',
+      listen: [TCP, WS],
+      log: silentLogger,
+    })
+    const server = await startServer({
+      peer: network.peer,
+      directory: network.directory,
+      model: { modelId, name, blockCount, hiddenSize },
+      span,
+      engine: engine.name,
+      load: () => engine.loadSpan(model, { ...span, kvTokens: 4096 }),
+    })
+    servers.push({ server, network })
+    closers.push(async () => {
+      await server.stop(0)
+      await network.close()
+    })
+  }
+  const joined = await joinSwarm({ model, bootstrap: addrs, log: silentLogger })
+  const files = await model.tokenizerFiles()
+  const languageModel = await createClient({
+    model,
+    tokenizer: createTokenizer(files!, spec),
+    engine,
+    backend: joined.backend,
+  })
+  const state = async () => ({
+    ...(await joined.state()),
+    ...(await languageModel.readiness()),
+    bootstrap: addrs,
+  })
+  const gateway = await startGateway({
+    models: () => [languageModel],
+    port: 0,
+    pages: createWebPages(),
+    swarmState: state,
+  })
+  return {
+    url: `${gateway.url}/`,
+    servers,
+    sessions: () => servers.reduce((sum, { server }) => sum + server.sessions, 0),
+    close: async () => {
+      await gateway.close(0)
+      await languageModel.close()
+      await joined.close()
+      for (const close of closers.reverse()) await close()
+      await engine.close()
+      await model.close()
+    },
+  }
+}
