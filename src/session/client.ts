@@ -30,6 +30,8 @@ export interface ClientOptions {
   readonly backend: Backend
   readonly contextLength?: number
   readonly answerTokens?: number
+  /** Guess tokens and have several checked in one lap (default: with a chain, whose laps are long). */
+  readonly drafts?: boolean
   readonly signal?: AbortSignal
   readonly onProgress?: LoadOptions['onProgress']
 }
@@ -58,6 +60,7 @@ export async function createClient(options: ClientOptions): Promise<LanguageMode
       embedding,
       head,
       runner,
+      drafts: options.drafts ?? backend.kind === 'chain',
       ...(options.contextLength !== undefined && { contextLength: options.contextLength }),
       ...(options.answerTokens !== undefined && { answerTokens: options.answerTokens }),
       ...(readiness && { readiness }),

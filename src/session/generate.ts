@@ -3,11 +3,14 @@ import { ChoraleError, errorCode } from '../errors.ts'
 import type { Embedding } from '../model/embedding.ts'
 import type { Model } from '../model/model.ts'
 import { createSampler } from '../sampling/sampler.ts'
+import { rows } from '../tensor/tensor.ts'
 import { createDetokenizer } from '../tokenizer/detokenize-stream.ts'
 import type { Tokenizer } from '../tokenizer/tokenizer.ts'
 import { cancelled } from './check-step.ts'
+import { createDraftWindow } from './draft-window.ts'
 import { batchedLogits, type Logits } from './head-batch.ts'
 import type { GenerateDone, GenerateEvent, GenerateRequest, LanguageModel } from './language-model.ts'
+import { createPromptLookup } from './prompt-lookup.ts'
 import { raceSignal } from './race-signal.ts'
 import type { Failover, SpanRunner, SpanSession } from './span-runner.ts'
 
@@ -23,6 +26,8 @@ export interface LanguageModelParts {
   readonly contextLength?: number
   /** KV room leased for an answer whose length the caller leaves open (default 1,024 tokens). */
   readonly answerTokens?: number
+  /** Guess tokens and have several checked in one lap, unless a request says otherwise (default false). */
+  readonly drafts?: boolean
   readonly readiness?: LanguageModel['readiness']
   /** Frees what `createLanguageModel` was given. */
   readonly close?: () => Promise<void>
@@ -70,6 +75,9 @@ async function* generate(
     ...(request.stop && { stop: request.stop }),
   })
   const eos = new Set([...tokenizer.eosTokenIds, ...parts.model.spec.eosTokenIds])
+  const drafter = (request.drafts ?? parts.drafts) ? createPromptLookup(promptIds) : undefined
+  let window = createDraftWindow()
+  const drafts = { laps: 0, proposed: 0, accepted: 0 }
   let hidden = parts.embedding.gather(promptIds)
 
   const failovers: Failover[] = []
@@ -82,23 +90,52 @@ async function* generate(
   try {
     opened = await openSession(parts, promptIds.length, room, signal, (failover) => failovers.push(failover))
     const { session, answerTokens } = opened
-    while (completionTokens < answerTokens) {
-      const step = session.step(hidden, { want: 'last', ...(signal && { signal }) })
-      const output = await raceSignal(step, signal)
-      const row = await raceSignal(parts.logits(output), signal)
-      prefilledAt ??= clock()
+    /** Guessed tokens whose rows follow the last known one's in `hidden`. */
+    let guesses: readonly number[] = []
+    let kind = 0
+    answer: while (completionTokens < answerTokens) {
+      const lapStart = clock()
+      const position = promptIds.length + completionTokens
+      const want = guesses.length > 0 ? 'all' : 'last'
+      const output = await raceSignal(session.step(hidden, { want, ...(signal && { signal }) }), signal)
+      const logits = await raceSignal(parts.logits(output), signal)
       for (; reported < failovers.length; reported++) yield failoverEvent(failovers[reported]!)
       if (signal?.aborted) throw cancelled()
+      const lapMs = clock() - lapStart
+      const isPrefill = prefilledAt === undefined
+      prefilledAt ??= clock()
 
-      const token = sampler.sample(row.data, promptIds.length + completionTokens)
-      completionTokens++
-      const isEnd = eos.has(token.id) && !request.ignoreEos
-      yield { type: 'token', token, text: isEnd ? '' : text.push(token.id) }
-      if (isEnd || text.stopped !== undefined) {
-        finishReason = 'stop'
-        break
+      let last = -1
+      let right = 0
+      for (let row = 0; row <= guesses.length; row++) {
+        const token = sampler.sample(rows(logits, row, row + 1).data, position + row)
+        completionTokens++
+        last = token.id
+        drafter?.append(last)
+        const isEnd = eos.has(last) && !request.ignoreEos
+        yield { type: 'token', token, text: isEnd ? '' : text.push(last) }
+        if (isEnd || text.stopped !== undefined) {
+          finishReason = 'stop'
+          break answer
+        }
+        if (last !== guesses[row]) break
+        right++
       }
-      hidden = parts.embedding.gather([token.id])
+      if (right < guesses.length) await session.rollback(position + right)
+      if (isPrefill) window = createDraftWindow({ rowMs: lapMs / promptIds.length })
+      else window.note({ ms: lapMs, kind, guesses: guesses.length, right })
+      drafts.laps += isPrefill ? 0 : 1
+      drafts.proposed += guesses.length
+      drafts.accepted += right
+
+      guesses = []
+      if (drafter) {
+        // The lap's own token needs no guess, and what is beyond the answer's end none either.
+        const draft = drafter.propose(answerTokens - completionTokens - 1)
+        kind = draft.kind
+        guesses = draft.ids.slice(0, window.size(kind, draft.ids.length))
+      }
+      hidden = parts.embedding.gather([last, ...guesses])
     }
   } catch (error) {
     if (errorCode(error) !== 'cancelled' || !signal?.aborted) throw error
@@ -120,6 +157,7 @@ async function* generate(
     },
     route: opened?.session.route ?? [],
     failovers: failovers.length,
+    ...(drafter && { drafts }),
   }
 }
 

@@ -29,6 +29,11 @@ export interface GenerateRequest {
   readonly stop?: readonly string[]
   /** Go on past end-of-sequence tokens (benchmarks, traces). */
   readonly ignoreEos?: boolean
+  /**
+   * Guess tokens from what the text already holds and have several checked in one lap of the chain. The tokens are the
+   * same either way; default: what the model's client was made with.
+   */
+  readonly drafts?: boolean
   readonly signal?: AbortSignal
 }
 
@@ -54,4 +59,6 @@ export interface GenerateDone {
   readonly timings: { readonly prefillMs: number; readonly decodeMs: number; readonly firstTokenMs: number }
   readonly route: readonly RouteHop[]
   readonly failovers: number
+  /** With drafts: laps after the prompt, and how many guesses they carried and confirmed. */
+  readonly drafts?: { readonly laps: number; readonly proposed: number; readonly accepted: number }
 }

@@ -27,29 +27,35 @@ export interface PrefixTrail {
 /** Starts the trail of a session that holds no tokens yet. */
 export function createPrefixTrail(cache: PrefixCache, lease: KvLease, hiddenSize: number): PrefixTrail {
   const { pageTokens } = cache
-  /** Rows of the page that is not full yet. */
-  const inputs = new Float32Array(pageTokens * hiddenSize)
-  const outputs = new Float32Array(pageTokens * hiddenSize)
+  const pageSize = pageTokens * hiddenSize
+  /** Rows of the page that is not full yet and of the one before it, for rollbacks of wrong guesses: even pages first. */
+  const inputs = new Float32Array(2 * pageSize)
+  const outputs = new Float32Array(2 * pageSize)
+  /** First token of those rows. */
+  let firstRow = 0
   /** Chained digests of the full pages. */
   const links: Uint8Array[] = []
-  /** Tokens followed. When the lease is elsewhere (after a rollback into a full page), it isn't followed. */
+  /** Tokens followed. When the lease is elsewhere (after a rollback far back, say), it isn't followed. */
   let position = 0
   let reusedTokens = 0
   /** Digests of the pages that the rows under way complete. */
   let digests: Promise<Uint8Array>[] = []
 
   const filled = (): number => position - links.length * pageTokens
+  /** The rows of the page that is not full yet. */
+  const current = (rows: Float32Array): Float32Array => {
+    const from = (links.length % 2) * pageSize
+    return rows.subarray(from, from + pageSize)
+  }
 
   /** Digests of the pages that `hidden` completes, computed side by side. */
   function digestPages({ data }: Tensor): Promise<Uint8Array>[] {
     const pending: Promise<Uint8Array>[] = []
     let from = filled() * hiddenSize
-    let taken = 0
-    while (taken + inputs.length - from <= data.length) {
-      const page = inputs.slice()
-      page.set(data.subarray(taken, taken + inputs.length - from), from)
-      taken += inputs.length - from
-      from = 0
+    for (let taken = 0; taken + pageSize - from <= data.length; from = 0) {
+      const page = current(inputs).slice()
+      page.set(data.subarray(taken, taken + pageSize - from), from)
+      taken += pageSize - from
       pending.push(digestOf(new Uint8Array(page.buffer)))
     }
     return pending
@@ -81,6 +87,7 @@ export function createPrefixTrail(cache: PrefixCache, lease: KvLease, hiddenSize
         found.push(tensor(pageTokens - first, hiddenSize, output.slice(first * hiddenSize)))
         reusedTokens += pageTokens - first
         follow(link)
+        firstRow = position
       }
       return found
     },
@@ -91,24 +98,24 @@ export function createPrefixTrail(cache: PrefixCache, lease: KvLease, hiddenSize
         const first = filled()
         const taken = Math.min(pageTokens - first, count - row)
         const [from, to] = [row * hiddenSize, (row + taken) * hiddenSize]
-        inputs.set(hidden.data.subarray(from, to), first * hiddenSize)
-        outputs.set(output.data.subarray(from, to), first * hiddenSize)
+        current(inputs).set(hidden.data.subarray(from, to), first * hiddenSize)
+        current(outputs).set(output.data.subarray(from, to), first * hiddenSize)
+        firstRow = Math.max(firstRow, (links.length - 1) * pageTokens)
         row += taken
         if (first + taken < pageTokens) position += taken
         else {
           const link = await nextLink()
-          if (!cache.keep(lease, links.length, bytesToHex(link), outputs.slice())) return
+          if (!cache.keep(lease, links.length, bytesToHex(link), current(outputs).slice())) return
           follow(link)
         }
       }
     },
     rollback(target) {
-      const fullTokens = links.length * pageTokens
-      if (target >= fullTokens) position = Math.min(position, target)
-      else {
-        links.length = Math.floor(target / pageTokens)
-        position = links.length * pageTokens
-      }
+      if (target >= position) return
+      links.length = Math.floor(target / pageTokens)
+      const start = links.length * pageTokens
+      position = start >= firstRow ? target : start
+      firstRow = Math.min(firstRow, start)
     },
   }
 }
