@@ -15,7 +15,7 @@ export interface WebPages {
 
 const DIST = join(PACKAGE_ROOT, 'dist', 'web')
 /** What the pages are made from; a change of any of them makes the built ones stale. */
-const SOURCES = ['web', 'src', 'shaders', 'package-lock.json']
+const SOURCES = ['web', 'src', 'shaders', 'package-lock.json', 'node/web-pages.ts']
 /** Names the sources the built pages were made from. */
 const STAMP = '.sources'
 
@@ -132,7 +132,12 @@ async function buildIfStale(): Promise<void> {
 
 async function runBuild(vite: string, outDir: string): Promise<void> {
   const args = [vite, 'build', 'web', '--outDir', outDir, '--emptyOutDir', '--logLevel', 'error']
-  const child = spawn(process.execPath, args, { cwd: PACKAGE_ROOT, stdio: ['ignore', 'ignore', 'pipe'] })
+  const child = spawn(process.execPath, args, {
+    cwd: PACKAGE_ROOT,
+    stdio: ['ignore', 'ignore', 'pipe'],
+    // Whoever starts us may develop or test; what is served is meant for use.
+    env: { ...process.env, NODE_ENV: 'production' },
+  })
   let said = ''
   child.stderr.on('data', (bytes: Buffer) => {
     said = (said + bytes.toString()).slice(-4000)

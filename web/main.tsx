@@ -10,6 +10,10 @@ if (root !== null) {
   void loadChats()
   void restartSession()
   render(<App />, root)
+  // The pages open without a network then, and can be installed. Development serves sources, which change.
+  if (import.meta.env.PROD && 'serviceWorker' in navigator) {
+    void navigator.serviceWorker.register('./sw.js').catch(() => undefined)
+  }
   // Servers need not wait for a tab that is gone to find out.
   window.addEventListener('pagehide', () => void endSession())
   window.addEventListener('pageshow', (event) => {

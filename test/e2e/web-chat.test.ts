@@ -55,6 +55,8 @@ describe.skipIf(CHROMIUM === undefined)('a tab over server processes', () => {
   let browser: Browser
   let tab: Tab
   let page: Page
+  /** Requests that had to fail. */
+  let offlineProblems = 0
 
   beforeAll(async () => {
     mkdirSync(SHOTS, { recursive: true })
@@ -256,7 +258,27 @@ describe.skipIf(CHROMIUM === undefined)('a tab over server processes', () => {
     expect(await page.evaluate(() => 'hacked' in globalThis)).toBe(false)
   })
 
+  it('opens without a network once it was here', async () => {
+    const { problems } = tab
+    await expect.poll(() => page.evaluate(() => navigator.serviceWorker.controller !== null)).toBe(true)
+    // The first visit came before the worker that keeps the files.
+    await page.reload()
+    await waitForReady(page)
+    const before = [...problems]
+    await tab.context.setOffline(true)
+    await page.reload()
+    await page.getByText('The network can’t be reached.').first().waitFor()
+    expect(await page.locator('.message.assistant').count()).toBe(XSS_CORPUS.length)
+    await tab.context.setOffline(false)
+    await page.getByRole('button', { name: 'Try again' }).first().click()
+    await waitForReady(page)
+    expect(problems.slice(before.length).filter((line) => !/ERR_INTERNET_DISCONNECTED/.test(line))).toEqual(
+      [],
+    )
+    offlineProblems = problems.length - before.length
+  })
+
   it('reported no error and asked no other host', () => {
-    expect(tab.problems).toEqual([])
+    expect(tab.problems.slice(0, tab.problems.length - offlineProblems)).toEqual([])
   })
 })

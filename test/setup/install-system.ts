@@ -1,5 +1,6 @@
 /**
- * Runs before the tests: gives a machine without a GPU the software Vulkan driver (lavapipe) that Dawn needs.
+ * Runs before the tests: gives a machine without a GPU the software Vulkan driver (lavapipe) that Dawn needs, and a
+ * Chromium for the tests of the pages.
  *
  * Debian and Ubuntu as root: installs what is missing. Anywhere else: one line that says what to install.
  * It never fails the run: the tests that need a GPU say for themselves that they are skipped.
@@ -190,12 +191,41 @@ export function prepareSystem(): string {
   return install()
 }
 
+/** Where tests look for a Chromium; `CHROMIUM_PATH` comes before all. */
+const CHROMIUM_PLACES = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome']
+
+/** What the line about Chromium says. */
+export function prepareChromium(): string {
+  const here = [process.env['CHROMIUM_PATH'], ...CHROMIUM_PLACES].find(
+    (path) => path !== undefined && existsSync(path),
+  )
+  if (here !== undefined) return `Chromium is here (${here})`
+  const skipped = 'the tests of the pages will be skipped'
+  if (process.platform !== 'linux' || !existsSync('/usr/bin/dpkg-query')) {
+    return `${skipped}; fix: install Chromium, or set CHROMIUM_PATH`
+  }
+  if (process.getuid?.() !== 0) {
+    return `Chromium is missing, ${skipped}; fix: sudo node test/setup/install-system.ts`
+  }
+  if (candidateVersion('chromium', []) === undefined) apt(['update'], UPDATE_TIMEOUT_MS)
+  // Ubuntu's package only points to a snap, which needs a running system.
+  if (candidateVersion('chromium', []) === undefined) {
+    return `no package source here has Chromium: ${skipped}; fix: install one and set CHROMIUM_PATH`
+  }
+  apt(['install', '-y', '--no-install-recommends', 'chromium'], INSTALL_TIMEOUT_MS)
+  return `installed chromium ${installedVersion('chromium') ?? ''}`
+}
+
 if (import.meta.main) {
-  try {
-    console.log(`system: ${prepareSystem()}`)
-  } catch (error) {
-    console.log(
-      `system: lavapipe could not be installed, the wgsl tests will be skipped: ${firstLine(error)}`,
-    )
+  const steps: readonly (readonly [prepare: () => string, failed: string])[] = [
+    [prepareSystem, 'lavapipe could not be installed, the wgsl tests will be skipped'],
+    [prepareChromium, 'Chromium could not be installed, the tests of the pages will be skipped'],
+  ]
+  for (const [prepare, failed] of steps) {
+    try {
+      console.log(`system: ${prepare()}`)
+    } catch (error) {
+      console.log(`system: ${failed}: ${firstLine(error)}`)
+    }
   }
 }

@@ -59,7 +59,7 @@ export async function openTab(browser: Browser, url: string): Promise<Tab> {
   page.on('request', (request) => {
     requests.push({ method: request.method(), url: request.url(), body: request.postData() ?? '' })
     const { protocol, host } = new URL(request.url())
-    if (/^http/.test(protocol) && host !== new URL(url).host) problems.push(`request: ${request.url()}`)
+    if (protocol.startsWith('http') && host !== new URL(url).host) problems.push(`request: ${request.url()}`)
   })
   await page.goto(url)
   return { context, page, problems, requests }
