@@ -7,6 +7,7 @@ import { createDhtDirectory } from '../../src/swarm/dht-directory.ts'
 import { createPeer } from '../../src/swarm/peer.ts'
 import { connectRemoteSpan } from '../../src/swarm/remote-span.ts'
 import { browserTransports } from '../../src/swarm/browser-transports.ts'
+import { dialable } from './dialable.ts'
 
 /** The tab in the network, with a chain through the servers of one model. */
 export interface TabSwarm {
@@ -27,7 +28,7 @@ export async function joinSwarm(
   addrs: readonly string[],
   log: Logger,
 ): Promise<TabSwarm> {
-  const bootstrap = dialable(addrs)
+  const bootstrap = dialable(addrs, location.protocol === 'https:')
   if (bootstrap.length === 0) {
     throw new ChoraleError('unreachable', 'the gateway knows no peer that a page can reach', {
       field: 'bootstrap',
@@ -62,16 +63,3 @@ export async function joinSwarm(
     },
   }
 }
-
-/** Addresses a page may dial: WebSockets, and secure ones only when the page is. A few are enough to get in. */
-export function dialable(addrs: readonly string[], secure = location.protocol === 'https:'): string[] {
-  const sockets = addrs.filter((addr) => {
-    const isSecure = /\/(?:wss|tls\/(?:sni\/[^/]+\/)?ws)(?:\/|$)/.test(addr)
-    const isSocket = isSecure || /\/ws(?:\/|$)/.test(addr)
-    return isSocket && (isSecure || !secure || /^\/(?:ip4\/127\.|dns4?\/localhost\/)/.test(addr))
-  })
-  return [...new Set(sockets)].slice(0, MAX_BOOTSTRAP)
-}
-
-/** Each is dialled at once at the start. */
-const MAX_BOOTSTRAP = 8

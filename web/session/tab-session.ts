@@ -4,7 +4,7 @@ import { createLogger } from '../../src/log.ts'
 import type { ClientPart } from '../../src/model/client-part.ts'
 import type { TabModel } from '../engine/tab-model.ts'
 import { loadTabModel } from '../engine/tab-model.ts'
-import { dialable, joinSwarm, type TabSwarm } from '../network/join-swarm.ts'
+import { joinSwarm, type TabSwarm } from '../network/join-swarm.ts'
 import { createGateway, type Gateway, type SwarmState } from './gateway.ts'
 import { settings } from '../settings/settings.ts'
 import { strings } from '../strings.ts'
@@ -61,7 +61,7 @@ export async function startSession(gatewayUrl: string, key: string | undefined):
     modelName.value = part.name
     const { hiddenSize, blockCount } = part.spec
     const record = { modelId: part.id, name: part.name, blockCount, hiddenSize }
-    const addrs = dialable([...state.bootstrap, ...state.servers.flatMap((server) => server.addrs)])
+    const addrs = [...state.bootstrap, ...state.servers.flatMap((server) => server.addrs)]
     swarm = await joinSwarm(record, addrs, log)
     peerId.value = swarm.peerId
     const model = await loadTabModel({
