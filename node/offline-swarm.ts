@@ -13,6 +13,8 @@ export interface OfflineSwarmOptions {
   readonly threads?: number
   /** Further arguments for each `chorale serve`. */
   readonly serveArgs?: readonly string[]
+  /** Where server number `index` listens, and what it tells others instead; default: a free port on loopback. */
+  readonly address?: (index: number) => { readonly listen: readonly string[]; readonly announce?: string }
   /** Lines that the processes write, each with who wrote it. */
   readonly onLine?: (who: string, line: string) => void
   /** Called as processes come up. */
@@ -60,7 +62,7 @@ export async function startOfflineSwarm(options: OfflineSwarmOptions): Promise<O
 
   async function start(who: string, args: readonly string[]): Promise<ChildVerb> {
     const onLine = (line: string) => options.onLine?.(who, line)
-    const work = startChildVerb({ args: [...args, '--listen', ...LOOPBACK, '--json'], onLine, signal })
+    const work = startChildVerb({ args: [...args, '--json'], onLine, signal })
     starting.add(work)
     try {
       const child = await work
@@ -80,10 +82,12 @@ export async function startOfflineSwarm(options: OfflineSwarmOptions): Promise<O
   }
 
   try {
-    const bootstrap = strings((await start('bootstrap', ['bootstrap'])).ready['addrs'])
+    const bootstrap = strings(
+      (await start('bootstrap', ['bootstrap', '--listen', ...LOOPBACK])).ready['addrs'],
+    )
     const wanted = options.spans.flatMap((span) => Array.from({ length: options.replicas ?? 1 }, () => span))
-    const launches = wanted.map(({ start: first, end }) => {
-      const args = serveArgs(options, { start: first, end }, bootstrap)
+    const launches = wanted.map(({ start: first, end }, index) => {
+      const args = serveArgs(options, { start: first, end }, bootstrap, index)
       return startServer({ start: first, end }, () => start(`server ${first}:${end}`, args))
     })
     const servers = await Promise.all(launches)
@@ -94,12 +98,21 @@ export async function startOfflineSwarm(options: OfflineSwarmOptions): Promise<O
   }
 }
 
-function serveArgs(options: OfflineSwarmOptions, span: Span, bootstrap: readonly string[]): string[] {
+function serveArgs(
+  options: OfflineSwarmOptions,
+  span: Span,
+  bootstrap: readonly string[],
+  index: number,
+): string[] {
+  const { listen, announce } = options.address?.(index) ?? { listen: LOOPBACK }
   return [
     'serve',
     options.model,
     '--blocks',
     `${span.start}:${span.end}`,
+    '--listen',
+    ...listen,
+    ...(announce === undefined ? [] : ['--announce', announce]),
     ...bootstrap.flatMap((address) => ['--bootstrap', address]),
     ...(options.engine === undefined ? [] : ['--engine', options.engine]),
     ...(options.threads === undefined ? [] : ['--threads', String(options.threads)]),

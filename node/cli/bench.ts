@@ -3,6 +3,7 @@ import { batchBenchCommand } from './bench/batch.ts'
 import { chainBenchCommand } from './bench/chain.ts'
 import { hopsBenchCommand } from './bench/hops.ts'
 import { localBenchCommand } from './bench/local.ts'
+import { wanBenchCommand } from './bench/wan.ts'
 
 /** `chorale bench`: measurements as commands; nothing here is a test. */
 export function benchCommand(): Command {
@@ -12,4 +13,5 @@ export function benchCommand(): Command {
     .addCommand(chainBenchCommand())
     .addCommand(batchBenchCommand())
     .addCommand(hopsBenchCommand())
+    .addCommand(wanBenchCommand())
 }

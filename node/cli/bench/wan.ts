@@ -1,0 +1,299 @@
+import { Command } from 'commander'
+import { createEngine, parseEngineName } from '../../../src/engine/select.ts'
+import { ChoraleError } from '../../../src/errors.ts'
+import { createClient } from '../../../src/session/client.ts'
+import type { GenerateDone, LanguageModel } from '../../../src/session/language-model.ts'
+import { splitEvenly } from '../../../src/session/trace.ts'
+import { createTokenizer } from '../../../src/tokenizer/hf-tokenizer.ts'
+import { startOfflineSwarm } from '../../offline-swarm.ts'
+import { BUNDLED_MODEL } from '../../model-ports.ts'
+import { openModelArgument } from '../../open-model-argument.ts'
+import { createNodePlatform, stderrLogger } from '../../platform.ts'
+import { catchInterrupt } from '../chat/interrupt.ts'
+import { joinSwarm } from '../chat/join-swarm.ts'
+import { type DelayedLinks, freePort, startDelayedLinks } from './delayed-links.ts'
+import { median, positiveFlag, roundTo } from './flags.ts'
+
+interface WanOptions {
+  model: string
+  engine: string
+  delays: string
+  servers: string
+  tokens: string
+  rounds: string
+  json?: boolean
+}
+
+/** One line of `chorale bench wan --json`. */
+export interface WanMeasure {
+  /** Servers in the chain. */
+  readonly hops: number
+  /** Delay of every link, one way. */
+  readonly oneWayMs: number
+  /** Whether guesses of the next tokens travelled along. */
+  readonly drafts: boolean
+  /** `repeats`: the answer repeats its prompt, as an edit or a summary does; `story`: it goes its own way. */
+  readonly text: TextKind
+  readonly tokS: number
+  /** 1 ÷ (delays of a lap + its computing); computing is the same chain's lap without delays. */
+  readonly boundTokS: number
+  readonly ratio: number
+  /** Guesses confirmed in a lap. */
+  readonly acceptedPerLap: number
+  /** From asking, session included, to the first token of a prompt of 300 tokens. */
+  readonly firstTokenMs: number
+  /** The lap's delays and the computing of a prompt of 300 tokens, without delays measured. */
+  readonly firstTokenBoundMs: number
+}
+
+type TextKind = 'repeats' | 'story'
+const KINDS: readonly TextKind[] = ['repeats', 'story']
+const PROMPT_TOKENS = 300
+const QUESTION = 'Tell me a story about a brave cat.'
+const STORY = [
+  'Once upon a time there was a small fox who lived near a river. Every morning he went to the water to see the fish.',
+  'One day a bear came to the forest. The bear was old and sad, because he had lost his way. The fox said hello and asked him where he came from.',
+  'The bear told him about a high mountain with snow, about a cave full of honey and about his brother, who was waiting for him.',
+  'So the two friends took some bread and apples and began to walk. They crossed a bridge, they slept under a tree, and they sang when it rained.',
+  'A bird showed them the path between the stones. In the evening they saw a light far away. It was a house, and an old woman opened the door.',
+  'She gave them warm soup and asked what they were looking for. When they had told her everything, she smiled and took a map out of a box.',
+  'The map was made of paper and very old. It showed the mountain, a lake with an island, and a secret door behind a waterfall.',
+  'Early the next day they thanked her and left. The sun was bright, the grass was wet, and the fox was the first to hear the water.',
+].join(' ')
+const READY_MS = 30_000
+
+/** `chorale bench wan`: what distance costs a chain, and what guessing ahead gives back. */
+export function wanBenchCommand(): Command {
+  return new Command('wan')
+    .description('speed of a chain over links with a delay, with and without drafts, against the bound')
+    .option('--model <model>', 'folder, .gguf file or hub name', BUNDLED_MODEL)
+    .option('--engine <name>', 'auto, reference, onnx, wasm or wgsl', 'auto')
+    .option('--delays <ms>', 'one-way delays to try, separated by commas; 0 comes first', '0,20,50')
+    .option('--servers <n>', 'servers in the chain', '3')
+    .option('--tokens <n>', 'tokens of each answer', '48')
+    .option('--rounds <n>', 'rounds whose median is taken', '3')
+    .option('--json', 'print one JSON document')
+    .action(runWanBench)
+}
+
+async function runWanBench(options: WanOptions): Promise<void> {
+  const interrupt = catchInterrupt()
+  try {
+    const results = await measureWan(options, interrupt.signal)
+    if (options.json === true) process.stdout.write(`${JSON.stringify({ results }, undefined, 1)}\n`)
+    else for (const result of results) process.stdout.write(`${describe(result)}\n`)
+  } catch (error) {
+    if (interrupt.signal.aborted) throw new ChoraleError('cancelled', 'interrupted', { cause: error })
+    throw error
+  } finally {
+    interrupt.release()
+  }
+}
+
+async function measureWan(options: WanOptions, signal: AbortSignal): Promise<WanMeasure[]> {
+  const servers = positiveFlag(options.servers, 'servers')
+  const delays = options.delays.split(',').map(delayOf)
+  const platform = createNodePlatform(stderrLogger('error'))
+  const { engine } = await createEngine(platform, { name: parseEngineName(options.engine), threads: 1 })
+  const closers: (() => Promise<void> | void)[] = [() => engine.close()]
+  try {
+    const model = await openModelArgument(options.model)
+    closers.push(() => model.close())
+    const files = await model.tokenizerFiles()
+    if (files === undefined) throw new ChoraleError('not_supported', `${model.name} holds no tokenizer`)
+    const tokenizer = createTokenizer(files, model.spec)
+    const links = startDelayedLinks()
+    closers.push(() => links.close())
+    const addresses = await delayedAddresses(links, servers)
+    const swarm = await startOfflineSwarm({
+      model: options.model,
+      spans: splitEvenly(model.spec.blockCount, servers),
+      engine: engine.name,
+      threads: 1,
+      signal,
+      address: (index) => addresses[index]!,
+    })
+    closers.push(() => swarm.stop())
+    const joined = await joinSwarm({ model, bootstrap: swarm.bootstrap, log: platform.log })
+    closers.push(() => joined.close())
+    const chain = await createClient({ model, tokenizer, engine, backend: joined.backend, signal })
+    closers.push(() => chain.close())
+    await untilReady(chain, signal)
+    return await measureDelays(chain, links, { ...options, delays, hops: servers, signal })
+  } finally {
+    for (const free of closers.reverse()) await free()
+  }
+}
+
+/** Where each server listens, and the delayed port that it tells others. */
+async function delayedAddresses(links: DelayedLinks, count: number) {
+  const addresses: { listen: string[]; announce: string }[] = []
+  for (let i = 0; i < count; i++) {
+    const port = await freePort()
+    const announced = await links.open(port)
+    addresses.push({ listen: [`/ip4/127.0.0.1/tcp/${port}`], announce: `/ip4/127.0.0.1/tcp/${announced}` })
+  }
+  return addresses
+}
+
+interface Plan extends Pick<WanOptions, 'tokens' | 'rounds'> {
+  readonly delays: readonly number[]
+  readonly hops: number
+  readonly signal: AbortSignal
+}
+
+async function measureDelays(chain: LanguageModel, links: DelayedLinks, plan: Plan): Promise<WanMeasure[]> {
+  const results: WanMeasure[] = []
+  /** What computing takes: a lap and a prompt without delays. */
+  const near = new Map<TextKind, Run>()
+  const expected = new Map<TextKind, string>()
+  const promptIds = await prompts(chain, plan.signal)
+  for (const [index, oneWayMs] of [0, ...plan.delays.filter((delay) => delay > 0)].entries()) {
+    links.delay(oneWayMs)
+    for (const text of KINDS) {
+      // The first round ever opens connections and warms up.
+      const { plain, drafted } = await measureText(
+        chain,
+        { ...plan, text, promptIds: promptIds[text], warm: index === 0 },
+        expected,
+      )
+      if (!near.has(text)) near.set(text, plain)
+      const { lapMs, firstMs } = near.get(text)!
+      // Client → first server → … → last server → client.
+      const delays = (plan.hops + 1) * oneWayMs
+      const bound = 1_000 / (delays + lapMs)
+      for (const run of [plain, drafted]) {
+        const result: WanMeasure = {
+          hops: plan.hops,
+          oneWayMs,
+          drafts: run === drafted,
+          text,
+          tokS: roundTo(run.tokS, 2),
+          boundTokS: roundTo(bound, 2),
+          ratio: roundTo(run.tokS / bound, 3),
+          acceptedPerLap: roundTo(run.acceptedPerLap, 2),
+          firstTokenMs: roundTo(run.firstMs, 1),
+          firstTokenBoundMs: roundTo(delays + firstMs, 1),
+        }
+        results.push(result)
+        process.stderr.write(`${describe(result)}\n`)
+      }
+    }
+  }
+  return results
+}
+
+/** Answers with and without drafts in turn. @throws `internal` when their tokens ever differ. */
+async function measureText(
+  chain: LanguageModel,
+  plan: Plan & { readonly text: TextKind; readonly promptIds: readonly number[]; readonly warm: boolean },
+  expected: Map<TextKind, string>,
+): Promise<{ plain: Run; drafted: Run }> {
+  const { text, promptIds, warm, signal } = plan
+  const tokens = positiveFlag(plan.tokens, 'tokens')
+  const runs = { plain: [] as Run[], drafted: [] as Run[] }
+  for (let round = warm ? -1 : 0; round < positiveFlag(plan.rounds, 'rounds'); round++) {
+    for (const drafts of [false, true]) {
+      signal.throwIfAborted()
+      const run = await answer(chain, { promptIds, tokens, drafts, signal })
+      const ids = run.ids.join()
+      if (ids !== (expected.get(text) ?? ids)) {
+        throw new ChoraleError('internal', `the tokens differ with drafts ${drafts}`)
+      }
+      expected.set(text, ids)
+      if (round >= 0) runs[drafts ? 'drafted' : 'plain'].push(run)
+    }
+  }
+  return { plain: middle(runs.plain), drafted: middle(runs.drafted) }
+}
+
+interface Run {
+  readonly ids: readonly number[]
+  readonly tokS: number
+  readonly lapMs: number
+  readonly firstMs: number
+  readonly acceptedPerLap: number
+}
+
+async function answer(
+  chain: LanguageModel,
+  request: {
+    readonly promptIds: readonly number[]
+    readonly tokens: number
+    readonly drafts: boolean
+    readonly signal: AbortSignal
+  },
+): Promise<Run> {
+  const { promptIds, tokens, drafts, signal } = request
+  const ids: number[] = []
+  let done: GenerateDone | undefined
+  const events = chain.generate({ promptIds, maxTokens: tokens + 1, ignoreEos: true, drafts, signal })
+  for await (const event of events) {
+    if (event.type === 'token') ids.push(event.token.id)
+    else if (event.type === 'done') done = event
+  }
+  if (done === undefined || done.finishReason === 'cancelled') {
+    throw new ChoraleError('cancelled', 'interrupted')
+  }
+  const { decodeMs, firstTokenMs } = done.timings
+  const laps = done.drafts?.laps ?? tokens
+  return {
+    ids,
+    tokS: tokens / (decodeMs / 1_000),
+    lapMs: decodeMs / tokens,
+    firstMs: firstTokenMs,
+    acceptedPerLap: done.drafts ? done.drafts.accepted / laps : 0,
+  }
+}
+
+/**
+ * Prompts of 300 tokens: a story that goes on, and a talk in which somebody asks for the same story again, so that
+ * the answer repeats the prompt.
+ */
+async function prompts(chain: LanguageModel, signal: AbortSignal): Promise<Record<TextKind, number[]>> {
+  const { tokenizer } = chain
+  const story = tokenizer.encode(STORY)
+  while (story.length < PROMPT_TOKENS) story.push(...story)
+  const question = tokenizer.hasChatTemplate
+    ? tokenizer.encodeChat([{ role: 'user', content: QUESTION }], { addGenerationPrompt: true })
+    : tokenizer.encode(`${QUESTION}\n`)
+  const tokens = PROMPT_TOKENS - 2 * question.length
+  const told = await answer(chain, { promptIds: question, tokens, drafts: false, signal })
+  return {
+    story: story.slice(story.length - PROMPT_TOKENS),
+    repeats: [...question, ...told.ids.slice(0, tokens), ...question],
+  }
+}
+
+/** The run of middle speed. */
+function middle(runs: readonly Run[]): Run {
+  const tokS = median(runs.map((run) => run.tokS))
+  const run = runs.find((one) => one.tokS === tokS) ?? runs[0]!
+  return { ...run, firstMs: median(runs.map((one) => one.firstMs)) }
+}
+
+const READY_POLL_MS = 100
+
+/** Waits until the directory knows servers for every block. @throws `no_chain`. */
+async function untilReady(chain: LanguageModel, signal: AbortSignal): Promise<void> {
+  const deadline = Date.now() + READY_MS
+  while (!(await chain.readiness()).ready) {
+    if (Date.now() > deadline) throw new ChoraleError('no_chain', 'the servers did not find each other')
+    signal.throwIfAborted()
+    await new Promise((resolve) => setTimeout(resolve, READY_POLL_MS))
+  }
+}
+
+function delayOf(text: string): number {
+  const delay = Number(text)
+  if (delay >= 0 && delay <= 10_000) return delay
+  throw new ChoraleError('bad_config', `--delays ${JSON.stringify(text)}: give milliseconds like 0,20,50`, {
+    field: 'delays',
+  })
+}
+
+function describe(result: WanMeasure): string {
+  const { hops, oneWayMs, drafts, text, tokS, boundTokS, ratio, acceptedPerLap, firstTokenMs } = result
+  const guessed = drafts ? `, ${acceptedPerLap} guesses right a lap` : ''
+  return `${hops} servers, ${oneWayMs} ms one way, ${text}${drafts ? ', drafts' : ''}: ${tokS} tok/s, bound ${boundTokS}, ratio ${ratio}${guessed}, first token ${firstTokenMs} ms of ${result.firstTokenBoundMs}`
+}
