@@ -76,6 +76,6 @@ export function piece(job: Job, maxRows: number): Tensor {
 /** What the caller asked for of a step that is done. */
 export function wanted(job: Job, hiddenSize: number): Tensor {
   if (job.want === 'none') return { shape: [0, hiddenSize], data: new Float32Array(0) }
-  if (job.want === 'last') return wantedRows(job.outputs.at(-1), 'last')
+  if (job.want === 'last') return wantedRows(job.outputs[job.outputs.length - 1]!, 'last')
   return job.outputs.length === 1 ? job.outputs[0]! : concatRows(job.outputs, hiddenSize)
 }
