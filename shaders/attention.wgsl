@@ -7,14 +7,13 @@
 //            head_dim + 2]. head_dim at most 256. Splits without keys are not written: attention_reduce.wgsl skips them
 // Dispatch:  (heads, rows, splits) workgroups of 64: one query, head and split each, decode and prefill alike
 // Reduction: keys in tiles of 64 from position 0 on, online softmax tile by tile: score = quads in order with fma (four partial
-//            sums, then (x + y) + (z + w)); tile maximum and sum by the tree of lib/reduce.wgsl; values of a tile in order of
-//            position with fma. Tiles outside the window are passed over. Depends on the query's own position only, never on
+//            sums, then (x + y) + (z + w)); a tile's sum of e^: four partial sums of every fourth key in order, then (x + y) +
+//            (z + w); values of a tile in order of position with fma. Tiles outside the window are passed over. Depends on the query's own position only, never on
 //            the batch or on how a prompt was cut
 // Source:    Milakov & Gimelshein 2018 (arXiv 1805.02867), Dao et al. 2022 (arXiv 2205.14135), Press et al. 2021 (arXiv 2108.12409)
 // Prelude:   const POSITIONS
 // include: lib/kv_page.wgsl
 // include: lib/split.wgsl
-// include: lib/reduce.wgsl
 
 const TILE = 64u; // keys a tile, one a lane
 const MAX_QUADS = 64u; // head_dim / 4
@@ -43,6 +42,7 @@ struct Params {
 @group(0) @binding(8) var<storage, read_write> partial: array<f32>;
 
 var<workgroup> query: array<vec4<f32>, MAX_QUADS>;
+// A tile's scores, then e^(score - largest).
 var<workgroup> probabilities: array<f32, TILE>;
 
 /// To the nearest bfloat16, ties to even. Not for numbers that are none.
@@ -63,6 +63,10 @@ fn biased(product: f32, head: u32, position: u32, own: u32) -> f32 {
     return product * params.scale + bias;
   }
   return (product + bias) * params.scale;
+}
+
+fn tile_quad(at: u32) -> vec4<f32> {
+  return vec4<f32>(probabilities[at], probabilities[at + 1u], probabilities[at + 2u], probabilities[at + 3u]);
 }
 
 @compute @workgroup_size(64)
@@ -93,10 +97,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   var largest = LOWEST;
   var total = 0.0;
   var sums: array<f32, MAX_DIMS_A_LANE>;
+  let dims_a_lane = (params.head_dim + 63u) / 64u;
   let first_tile = (begin / TILE) * TILE;
   for (var first = first_tile; first < end; first += TILE) {
     let position = first + lane;
     let is_seen = position >= begin && position < end;
+    let count = min(TILE, end - first);
 
     var score = LOWEST;
     if (is_seen) {
@@ -108,23 +114,34 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       }
       score = biased((products.x + products.y) + (products.z + products.w), head, position, row.position);
     }
-    let new_largest = max(largest, reduce_max(lane, score));
+    probabilities[lane] = score;
+    workgroupBarrier();
+    var most = vec4<f32>(LOWEST);
+    for (var i = 0u; i < count; i += 4u) {
+      most = max(most, tile_quad(i));
+    }
+    let new_largest = max(largest, max(max(most.x, most.y), max(most.z, most.w)));
+    workgroupBarrier();
     var probability = 0.0;
     if (is_seen) {
       probability = exp(score - new_largest);
     }
     probabilities[lane] = probability;
+    workgroupBarrier();
+    var tile_sums = vec4<f32>(0.0);
+    for (var i = 0u; i < count; i += 4u) {
+      tile_sums = tile_sums + tile_quad(i);
+    }
     var keep = 0.0; // what earlier tiles' sums are worth under the new maximum
     if (first > first_tile) {
       keep = exp(largest - new_largest);
     }
-    total = total * keep + reduce_sum(lane, probability);
+    total = fma(total, keep, (tile_sums.x + tile_sums.y) + (tile_sums.z + tile_sums.w));
     largest = new_largest;
 
     // The window's first tile begins with keys that are not seen: pages wholly before it are not read.
     let from_slot = (max(begin, first) - first) / PAGE_TOKENS * PAGE_TOKENS;
-    let count = min(TILE, end - first);
-    for (var d = 0u; d < MAX_DIMS_A_LANE; d++) {
+    for (var d = 0u; d < dims_a_lane; d++) {
       let dim = lane + d * 64u;
       if (dim < params.head_dim) {
         var sum = sums[d] * keep;
@@ -139,10 +156,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         sums[d] = sum;
       }
     }
+    workgroupBarrier(); // the next tile's scores go where these probabilities are
   }
 
   let result = partial_index(group.y, head, group.z, params.heads, step.splits, params.head_dim);
-  for (var d = 0u; d < MAX_DIMS_A_LANE; d++) {
+  for (var d = 0u; d < dims_a_lane; d++) {
     let dim = lane + d * 64u;
     if (dim < params.head_dim) {
       partial[result + dim] = sums[d];
