@@ -1,11 +1,11 @@
-import { ChoraleError } from "../../errors.ts";
-import { checkLeaseRoom, PAGE_TOKENS, PagePool, type PagedLease } from "../../kv/pages.ts";
-import type { BlockRole, Model } from "../../model/model.ts";
-import type { ModelSpec, RopeSpec } from "../../model/spec.ts";
-import { blockRoles } from "../../model/weights.ts";
-import { tensor, type Tensor } from "../../tensor/tensor.ts";
-import { rotaryPositions } from "../check-support.ts";
-import type { EngineSpan, KvLease, LoadSpanOptions, StepEntry } from "../engine.ts";
+import { ChoraleError } from '../../errors.ts'
+import { checkLeaseRoom, PAGE_TOKENS, PagePool, type PagedLease } from '../../kv/pages.ts'
+import type { BlockRole, Model } from '../../model/model.ts'
+import type { ModelSpec, RopeSpec } from '../../model/spec.ts'
+import { blockRoles } from '../../model/weights.ts'
+import { tensor, type Tensor } from '../../tensor/tensor.ts'
+import { rotaryPositions } from '../check-support.ts'
+import type { EngineSpan, KvLease, LoadSpanOptions, StepEntry } from '../engine.ts'
 import {
   BLOCK_ATTENTION_NORM,
   BLOCK_BYTES,
@@ -25,48 +25,48 @@ import {
   SPAN_FIRST_BLOCK,
   SPAN_LAST_BLOCK,
   SPAN_ROW_COUNT,
-} from "./layout.ts";
-import { createArena, type Arena } from "./linear-memory.ts";
-import { planDtype } from "./pack-matrix.ts";
-import { recordAt, type RecordWriter, storeMatrix, storeVector } from "./records.ts";
-import { createSpanScratch, padTo } from "./scratch.ts";
-import type { WasmRuntime } from "./runtime.ts";
+} from './layout.ts'
+import { createArena, type Arena } from './linear-memory.ts'
+import { planDtype } from './pack-matrix.ts'
+import { recordAt, type RecordWriter, storeMatrix, storeVector } from './records.ts'
+import { createSpanScratch, padTo } from './scratch.ts'
+import type { WasmRuntime } from './runtime.ts'
 
 /** Rows computed together at most: bounds scratch memory. Larger passes gain nothing measurable. */
-const MAX_PASS_ROWS = 128;
+const MAX_PASS_ROWS = 128
 
 /** Rows times blocks in one call: a call blocks the calling thread, some 20 ms for a small model's. */
-const MAX_CALL_WORK = 256;
+const MAX_CALL_WORK = 256
 
 /** Blocks in one call at most, whatever the rows: bounds the work counters (`MAX_PHASES`). */
-const MAX_CALL_BLOCKS = 64;
+const MAX_CALL_BLOCKS = 64
 
 /** The event loop gets a turn after this long. */
-const YIELD_MS = 30;
+const YIELD_MS = 30
 
 const MATRICES: readonly (readonly [role: BlockRole, bias: BlockRole, offset: number])[] = [
-  ["q", "qBias", BLOCK_Q],
-  ["k", "kBias", BLOCK_K],
-  ["v", "vBias", BLOCK_V],
-  ["o", "oBias", BLOCK_O],
-  ["gate", "gateBias", BLOCK_GATE],
-  ["up", "upBias", BLOCK_UP],
-  ["down", "downBias", BLOCK_DOWN],
-];
+  ['q', 'qBias', BLOCK_Q],
+  ['k', 'kBias', BLOCK_K],
+  ['v', 'vBias', BLOCK_V],
+  ['o', 'oBias', BLOCK_O],
+  ['gate', 'gateBias', BLOCK_GATE],
+  ['up', 'upBias', BLOCK_UP],
+  ['down', 'downBias', BLOCK_DOWN],
+]
 
 const NORMS: readonly (readonly [role: BlockRole, offset: number])[] = [
-  ["attentionNorm", BLOCK_ATTENTION_NORM],
-  ["mlpNorm", BLOCK_MLP_NORM],
-];
+  ['attentionNorm', BLOCK_ATTENTION_NORM],
+  ['mlpNorm', BLOCK_MLP_NORM],
+]
 
 /** One session's tokens in one pass. */
 interface Part {
-  readonly lease: PagedLease;
-  readonly position: number;
-  readonly input: Tensor;
-  readonly output: Float32Array;
-  readonly firstRow: number;
-  readonly rows: number;
+  readonly lease: PagedLease
+  readonly position: number
+  readonly input: Tensor
+  readonly output: Float32Array
+  readonly firstRow: number
+  readonly rows: number
 }
 
 /**
@@ -79,94 +79,94 @@ export async function loadWasmSpan(
   model: Model,
   options: LoadSpanOptions,
 ): Promise<EngineSpan> {
-  const { memory } = runtime;
-  const { spec } = model;
-  const { end, start } = options;
-  const rope = rotaryPositions("wasm", spec);
-  checkRotation(spec, rope);
-  const pool = new PagePool(options.kvTokens);
-  const arena = createArena(memory);
+  const { memory } = runtime
+  const { spec } = model
+  const { end, start } = options
+  const rope = rotaryPositions('wasm', spec)
+  checkRotation(spec, rope)
+  const pool = new PagePool(options.kvTokens)
+  const arena = createArena(memory)
   try {
-    const blockCount = end - start;
-    const plannedBytes = plannedWeightBytes(model, start, end);
-    const kvBlockBytes = pool.tokens * spec.kvHeadCount * padTo(spec.headDim, 4) * 4;
-    checkRoom(model, plannedBytes + 2 * kvBlockBytes * blockCount, memory.available);
-    const half = rope.inverseFrequencies.length;
-    const maxRows = Math.min(MAX_PASS_ROWS, pool.tokens);
+    const blockCount = end - start
+    const plannedBytes = plannedWeightBytes(model, start, end)
+    const kvBlockBytes = pool.tokens * spec.kvHeadCount * padTo(spec.headDim, 4) * 4
+    checkRoom(model, plannedBytes + 2 * kvBlockBytes * blockCount, memory.available)
+    const half = rope.inverseFrequencies.length
+    const maxRows = Math.min(MAX_PASS_ROWS, pool.tokens)
     const scratch = createSpanScratch(memory, arena, spec, {
       maxRows,
       kvTokens: pool.tokens,
       threads: runtime.threads,
       half,
-    });
-    const blocks = arena.allocate(blockCount * BLOCK_BYTES, "records");
-    scratch.record.integer(SPAN_BLOCKS, blocks);
-    const caches: number[] = [];
-    let weightBytes = 0;
+    })
+    const blocks = arena.allocate(blockCount * BLOCK_BYTES, 'records')
+    scratch.record.integer(SPAN_BLOCKS, blocks)
+    const caches: number[] = []
+    let weightBytes = 0
     for (let block = start; block < end; block++) {
-      const record = recordAt(memory, blocks + (block - start) * BLOCK_BYTES);
-      weightBytes += await loadBlock(runtime, arena, model, block, record, options.signal);
+      const record = recordAt(memory, blocks + (block - start) * BLOCK_BYTES)
+      weightBytes += await loadBlock(runtime, arena, model, block, record, options.signal)
       for (const offset of [BLOCK_KEYS, BLOCK_VALUES]) {
-        const cache = arena.allocate(kvBlockBytes, "KV cache");
-        record.integer(offset, cache);
-        caches.push(cache);
+        const cache = arena.allocate(kvBlockBytes, 'KV cache')
+        record.integer(offset, cache)
+        caches.push(cache)
       }
-      options.onProgress?.(Math.min(weightBytes, plannedBytes), plannedBytes);
+      options.onProgress?.(Math.min(weightBytes, plannedBytes), plannedBytes)
     }
-    return createSpan();
+    return createSpan()
 
     function createSpan(): EngineSpan {
-      let closed = false;
-      let busy = false;
-      const leases = new WeakMap<KvLease, PagedLease>();
+      let closed = false
+      let busy = false
+      const leases = new WeakMap<KvLease, PagedLease>()
 
       function writePass(parts: readonly Part[]): number {
-        let row = 0;
-        let page = 0;
+        let row = 0
+        let page = 0
         for (const { firstRow, input, lease, position, rows } of parts) {
-          const pageCount = Math.ceil((position + rows) / PAGE_TOKENS);
-          const pageAddress = scratch.pages + page * 4;
-          memory.integers(pageAddress, pageCount).set(lease.pages.subarray(0, pageCount));
-          page += pageCount;
+          const pageCount = Math.ceil((position + rows) / PAGE_TOKENS)
+          const pageAddress = scratch.pages + page * 4
+          memory.integers(pageAddress, pageCount).set(lease.pages.subarray(0, pageCount))
+          page += pageCount
           for (let t = 0; t < rows; t++, row++) {
-            const from = (firstRow + t) * spec.hiddenSize;
+            const from = (firstRow + t) * spec.hiddenSize
             memory
               .floats(scratch.hidden + row * scratch.hiddenStride * 4, spec.hiddenSize)
-              .set(input.data.subarray(from, from + spec.hiddenSize));
-            memory.integers(scratch.rows + row * ROW_BYTES, 2).set([position + t, pageAddress]);
+              .set(input.data.subarray(from, from + spec.hiddenSize))
+            memory.integers(scratch.rows + row * ROW_BYTES, 2).set([position + t, pageAddress])
             writeRotation(
               rope,
               position + t,
               memory.floats(scratch.cos + row * half * 4, half),
               memory.floats(scratch.sin + row * half * 4, half),
-            );
+            )
           }
         }
-        return row;
+        return row
       }
 
       function readPass(parts: readonly Part[]): void {
-        let row = 0;
+        let row = 0
         for (const { firstRow, output, rows } of parts) {
           for (let t = 0; t < rows; t++, row++) {
-            const address = scratch.hidden + row * scratch.hiddenStride * 4;
-            output.set(memory.floats(address, spec.hiddenSize), (firstRow + t) * spec.hiddenSize);
+            const address = scratch.hidden + row * scratch.hiddenStride * 4
+            output.set(memory.floats(address, spec.hiddenSize), (firstRow + t) * spec.hiddenSize)
           }
         }
       }
 
       async function runPass(parts: readonly Part[], pause: () => Promise<void>): Promise<void> {
-        const rows = writePass(parts);
-        scratch.record.integer(SPAN_ROW_COUNT, rows);
-        const step = Math.max(1, Math.min(MAX_CALL_BLOCKS, Math.floor(MAX_CALL_WORK / rows)));
+        const rows = writePass(parts)
+        scratch.record.integer(SPAN_ROW_COUNT, rows)
+        const step = Math.max(1, Math.min(MAX_CALL_BLOCKS, Math.floor(MAX_CALL_WORK / rows)))
         for (let block = 0; block < blockCount; block += step) {
-          scratch.record.integer(SPAN_FIRST_BLOCK, block);
-          scratch.record.integer(SPAN_LAST_BLOCK, Math.min(block + step, blockCount));
-          runtime.run(OPERATION_SPAN, scratch.record.address);
-          if (block + step < blockCount) await pause();
-          if (closed) throw closedError(model, start, end);
+          scratch.record.integer(SPAN_FIRST_BLOCK, block)
+          scratch.record.integer(SPAN_LAST_BLOCK, Math.min(block + step, blockCount))
+          runtime.run(OPERATION_SPAN, scratch.record.address)
+          if (block + step < blockCount) await pause()
+          if (closed) throw closedError(model, start, end)
         }
-        readPass(parts);
+        readPass(parts)
       }
 
       return {
@@ -176,49 +176,48 @@ export async function loadWasmSpan(
         kvBytes: 2 * kvBlockBytes * blockCount,
         kvTokens: pool.tokens,
         get kvTokensFree() {
-          return pool.freeTokens;
+          return pool.freeTokens
         },
         lease(maxTokens) {
-          const lease = pool.lease(maxTokens);
-          leases.set(lease, lease);
-          return lease;
+          const lease = pool.lease(maxTokens)
+          leases.set(lease, lease)
+          return lease
         },
         sharedPages: pool.share((from, to) => {
-          const pageBytes = (kvBlockBytes / pool.tokens) * PAGE_TOKENS;
+          const pageBytes = (kvBlockBytes / pool.tokens) * PAGE_TOKENS
           for (const cache of caches) {
             memory
               .bytes(cache, kvBlockBytes)
-              .copyWithin(to * pageBytes, from * pageBytes, (from + 1) * pageBytes);
+              .copyWithin(to * pageBytes, from * pageBytes, (from + 1) * pageBytes)
           }
         }),
         async step(entries) {
-          if (closed) throw closedError(model, start, end);
-          const checked = checkEntries(spec, leases, entries);
-          if (busy)
-            throw new ChoraleError("internal", "two steps of one span at once; callers queue them");
-          busy = true;
+          if (closed) throw closedError(model, start, end)
+          const checked = checkEntries(spec, leases, entries)
+          if (busy) throw new ChoraleError('internal', 'two steps of one span at once; callers queue them')
+          busy = true
           try {
-            const outputs = checked.map(({ hidden }) => new Float32Array(hidden.data.length));
-            const pause = pauseEvery(YIELD_MS);
-            for (const pass of cutIntoPasses(checked, outputs, maxRows)) await runPass(pass, pause);
-            for (const { hidden, lease } of checked) lease.advance(hidden.shape[0]);
+            const outputs = checked.map(({ hidden }) => new Float32Array(hidden.data.length))
+            const pause = pauseEvery(YIELD_MS)
+            for (const pass of cutIntoPasses(checked, outputs, maxRows)) await runPass(pass, pause)
+            for (const { hidden, lease } of checked) lease.advance(hidden.shape[0])
             return outputs.map((data, index) =>
               tensor((checked[index] as { hidden: Tensor }).hidden.shape[0], spec.hiddenSize, data),
-            );
+            )
           } finally {
-            busy = false;
+            busy = false
           }
         },
         async close() {
-          if (closed) return;
-          closed = true;
-          arena.close();
+          if (closed) return
+          closed = true
+          arena.close()
         },
-      };
+      }
     }
   } catch (error) {
-    arena.close();
-    throw error;
+    arena.close()
+    throw error
   }
 }
 
@@ -230,82 +229,66 @@ async function loadBlock(
   record: RecordWriter,
   signal: AbortSignal | undefined,
 ): Promise<number> {
-  const roles = blockRoles(model.spec);
-  let bytes = 0;
+  const roles = blockRoles(model.spec)
+  let bytes = 0
   for (const [role, offset] of NORMS) {
-    const stored = storeVector(
-      runtime.memory,
-      arena,
-      await model.weights.block(block, role, signal),
-    );
-    record.integer(offset, stored.address);
-    bytes += stored.bytes;
+    const stored = storeVector(runtime.memory, arena, await model.weights.block(block, role, signal))
+    record.integer(offset, stored.address)
+    bytes += stored.bytes
   }
   for (const [role, biasRole, offset] of MATRICES) {
-    const bias = roles.includes(biasRole)
-      ? await model.weights.block(block, biasRole, signal)
-      : undefined;
-    const stored = storeMatrix(
-      runtime.memory,
-      arena,
-      await model.weights.block(block, role, signal),
-      bias,
-    );
-    record.integer(offset, stored.address);
-    bytes += stored.bytes;
+    const bias = roles.includes(biasRole) ? await model.weights.block(block, biasRole, signal) : undefined
+    const stored = storeMatrix(runtime.memory, arena, await model.weights.block(block, role, signal), bias)
+    record.integer(offset, stored.address)
+    bytes += stored.bytes
   }
-  return bytes;
+  return bytes
 }
 
 function plannedWeightBytes(model: Model, start: number, end: number): number {
-  let bytes = 0;
+  let bytes = 0
   for (let block = start; block < end; block++) {
     for (const role of blockRoles(model.spec)) {
-      const { dtype, shape } = model.weights.blockInfo(block, role);
-      bytes += shape.length === 2 ? planDtype(dtype, shape).bytes : (shape[0] ?? 0) * 4;
+      const { dtype, shape } = model.weights.blockInfo(block, role)
+      bytes += shape.length === 2 ? planDtype(dtype, shape).bytes : (shape[0] ?? 0) * 4
     }
   }
-  return bytes;
+  return bytes
 }
 
 /** @throws `not_supported` when the rotated elements are no pairs inside a head. */
 function checkRotation(spec: ModelSpec, rope: RopeSpec): void {
-  const pairs = rope.inverseFrequencies.length;
-  if (rope.rotaryDim === 2 * pairs && rope.rotaryDim <= spec.headDim) return;
+  const pairs = rope.inverseFrequencies.length
+  if (rope.rotaryDim === 2 * pairs && rope.rotaryDim <= spec.headDim) return
   throw new ChoraleError(
-    "not_supported",
+    'not_supported',
     `engine wasm rotates pairs inside a head: ${rope.rotaryDim} elements with ${pairs} frequencies in heads of ${spec.headDim} are not`,
-    { field: "positions" },
-  );
+    { field: 'positions' },
+  )
 }
 
 /** Fails before the first byte is read. */
 function checkRoom(model: Model, needed: number, available: number): void {
-  if (needed <= available) return;
-  const mib = (bytes: number) => Math.ceil(bytes / 2 ** 20);
+  if (needed <= available) return
+  const mib = (bytes: number) => Math.ceil(bytes / 2 ** 20)
   throw new ChoraleError(
-    "capacity",
+    'capacity',
     `${model.name}: weights and KV cache take ${mib(needed)} MiB and ${mib(available)} MiB of WebAssembly's memory are left; load fewer blocks or ask for fewer KV tokens`,
-  );
+  )
 }
 
 /** cos and sin of one position's angles, computed in float64. */
-function writeRotation(
-  rope: RopeSpec,
-  position: number,
-  cos: Float32Array,
-  sin: Float32Array,
-): void {
+function writeRotation(rope: RopeSpec, position: number, cos: Float32Array, sin: Float32Array): void {
   for (let i = 0; i < cos.length; i++) {
-    const angle = position * (rope.inverseFrequencies[i] as number);
-    cos[i] = Math.cos(angle) * rope.attentionFactor;
-    sin[i] = Math.sin(angle) * rope.attentionFactor;
+    const angle = position * (rope.inverseFrequencies[i] as number)
+    cos[i] = Math.cos(angle) * rope.attentionFactor
+    sin[i] = Math.sin(angle) * rope.attentionFactor
   }
 }
 
 interface CheckedEntry {
-  readonly lease: PagedLease;
-  readonly hidden: Tensor;
+  readonly lease: PagedLease
+  readonly hidden: Tensor
 }
 
 function checkEntries(
@@ -314,23 +297,22 @@ function checkEntries(
   entries: readonly StepEntry[],
 ): CheckedEntry[] {
   const checked = entries.map(({ hidden, lease }) => {
-    const known = leases.get(lease);
-    if (known === undefined)
-      throw new ChoraleError("bad_request", "the KV lease belongs to another span");
-    const [rows, columns] = hidden.shape;
+    const known = leases.get(lease)
+    if (known === undefined) throw new ChoraleError('bad_request', 'the KV lease belongs to another span')
+    const [rows, columns] = hidden.shape
     if (rows < 1 || columns !== spec.hiddenSize || hidden.data.length !== rows * columns) {
       throw new ChoraleError(
-        "bad_request",
+        'bad_request',
         `hidden states [${rows}, ${columns}]; this model takes [1 or more, ${spec.hiddenSize}]`,
-      );
+      )
     }
-    checkLeaseRoom(known, rows);
-    return { lease: known, hidden };
-  });
+    checkLeaseRoom(known, rows)
+    return { lease: known, hidden }
+  })
   if (new Set(checked.map(({ lease }) => lease)).size < checked.length) {
-    throw new ChoraleError("bad_request", "a step has two entries of one KV lease");
+    throw new ChoraleError('bad_request', 'a step has two entries of one KV lease')
   }
-  return checked;
+  return checked
 }
 
 /** Rows of all entries in order, `maxRows` a pass; a long entry goes over several passes. */
@@ -339,46 +321,39 @@ function cutIntoPasses(
   outputs: readonly Float32Array[],
   maxRows: number,
 ): Part[][] {
-  const passes: Part[][] = [];
-  let room = 0;
+  const passes: Part[][] = []
+  let room = 0
   for (const [index, { hidden, lease }] of entries.entries()) {
-    const count = hidden.shape[0];
+    const count = hidden.shape[0]
     for (let firstRow = 0; firstRow < count;) {
       if (room === 0) {
-        passes.push([]);
-        room = maxRows;
+        passes.push([])
+        room = maxRows
       }
-      const rows = Math.min(room, count - firstRow);
-      const output = outputs[index] as Float32Array;
+      const rows = Math.min(room, count - firstRow)
+      const output = outputs[index] as Float32Array
       passes
         .at(-1)
-        ?.push({
-          lease,
-          position: lease.position + firstRow,
-          input: hidden,
-          output,
-          firstRow,
-          rows,
-        });
-      firstRow += rows;
-      room -= rows;
+        ?.push({ lease, position: lease.position + firstRow, input: hidden, output, firstRow, rows })
+      firstRow += rows
+      room -= rows
     }
   }
-  return passes;
+  return passes
 }
 
 function closedError(model: Model, start: number, end: number): ChoraleError {
-  return new ChoraleError("engine", `blocks ${start}:${end} of ${model.name} were closed`);
+  return new ChoraleError('engine', `blocks ${start}:${end} of ${model.name} were closed`)
 }
 
 /** A function that waits for one turn of the event loop when `ms` have passed since it last did. */
 function pauseEvery(ms: number): () => Promise<void> {
-  let last = performance.now();
+  let last = performance.now()
   return async () => {
-    if (performance.now() - last < ms) return;
+    if (performance.now() - last < ms) return
     await new Promise<void>((resolve) => {
-      setTimeout(resolve, 0);
-    });
-    last = performance.now();
-  };
+      setTimeout(resolve, 0)
+    })
+    last = performance.now()
+  }
 }
