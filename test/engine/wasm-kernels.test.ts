@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { compileKernels } from '../../node/build-kernels.ts'
 import { readWasmKernels } from '../../node/wasm-threads.ts'
+import { ROUNDED_BYTES_PER_VALUE } from '../../src/engine/wasm/layout.ts'
 import { createArena } from '../../src/engine/wasm/linear-memory.ts'
 import { storeMatrix } from '../../src/engine/wasm/records.ts'
 import { createWasmRuntime, hasRelaxedSimd, type WasmRuntime } from '../../src/engine/wasm/runtime.ts'
@@ -11,6 +12,7 @@ import { dequantize } from '../../src/tensor/quant.ts'
 import { blockSize, type WeightDtype, type WeightTensor } from '../../src/tensor/weight.ts'
 import { random, randomFloats } from '../gpu/test-context.ts'
 import { quantizedWeight } from './quantized-model.ts'
+import { relativeError } from './span-runs.ts'
 
 const f32 = Math.fround
 let relaxed: WasmRuntime
@@ -27,14 +29,20 @@ afterAll(async () => {
 })
 
 /** What the kernels make of `weight` times `rows` rows of x. */
-function multiply(runtime: WasmRuntime, weight: WeightTensor, x: Float32Array, rows: number): Float32Array {
+function multiply(
+  runtime: WasmRuntime,
+  weight: WeightTensor,
+  x: Float32Array,
+  rows: number,
+  wide = false,
+): Float32Array {
   const { exports, memory } = runtime
   const [outputs, columns] = weight.shape as [number, number]
   const arena = createArena(memory)
-  const matrix = storeMatrix(memory, arena, weight, undefined)
+  const matrix = storeMatrix(memory, arena, weight, undefined, wide)
   const octets = Math.ceil(outputs / 8)
   const input = arena.allocate(x.byteLength, 'test')
-  const rounded = arena.allocate(rows * columns * 4, 'test')
+  const rounded = arena.allocate(rows * columns * ROUNDED_BYTES_PER_VALUE, 'test')
   const out = arena.allocate(rows * octets * 32, 'test')
   memory.floats(input, x.length).set(x)
   const isPlain = blockSize(weight.dtype) === 1
@@ -76,7 +84,7 @@ function groupsOf(weight: WeightTensor): Groups {
 }
 
 /** The kernels' formula in plain TypeScript, every float32 step written out. */
-function expected(weight: WeightTensor, x: Float32Array, rows: number): Float32Array {
+function expected(weight: WeightTensor, x: Float32Array, rows: number, levels: number): Float32Array {
   const [outputs, columns] = weight.shape as [number, number]
   const { minima, scales, values } = groupsOf(weight)
   const y = new Float32Array(rows * outputs)
@@ -85,7 +93,7 @@ function expected(weight: WeightTensor, x: Float32Array, rows: number): Float32A
       let sum = 0
       for (let at = 0; at < columns; at += 32) {
         const group = x.subarray(row * columns + at, row * columns + at + 32)
-        const d = f32(group.reduce((max, value) => Math.max(max, Math.abs(value)), 0) / 127)
+        const d = f32(group.reduce((max, value) => Math.max(max, Math.abs(value)), 0) / levels)
         const inverse = d === 0 ? 0 : f32(1 / d)
         const q = Array.from(group, (value) => nearestEven(f32(value * inverse)))
         const from = output * columns + at
@@ -155,9 +163,14 @@ describe('quantised matmul', () => {
         // A group of zeros, one huge value, one tie.
         x.fill(0, 0, 32)
         x[rows * columns - 1] = 3e5
-        const wanted = expected(weight, x, rows)
-        expect(multiply(relaxed, weight, x, rows)).toEqual(wanted)
-        expect(multiply(plain, weight, x, rows)).toEqual(wanted)
+        for (const [wide, levels] of [
+          [false, 127],
+          [true, 128 * 127],
+        ] as const) {
+          const wanted = expected(weight, x, rows, levels)
+          expect(multiply(relaxed, weight, x, rows, wide)).toEqual(wanted)
+          expect(multiply(plain, weight, x, rows, wide)).toEqual(wanted)
+        }
       }
     })
   }
@@ -190,6 +203,9 @@ describe('quantised matmul', () => {
       )
       const results = [relaxed, plain].map((runtime) => multiply(runtime, weight, x, rows))
       expect(results[0]).toEqual(results[1])
+      const wide = [relaxed, plain].map((runtime) => multiply(runtime, weight, x, rows, true))
+      expect(wide[0]).toEqual(wide[1])
+      expect(relativeError(wide[0] ?? [], results[0] ?? [])).toBeLessThan(1e-4)
       for (let row = 0; row < rows; row++) {
         for (let output = 0; output < 11; output++) {
           let sum = 0

@@ -7,26 +7,26 @@ import { attend, type BlockCache } from './attention.ts'
 import { addInto } from './math.ts'
 import { runMlp } from './mlp.ts'
 import { normalize } from './norm.ts'
-import { markRounded, roundsActivations } from './rounded-activations.ts'
+import { type ActivationRounding, markRounded, roundsActivations } from './rounded-activations.ts'
 
 /** One block's weights in float32, by role; only the roles that the spec has. */
 export type BlockWeights = ReadonlyMap<BlockRole, Float32Array>
 
 /**
- * Reads one block's weights as float32; with `rounded`, quantised matrices multiply rounded activations.
+ * Reads one block's weights as float32; with `rounding`, quantised matrices multiply rounded activations.
  * @throws what `ModelWeights.block` throws.
  */
 export async function loadBlock(
   model: Model,
   block: number,
-  rounded: boolean,
+  rounding: ActivationRounding | undefined,
   signal?: AbortSignal,
 ): Promise<BlockWeights> {
   const weights = new Map<BlockRole, Float32Array>()
   for (const role of blockRoles(model.spec)) {
     const stored = await model.weights.block(block, role, signal)
     const values = dequantize(stored)
-    if (rounded && roundsActivations(stored.dtype)) markRounded(values)
+    if (rounding !== undefined && roundsActivations(stored.dtype)) markRounded(values, rounding)
     weights.set(role, values)
   }
   return weights

@@ -18,36 +18,40 @@ import type { BlockCache } from './attention.ts'
 import { loadBlock, runBlock, type BlockWeights } from './block.ts'
 import { linear } from './math.ts'
 import { normalize } from './norm.ts'
-import { markRounded, roundsActivations } from './rounded-activations.ts'
+import { type ActivationRounding, markRounded, roundsActivations } from './rounded-activations.ts'
 
 export interface ReferenceEngineOptions {
   /**
-   * `q8-groups` rounds activations to 8 bits in groups of 32 before they meet a quantised weight, as the wasm engine
-   * does: its oracle. Default: exact.
+   * Rounds activations in groups of 32 before they meet a quantised weight, as the wasm engine does: its oracle.
+   * Default: exact.
    */
-  activations?: 'exact' | 'q8-groups'
+  activations?: 'exact' | ActivationRounding
 }
 
 /** The plain TypeScript engine: slow, and the oracle that every other engine is tested against. */
 export function createReferenceEngine(options: ReferenceEngineOptions = {}): Engine {
-  const rounded = options.activations === 'q8-groups'
+  const rounding = options.activations === 'exact' ? undefined : options.activations
   return {
     name: 'reference',
-    description: `plain TypeScript, float32 with float64 sums, ${rounded ? '8-bit activations for quantised weights, ' : ''}1 thread`,
+    description: `plain TypeScript, float32 with float64 sums, ${rounding === undefined ? '' : `${rounding} activations for quantised weights, `}1 thread`,
     threads: 1,
-    loadSpan: (model, spanOptions) => loadSpan(model, spanOptions, rounded),
-    loadHead: (model, headOptions) => loadHead(model, headOptions, rounded),
+    loadSpan: (model, spanOptions) => loadSpan(model, spanOptions, rounding),
+    loadHead: (model, headOptions) => loadHead(model, headOptions, rounding),
     close: async () => undefined,
   }
 }
 
-async function loadSpan(model: Model, options: LoadSpanOptions, rounded: boolean): Promise<EngineSpan> {
+async function loadSpan(
+  model: Model,
+  options: LoadSpanOptions,
+  rounding: ActivationRounding | undefined,
+): Promise<EngineSpan> {
   const { spec } = model
   checkSpan(model, options)
   const pool = new PagePool(options.kvTokens)
   const blocks: BlockWeights[] = []
   for (let block = options.start; block < options.end; block++) {
-    blocks.push(await loadBlock(model, block, rounded, options.signal))
+    blocks.push(await loadBlock(model, block, rounding, options.signal))
     const loaded = weightBytes(blocks)
     options.onProgress?.(loaded, Math.round((loaded / blocks.length) * (options.end - options.start)))
   }
@@ -127,7 +131,11 @@ function weightBytes(blocks: readonly BlockWeights[]): number {
   return blocks.flatMap((block) => [...block.values()]).reduce((sum, array) => sum + array.byteLength, 0)
 }
 
-async function loadHead(model: Model, options: LoadOptions = {}, rounded = false): Promise<EngineHead> {
+async function loadHead(
+  model: Model,
+  options: LoadOptions = {},
+  rounding?: ActivationRounding,
+): Promise<EngineHead> {
   const { spec } = model
   const normWeight = dequantize(await model.weights.client('finalNorm', options.signal))
   const normBias =
@@ -136,7 +144,7 @@ async function loadHead(model: Model, options: LoadOptions = {}, rounded = false
       : undefined
   const storedHead = await model.weights.client('head', options.signal)
   const headWeight = dequantize(storedHead)
-  if (rounded && roundsActivations(storedHead.dtype)) markRounded(headWeight)
+  if (rounding !== undefined && roundsActivations(storedHead.dtype)) markRounded(headWeight, rounding)
   const norm = (hidden: Tensor) => normalize(spec.norm, hidden.data, hidden.shape[0], normWeight, normBias)
   return {
     weightBytes: normWeight.byteLength + headWeight.byteLength,

@@ -11,17 +11,23 @@ export function roundsActivations(dtype: WeightDtype): boolean {
   return !FLOAT_DTYPES.includes(dtype)
 }
 
+/** How activations are rounded: to 8 bits as llama.cpp does, or to 15. */
+export type ActivationRounding = 'q8-groups' | 'q15-groups'
+
+/** What the largest value of a group becomes. */
+const LEVELS: Readonly<Record<ActivationRounding, number>> = { 'q8-groups': 127, 'q15-groups': 128 * 127 }
+
 /**
- * Activations [rows, columns] as an engine sees them that rounds them to 8 bits in groups of 32, in float32 steps:
- * d = max |x| / 127; x' = d * nearestEven(x * (1 / d)). Source: ggml `quantize_row_q8_0`, with d kept in float32
+ * Activations [rows, columns] as an engine sees them that rounds them in groups of 32, in float32 steps:
+ * d = max |x| / levels; x' = d * nearestEven(x * (1 / d)). Source: ggml `quantize_row_q8_0`, with d kept in float32
  * instead of float16. Not checked: that rows are whole groups.
  */
-export function roundActivations(x: Float32Array): Float32Array {
+export function roundActivations(x: Float32Array, levels: number): Float32Array {
   const y = new Float32Array(x.length)
   for (let at = 0; at < x.length; at += GROUP) {
     let largest = 0
     for (let i = at; i < at + GROUP; i++) largest = Math.max(largest, Math.abs(x[i] as number))
-    const d = Math.fround(largest / 127)
+    const d = Math.fround(largest / levels)
     const inverse = d === 0 ? 0 : Math.fround(1 / d)
     for (let i = at; i < at + GROUP; i++) y[i] = d * nearestEven(Math.fround((x[i] as number) * inverse))
   }
@@ -36,14 +42,15 @@ function nearestEven(value: number): number {
 }
 
 /** Matrices whose inputs are rounded: a mark on the weight keeps the arithmetic's signatures free of it. */
-const marked = new WeakSet<Float32Array>()
+const levels = new WeakMap<Float32Array, number>()
 
 /** Makes `linear` round what it multiplies with this matrix. */
-export function markRounded(matrix: Float32Array): void {
-  marked.add(matrix)
+export function markRounded(matrix: Float32Array, rounding: ActivationRounding): void {
+  levels.set(matrix, LEVELS[rounding])
 }
 
 /** `x`, rounded when `matrix` is marked. */
 export function inputsFor(matrix: Float32Array, x: Float32Array): Float32Array {
-  return marked.has(matrix) ? roundActivations(x) : x
+  const count = levels.get(matrix)
+  return count === undefined ? x : roundActivations(x, count)
 }

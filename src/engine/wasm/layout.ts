@@ -57,14 +57,27 @@ export const KIND_Q8_MIN_F32 = 23
 /** 8-bit weights with a scale for each 16. */
 export const KIND_Q8_HALF_F32 = 24
 
-/** Rounded row of K activations: K × int8, K × |int8|, K × sign mask, then a record for each group of 32. */
-export const ROUNDED_BYTES_PER_VALUE = 4
+/**
+ * Added to the kind of a quantised matrix whose activations are rounded to 15 bits instead of 8: integers
+ * x = 128 * high + low, high int8, low 0..127.
+ */
+export const KIND_WIDE = 32
+
+/** What the largest of a group of activations becomes: 127, or 128 * 127 in 15 bits. */
+export const LEVELS = 127
+export const WIDE_LEVELS = 16256
+
+/**
+ * Rounded row of K activations: K × int8 (high), K × |high|, K × sign mask of high, a record for each group of 32,
+ * K × low (in 15 bits).
+ */
+export const ROUNDED_BYTES_PER_VALUE = 5
 export const GROUP_SCALE = 0
 /** scale × sum of the integers. */
 export const GROUP_SUM = 4
 /** -8 × sum of the integers: what the zero point of Q4_0 adds. */
 export const GROUP_ZERO = 8
-/** Sum of |x| of the negative integers, of the group and of its halves. */
+/** Sum of |high| of the negative integers, of the group and of its halves. */
 export const GROUP_NEGATIVE = 12
 export const GROUP_NEGATIVE_LOW = 16
 export const GROUP_NEGATIVE_HIGH = 20

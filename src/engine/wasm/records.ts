@@ -1,6 +1,8 @@
 import { dequantize } from '../../tensor/quant.ts'
 import { byteLength, type WeightTensor } from '../../tensor/weight.ts'
 import {
+  KIND_Q4_F16,
+  KIND_WIDE,
   MATRIX_BIAS,
   MATRIX_BYTES,
   MATRIX_COLUMNS,
@@ -36,12 +38,16 @@ export function recordAt(memory: LinearMemory, address: number): RecordWriter {
   }
 }
 
-/** Packs a matrix and its bias (float values, or undefined) into memory. @returns its record's address and bytes. */
+/**
+ * Packs a matrix and its bias (float values, or undefined) into memory. `wide`: its activations are rounded to 15 bits
+ * instead of 8, when it is quantised. @returns its record's address and bytes.
+ */
 export function storeMatrix(
   memory: LinearMemory,
   arena: Arena,
   weight: WeightTensor,
   bias: WeightTensor | undefined,
+  wide: boolean,
 ): { address: number; bytes: number } {
   // Fails with a clear message before anything is read beyond the end.
   if (weight.bytes.length !== byteLength(weight.dtype, weight.shape)) dequantize(weight)
@@ -49,7 +55,7 @@ export function storeMatrix(
   const data = arena.allocate(plan.bytes, 'weights')
   packMatrix(weight, plan, memory.bytes(data, plan.bytes))
   const record = createRecord(memory, arena, MATRIX_BYTES)
-  record.integer(MATRIX_KIND, plan.kind)
+  record.integer(MATRIX_KIND, plan.kind + (wide && plan.kind >= KIND_Q4_F16 ? KIND_WIDE : 0))
   record.integer(MATRIX_OCTETS, plan.octets)
   record.integer(MATRIX_COLUMNS, plan.columns)
   record.integer(MATRIX_DATA, data)

@@ -11,6 +11,8 @@ export interface WasmRuntime {
   readonly threads: number
   /** Whether the integer dot products are relaxed-SIMD instructions. */
   readonly relaxed: boolean
+  /** Whether activations are rounded to 15 bits instead of 8 before they meet quantised weights. */
+  readonly wide: boolean
   /** Runs an operation on all threads; blocks until they are done. */
   run(operation: number, argument: number): void
   /** Ends the threads. */
@@ -46,6 +48,7 @@ export interface WasmRuntimeOptions {
   readonly kernels: (name: keyof WasmKernels) => Promise<Uint8Array<ArrayBuffer>>
   readonly startThread: ((job: WasmThreadJob) => Promise<WasmThread>) | undefined
   readonly log: Logger
+  readonly wide?: boolean
   /** Takes the plain kernels where relaxed ones would run: for tests. */
   readonly plain?: boolean
 }
@@ -127,6 +130,7 @@ export async function createWasmRuntime(options: WasmRuntimeOptions): Promise<Wa
     exports,
     threads,
     relaxed,
+    wide: options.wide ?? true,
     run(operation, argument) {
       if (closed !== undefined) throw new ChoraleError('engine', 'the wasm engine was closed')
       exports.start(control, operation, argument)

@@ -40,7 +40,13 @@ export async function loadWasmHead(
   const arena = createArena(memory)
   try {
     const normWeight = storeVector(memory, arena, await model.weights.client('finalNorm', options.signal))
-    const matrix = storeMatrix(memory, arena, await model.weights.client('head', options.signal), undefined)
+    const matrix = storeMatrix(
+      memory,
+      arena,
+      await model.weights.client('head', options.signal),
+      undefined,
+      runtime.wide,
+    )
     const weightBytes = normWeight.bytes + matrix.bytes
     options.onProgress?.(weightBytes, weightBytes)
     const hiddenStride = padTo(hiddenSize, OCTET)

@@ -238,7 +238,13 @@ async function loadBlock(
   }
   for (const [role, biasRole, offset] of MATRICES) {
     const bias = roles.includes(biasRole) ? await model.weights.block(block, biasRole, signal) : undefined
-    const stored = storeMatrix(runtime.memory, arena, await model.weights.block(block, role, signal), bias)
+    const stored = storeMatrix(
+      runtime.memory,
+      arena,
+      await model.weights.block(block, role, signal),
+      bias,
+      runtime.wide,
+    )
     record.integer(offset, stored.address)
     bytes += stored.bytes
   }

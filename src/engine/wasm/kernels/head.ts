@@ -16,7 +16,7 @@ import {
   HEAD_ROW_COUNT,
   MATRIX_OCTETS,
 } from '../layout'
-import { isQuantized, matmul } from './matmul'
+import { isQuantized, isWide, matmul } from './matmul'
 import { rmsNorm } from './norm'
 import { prepare } from './prepare'
 import { barrier, claim, pieceOf, thread } from './threads'
@@ -33,6 +33,7 @@ export function runHead(head: usize): void {
     load<usize>(head, HEAD_NORM),
     load<f32>(head, HEAD_EPSILON),
     isQuantized(matrix),
+    isWide(matrix),
     load<usize>(head, HEAD_PRIVATE) + <usize>thread * load<usize>(head, HEAD_PRIVATE_BYTES),
     load<usize>(head, HEAD_PREPARED),
     load<usize>(head, HEAD_PREPARED_ROUNDED),

@@ -7,9 +7,10 @@ import {
   OPERATION_HEAD,
   OPERATION_SPAN,
   OPERATION_STOP,
+  ROUNDED_BYTES_PER_VALUE,
 } from '../layout'
 import { setPatterns } from './half'
-import { matmul } from './matmul'
+import { isWide, matmul } from './matmul'
 import { useRows } from './prepare'
 import { roundRow } from './round'
 import { runHead } from './head'
@@ -88,9 +89,12 @@ export function multiply(
   outStride: usize,
 ): void {
   const stride = <usize>columns * 4
+  const roundedStride = <usize>columns * ROUNDED_BYTES_PER_VALUE
   if (rounded != 0) {
-    for (let row = 0; row < rows; row++) roundRow(x + <usize>row * stride, columns, rounded + <usize>row * stride)
+    for (let row = 0; row < rows; row++) {
+      roundRow(x + <usize>row * stride, columns, rounded + <usize>row * roundedStride, isWide(matrix))
+    }
   }
-  useRows(x, stride, rounded, stride)
+  useRows(x, stride, rounded, roundedStride)
   matmul(matrix, 0, octets, rows, out, outStride, false)
 }

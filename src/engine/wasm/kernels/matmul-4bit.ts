@@ -21,8 +21,8 @@ import { dot4 } from './dot'
 import { halfMask, halfScale, load4, nibbleMask } from './half'
 import { finish } from './store'
 
-/** Octets [from, to) of `matrix` times `rows` rounded rows at `x`. S: type of scales; MIN: i32 with minima, void without. */
-export function matmul4<S, MIN>(
+/** Octets [from, to) of `matrix` times `rows` rounded rows at `x`. S: type of scales; MIN, WIDE: i32 with minima, with 15-bit activations; void without. */
+export function matmul4<S, MIN, WIDE>(
   matrix: usize,
   from: i32,
   to: i32,
@@ -45,11 +45,11 @@ export function matmul4<S, MIN>(
     for (; row + 4 <= rows; row += 4) {
       const xs = x + <usize>row * xStride
       const ys = y + <usize>row * outStride
-      quadByFour<S, MIN>(w, 0, columns, xs, xStride, ys, outStride, bias, add)
-      quadByFour<S, MIN>(w, 1, columns, xs, xStride, ys + 16, outStride, bias == 0 ? 0 : bias + 16, add)
+      quadByFour<S, MIN, WIDE>(w, 0, columns, xs, xStride, ys, outStride, bias, add)
+      quadByFour<S, MIN, WIDE>(w, 1, columns, xs, xStride, ys + 16, outStride, bias == 0 ? 0 : bias + 16, add)
     }
     for (; row < rows; row++) {
-      octetByOne<S, MIN>(w, columns, x + <usize>row * xStride, y + <usize>row * outStride, bias, add)
+      octetByOne<S, MIN, WIDE>(w, columns, x + <usize>row * xStride, y + <usize>row * outStride, bias, add)
     }
   }
 }
@@ -80,48 +80,87 @@ function scaled<S, MIN>(sum: v128, dots: v128, scales: usize, meta: usize, mask:
 
 // @ts-ignore: decorator
 @inline
-function start<MIN>(meta: usize): v128 {
-  if (isVoid<MIN>()) return v128.load32_splat(meta, GROUP_ZERO)
+function start<MIN, WIDE>(meta: usize): v128 {
+  if (isVoid<MIN>() && isVoid<WIDE>()) return v128.load32_splat(meta, GROUP_ZERO)
   return i32x4.splat(0)
 }
 
-function octetByOne<S, MIN>(w: usize, columns: i32, x: usize, y: usize, bias: usize, add: bool): void {
+/** Dot products of 15-bit activations from those of their limbs. */
+// @ts-ignore: decorator
+@inline
+function wider<MIN>(high: v128, low: v128, meta: usize): v128 {
+  const dots = i32x4.add(i32x4.shl(high, 7), low)
+  return isVoid<MIN>() ? i32x4.add(dots, v128.load32_splat(meta, GROUP_ZERO)) : dots
+}
+
+function octetByOne<S, MIN, WIDE>(w: usize, columns: i32, x: usize, y: usize, bias: usize, add: bool): void {
   const nibble = nibbleMask()
   const mask = halfMask()
   const half = halfScale()
   const header: usize = sizeof<S>() * (isVoid<MIN>() ? 8 : 16)
   let meta = x + <usize>columns * 3
+  const low2 = <usize>columns * 4
   const end = x + <usize>columns
   let sumA = f32x4.splat(0)
   let sumB = f32x4.splat(0)
   while (x < end) {
     const q = w + header
-    let a = start<MIN>(meta)
+    let a = start<MIN, WIDE>(meta)
     let b = a
+    let a2 = i32x4.splat(0)
+    let b2 = a2
     let x0 = v128.load32_splat(x)
     let x1 = v128.load32_splat(x, 4)
     let wa = v128.load(q)
     let wb = v128.load(q, 16)
     a = dot4(x1, high(wa, nibble), dot4(x0, low(wa, nibble), a))
     b = dot4(x1, high(wb, nibble), dot4(x0, low(wb, nibble), b))
+    if (!isVoid<WIDE>()) {
+      x0 = v128.load32_splat(x + low2, 0)
+      x1 = v128.load32_splat(x + low2, 4)
+      a2 = dot4(x1, high(wa, nibble), dot4(x0, low(wa, nibble), a2))
+      b2 = dot4(x1, high(wb, nibble), dot4(x0, low(wb, nibble), b2))
+    }
     x0 = v128.load32_splat(x, 8)
     x1 = v128.load32_splat(x, 12)
     wa = v128.load(q, 32)
     wb = v128.load(q, 48)
     a = dot4(x1, high(wa, nibble), dot4(x0, low(wa, nibble), a))
     b = dot4(x1, high(wb, nibble), dot4(x0, low(wb, nibble), b))
+    if (!isVoid<WIDE>()) {
+      x0 = v128.load32_splat(x + low2, 8)
+      x1 = v128.load32_splat(x + low2, 12)
+      a2 = dot4(x1, high(wa, nibble), dot4(x0, low(wa, nibble), a2))
+      b2 = dot4(x1, high(wb, nibble), dot4(x0, low(wb, nibble), b2))
+    }
     x0 = v128.load32_splat(x, 16)
     x1 = v128.load32_splat(x, 20)
     wa = v128.load(q, 64)
     wb = v128.load(q, 80)
     a = dot4(x1, high(wa, nibble), dot4(x0, low(wa, nibble), a))
     b = dot4(x1, high(wb, nibble), dot4(x0, low(wb, nibble), b))
+    if (!isVoid<WIDE>()) {
+      x0 = v128.load32_splat(x + low2, 16)
+      x1 = v128.load32_splat(x + low2, 20)
+      a2 = dot4(x1, high(wa, nibble), dot4(x0, low(wa, nibble), a2))
+      b2 = dot4(x1, high(wb, nibble), dot4(x0, low(wb, nibble), b2))
+    }
     x0 = v128.load32_splat(x, 24)
     x1 = v128.load32_splat(x, 28)
     wa = v128.load(q, 96)
     wb = v128.load(q, 112)
     a = dot4(x1, high(wa, nibble), dot4(x0, low(wa, nibble), a))
     b = dot4(x1, high(wb, nibble), dot4(x0, low(wb, nibble), b))
+    if (!isVoid<WIDE>()) {
+      x0 = v128.load32_splat(x + low2, 24)
+      x1 = v128.load32_splat(x + low2, 28)
+      a2 = dot4(x1, high(wa, nibble), dot4(x0, low(wa, nibble), a2))
+      b2 = dot4(x1, high(wb, nibble), dot4(x0, low(wb, nibble), b2))
+    }
+    if (!isVoid<WIDE>()) {
+      a = wider<MIN>(a, a2, meta)
+      b = wider<MIN>(b, b2, meta)
+    }
     sumA = scaled<S, MIN>(sumA, a, w, meta, mask, half)
     sumB = scaled<S, MIN>(sumB, b, w + sizeof<S>() * 4, meta, mask, half)
     x += 32
@@ -133,7 +172,7 @@ function octetByOne<S, MIN>(w: usize, columns: i32, x: usize, y: usize, bias: us
 }
 
 /** Four rows of weights (the first or second quad of an octet) times four tokens. */
-function quadByFour<S, MIN>(
+function quadByFour<S, MIN, WIDE>(
   w: usize,
   quad: usize,
   columns: i32,
@@ -149,6 +188,7 @@ function quadByFour<S, MIN>(
   const half = halfScale()
   const header: usize = sizeof<S>() * (isVoid<MIN>() ? 8 : 16)
   const toMeta = <usize>columns * 3
+  const low2 = <usize>columns * 4
   let xa = x
   let xb = x + xStride
   let xc = xb + xStride
@@ -164,10 +204,14 @@ function quadByFour<S, MIN>(
     const metaB = meta + xStride
     const metaC = metaB + xStride
     const metaD = metaC + xStride
-    let a = start<MIN>(meta)
-    let b = start<MIN>(metaB)
-    let c = start<MIN>(metaC)
-    let d = start<MIN>(metaD)
+    let a = start<MIN, WIDE>(meta)
+    let b = start<MIN, WIDE>(metaB)
+    let c = start<MIN, WIDE>(metaC)
+    let d = start<MIN, WIDE>(metaD)
+    let a2 = i32x4.splat(0)
+    let b2 = a2
+    let c2 = a2
+    let d2 = a2
     let bytes = v128.load(q)
     let l = low(bytes, nibble)
     let h = high(bytes, nibble)
@@ -175,6 +219,12 @@ function quadByFour<S, MIN>(
     b = dot4(v128.load32_splat(xb, 4), h, dot4(v128.load32_splat(xb), l, b))
     c = dot4(v128.load32_splat(xc, 4), h, dot4(v128.load32_splat(xc), l, c))
     d = dot4(v128.load32_splat(xd, 4), h, dot4(v128.load32_splat(xd), l, d))
+    if (!isVoid<WIDE>()) {
+      a2 = dot4(v128.load32_splat(xa + low2, 4), h, dot4(v128.load32_splat(xa + low2, 0), l, a2))
+      b2 = dot4(v128.load32_splat(xb + low2, 4), h, dot4(v128.load32_splat(xb + low2, 0), l, b2))
+      c2 = dot4(v128.load32_splat(xc + low2, 4), h, dot4(v128.load32_splat(xc + low2, 0), l, c2))
+      d2 = dot4(v128.load32_splat(xd + low2, 4), h, dot4(v128.load32_splat(xd + low2, 0), l, d2))
+    }
     bytes = v128.load(q, 32)
     l = low(bytes, nibble)
     h = high(bytes, nibble)
@@ -182,6 +232,12 @@ function quadByFour<S, MIN>(
     b = dot4(v128.load32_splat(xb, 12), h, dot4(v128.load32_splat(xb, 8), l, b))
     c = dot4(v128.load32_splat(xc, 12), h, dot4(v128.load32_splat(xc, 8), l, c))
     d = dot4(v128.load32_splat(xd, 12), h, dot4(v128.load32_splat(xd, 8), l, d))
+    if (!isVoid<WIDE>()) {
+      a2 = dot4(v128.load32_splat(xa + low2, 12), h, dot4(v128.load32_splat(xa + low2, 8), l, a2))
+      b2 = dot4(v128.load32_splat(xb + low2, 12), h, dot4(v128.load32_splat(xb + low2, 8), l, b2))
+      c2 = dot4(v128.load32_splat(xc + low2, 12), h, dot4(v128.load32_splat(xc + low2, 8), l, c2))
+      d2 = dot4(v128.load32_splat(xd + low2, 12), h, dot4(v128.load32_splat(xd + low2, 8), l, d2))
+    }
     bytes = v128.load(q, 64)
     l = low(bytes, nibble)
     h = high(bytes, nibble)
@@ -189,6 +245,12 @@ function quadByFour<S, MIN>(
     b = dot4(v128.load32_splat(xb, 20), h, dot4(v128.load32_splat(xb, 16), l, b))
     c = dot4(v128.load32_splat(xc, 20), h, dot4(v128.load32_splat(xc, 16), l, c))
     d = dot4(v128.load32_splat(xd, 20), h, dot4(v128.load32_splat(xd, 16), l, d))
+    if (!isVoid<WIDE>()) {
+      a2 = dot4(v128.load32_splat(xa + low2, 20), h, dot4(v128.load32_splat(xa + low2, 16), l, a2))
+      b2 = dot4(v128.load32_splat(xb + low2, 20), h, dot4(v128.load32_splat(xb + low2, 16), l, b2))
+      c2 = dot4(v128.load32_splat(xc + low2, 20), h, dot4(v128.load32_splat(xc + low2, 16), l, c2))
+      d2 = dot4(v128.load32_splat(xd + low2, 20), h, dot4(v128.load32_splat(xd + low2, 16), l, d2))
+    }
     bytes = v128.load(q, 96)
     l = low(bytes, nibble)
     h = high(bytes, nibble)
@@ -196,6 +258,18 @@ function quadByFour<S, MIN>(
     b = dot4(v128.load32_splat(xb, 28), h, dot4(v128.load32_splat(xb, 24), l, b))
     c = dot4(v128.load32_splat(xc, 28), h, dot4(v128.load32_splat(xc, 24), l, c))
     d = dot4(v128.load32_splat(xd, 28), h, dot4(v128.load32_splat(xd, 24), l, d))
+    if (!isVoid<WIDE>()) {
+      a2 = dot4(v128.load32_splat(xa + low2, 28), h, dot4(v128.load32_splat(xa + low2, 24), l, a2))
+      b2 = dot4(v128.load32_splat(xb + low2, 28), h, dot4(v128.load32_splat(xb + low2, 24), l, b2))
+      c2 = dot4(v128.load32_splat(xc + low2, 28), h, dot4(v128.load32_splat(xc + low2, 24), l, c2))
+      d2 = dot4(v128.load32_splat(xd + low2, 28), h, dot4(v128.load32_splat(xd + low2, 24), l, d2))
+    }
+    if (!isVoid<WIDE>()) {
+      a = wider<MIN>(a, a2, meta)
+      b = wider<MIN>(b, b2, metaB)
+      c = wider<MIN>(c, c2, metaC)
+      d = wider<MIN>(d, d2, metaD)
+    }
     const scales = w + quad * (sizeof<S>() * 4)
     sumA = scaled<S, MIN>(sumA, a, scales, meta, mask, half)
     sumB = scaled<S, MIN>(sumB, b, scales, metaB, mask, half)

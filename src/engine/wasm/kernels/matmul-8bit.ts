@@ -24,7 +24,7 @@ import { halfMask, halfScale, load4 } from './half'
 import { finish } from './store'
 
 /** As `matmul4`; HALF: i32 when each 16 weights have a scale, void when each 32 have. */
-export function matmul8<S, MIN, HALF>(
+export function matmul8<S, MIN, HALF, WIDE>(
   matrix: usize,
   from: i32,
   to: i32,
@@ -47,12 +47,19 @@ export function matmul8<S, MIN, HALF>(
     for (; row + 2 <= rows; row += 2) {
       const xs = x + <usize>row * xStride
       const ys = y + <usize>row * outStride
-      octetByTwo<S, MIN, HALF>(w, columns, xs, xStride, ys, outStride, bias, add)
+      octetByTwo<S, MIN, HALF, WIDE>(w, columns, xs, xStride, ys, outStride, bias, add)
     }
     if (row < rows) {
-      octetByOne<S, MIN, HALF>(w, columns, x + <usize>row * xStride, y + <usize>row * outStride, bias, add)
+      octetByOne<S, MIN, HALF, WIDE>(w, columns, x + <usize>row * xStride, y + <usize>row * outStride, bias, add)
     }
   }
+}
+
+/** Dot products of 15-bit activations from those of their limbs; the low limb has no sign and needs no trick. */
+// @ts-ignore: decorator
+@inline
+function wider(high: v128, low: v128): v128 {
+  return i32x4.add(i32x4.shl(high, 7), low)
 }
 
 /** Bytes before an octet's weights in each group. */
@@ -77,7 +84,7 @@ function minimum<S, MIN>(sum: v128, scales: usize, meta: usize, bits: v128, fact
   return f32x4.add(sum, f32x4.mul(load4<S>(scales + sizeof<S>() * 8, bits, factor), v128.load32_splat(meta, GROUP_SUM)))
 }
 
-function octetByOne<S, MIN, HALF>(w: usize, columns: i32, x: usize, y: usize, bias: usize, add: bool): void {
+function octetByOne<S, MIN, HALF, WIDE>(w: usize, columns: i32, x: usize, y: usize, bias: usize, add: bool): void {
   const bits = halfMask()
   const factor = halfScale()
   const k = <usize>columns
@@ -89,29 +96,65 @@ function octetByOne<S, MIN, HALF>(w: usize, columns: i32, x: usize, y: usize, bi
     let q = w + header<S, MIN, HALF>()
     let absolute = x + k
     let mask = absolute + k
+    let second = x + k * 4
     if (isVoid<HALF>()) {
       let a = v128.load32_splat(meta, GROUP_NEGATIVE)
       let b = a
+      let a2 = i32x4.splat(0)
+      let b2 = a2
       for (let half = 0; half < 2; half++) {
         let m = v128.load32_splat(mask)
         let v = v128.load32_splat(absolute)
-        a = dot4(v128.xor(v128.load(q), m), v, a)
-        b = dot4(v128.xor(v128.load(q, 16), m), v, b)
+        let wa = v128.load(q)
+        let wb = v128.load(q, 16)
+        a = dot4(v128.xor(wa, m), v, a)
+        b = dot4(v128.xor(wb, m), v, b)
+        if (!isVoid<WIDE>()) {
+          v = v128.load32_splat(second)
+          a2 = dot4(wa, v, a2)
+          b2 = dot4(wb, v, b2)
+        }
         m = v128.load32_splat(mask, 4)
         v = v128.load32_splat(absolute, 4)
-        a = dot4(v128.xor(v128.load(q, 32), m), v, a)
-        b = dot4(v128.xor(v128.load(q, 48), m), v, b)
+        wa = v128.load(q, 32)
+        wb = v128.load(q, 48)
+        a = dot4(v128.xor(wa, m), v, a)
+        b = dot4(v128.xor(wb, m), v, b)
+        if (!isVoid<WIDE>()) {
+          v = v128.load32_splat(second, 4)
+          a2 = dot4(wa, v, a2)
+          b2 = dot4(wb, v, b2)
+        }
         m = v128.load32_splat(mask, 8)
         v = v128.load32_splat(absolute, 8)
-        a = dot4(v128.xor(v128.load(q, 64), m), v, a)
-        b = dot4(v128.xor(v128.load(q, 80), m), v, b)
+        wa = v128.load(q, 64)
+        wb = v128.load(q, 80)
+        a = dot4(v128.xor(wa, m), v, a)
+        b = dot4(v128.xor(wb, m), v, b)
+        if (!isVoid<WIDE>()) {
+          v = v128.load32_splat(second, 8)
+          a2 = dot4(wa, v, a2)
+          b2 = dot4(wb, v, b2)
+        }
         m = v128.load32_splat(mask, 12)
         v = v128.load32_splat(absolute, 12)
-        a = dot4(v128.xor(v128.load(q, 96), m), v, a)
-        b = dot4(v128.xor(v128.load(q, 112), m), v, b)
+        wa = v128.load(q, 96)
+        wb = v128.load(q, 112)
+        a = dot4(v128.xor(wa, m), v, a)
+        b = dot4(v128.xor(wb, m), v, b)
+        if (!isVoid<WIDE>()) {
+          v = v128.load32_splat(second, 12)
+          a2 = dot4(wa, v, a2)
+          b2 = dot4(wb, v, b2)
+        }
         q += 128
         mask += 16
         absolute += 16
+        second += 16
+      }
+      if (!isVoid<WIDE>()) {
+        a = wider(a, a2)
+        b = wider(b, b2)
       }
       sumA = scaled<S>(sumA, a, w, meta, bits, factor)
       sumB = scaled<S>(sumB, b, w + sizeof<S>() * 4, meta, bits, factor)
@@ -119,14 +162,28 @@ function octetByOne<S, MIN, HALF>(w: usize, columns: i32, x: usize, y: usize, bi
       for (let half: usize = 0; half < 2; half++) {
         let a = v128.load32_splat(half == 0 ? meta + GROUP_NEGATIVE_LOW : meta + GROUP_NEGATIVE_HIGH)
         let b = a
+        let a2 = i32x4.splat(0)
+        let b2 = a2
         for (let four = 0; four < 4; four++) {
           const m = v128.load32_splat(mask)
-          const v = v128.load32_splat(absolute)
-          a = dot4(v128.xor(v128.load(q), m), v, a)
-          b = dot4(v128.xor(v128.load(q, 16), m), v, b)
+          let v = v128.load32_splat(absolute)
+          const wa = v128.load(q)
+          const wb = v128.load(q, 16)
+          a = dot4(v128.xor(wa, m), v, a)
+          b = dot4(v128.xor(wb, m), v, b)
+          if (!isVoid<WIDE>()) {
+            v = v128.load32_splat(second)
+            a2 = dot4(wa, v, a2)
+            b2 = dot4(wb, v, b2)
+          }
           q += 32
           mask += 4
           absolute += 4
+          second += 4
+        }
+        if (!isVoid<WIDE>()) {
+          a = wider(a, a2)
+          b = wider(b, b2)
         }
         const scales = w + half * (sizeof<S>() * 8)
         sumA = scaled<S>(sumA, a, scales, meta, bits, factor)
@@ -144,7 +201,7 @@ function octetByOne<S, MIN, HALF>(w: usize, columns: i32, x: usize, y: usize, bi
 }
 
 /** Eight rows of weights times two tokens. */
-function octetByTwo<S, MIN, HALF>(
+function octetByTwo<S, MIN, HALF, WIDE>(
   w: usize,
   columns: i32,
   x: usize,
@@ -170,6 +227,8 @@ function octetByTwo<S, MIN, HALF>(
     let mask = absolute + k
     let absolute2 = absolute + xStride
     let mask2 = mask + xStride
+    let second = x + k * 4
+    let second2 = second + xStride
     if (isVoid<HALF>()) {
       let a = v128.load32_splat(meta, GROUP_NEGATIVE)
       let b = a
@@ -191,6 +250,27 @@ function octetByTwo<S, MIN, HALF>(
         absolute += 4
         mask2 += 4
         absolute2 += 4
+      }
+      if (!isVoid<WIDE>()) {
+        // Once more with the low limbs, which have no sign; the high ones count 128 times.
+        a = i32x4.shl(a, 7)
+        b = i32x4.shl(b, 7)
+        c = i32x4.shl(c, 7)
+        d = i32x4.shl(d, 7)
+        q -= 256
+        for (let four = 0; four < 8; four++) {
+          const wa = v128.load(q)
+          const wb = v128.load(q, 16)
+          let v = v128.load32_splat(second)
+          a = dot4(wa, v, a)
+          b = dot4(wb, v, b)
+          v = v128.load32_splat(second2)
+          c = dot4(wa, v, c)
+          d = dot4(wb, v, d)
+          q += 32
+          second += 4
+          second2 += 4
+        }
       }
       sumA = scaled<S>(sumA, a, w, meta, bits, factor)
       sumB = scaled<S>(sumB, b, w + sizeof<S>() * 4, meta, bits, factor)
@@ -219,6 +299,27 @@ function octetByTwo<S, MIN, HALF>(
           absolute += 4
           mask2 += 4
           absolute2 += 4
+        }
+        if (!isVoid<WIDE>()) {
+          // Once more with the low limbs, which have no sign; the high ones count 128 times.
+          a = i32x4.shl(a, 7)
+          b = i32x4.shl(b, 7)
+          c = i32x4.shl(c, 7)
+          d = i32x4.shl(d, 7)
+          q -= 128
+          for (let four = 0; four < 4; four++) {
+            const wa = v128.load(q)
+            const wb = v128.load(q, 16)
+            let v = v128.load32_splat(second)
+            a = dot4(wa, v, a)
+            b = dot4(wb, v, b)
+            v = v128.load32_splat(second2)
+            c = dot4(wa, v, c)
+            d = dot4(wb, v, d)
+            q += 32
+            second += 4
+            second2 += 4
+          }
         }
         const scales = w + half * (sizeof<S>() * 8)
         sumA = scaled<S>(sumA, a, scales, meta, bits, factor)

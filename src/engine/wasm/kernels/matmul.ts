@@ -13,6 +13,7 @@ import {
   KIND_Q8_HALF_F32,
   KIND_Q8_MIN_F16,
   KIND_Q8_MIN_F32,
+  KIND_WIDE,
   MATRIX_KIND,
 } from '../layout'
 import { floatRows, floatStride, roundedRows, roundedStride } from './prepare'
@@ -23,6 +24,11 @@ import { matmulFloat } from './matmul-float'
 /** Whether this matrix multiplies rounded activations. */
 export function isQuantized(matrix: usize): bool {
   return load<i32>(matrix, MATRIX_KIND) >= KIND_Q4_F16
+}
+
+/** Whether it wants them in 15 bits. */
+export function isWide(matrix: usize): bool {
+  return load<i32>(matrix, MATRIX_KIND) >= KIND_WIDE
 }
 
 /** Octets [from, to) of `matrix` times the prepared rows: out[row, output] = or += sum. */
@@ -38,23 +44,41 @@ export function matmul(matrix: usize, from: i32, to: i32, rows: i32, out: usize,
     case KIND_BF16:
       return matmulFloat<i16>(matrix, from, to, x, stride, rows, out, outStride, add)
     case KIND_Q4_F16:
-      return matmul4<u16, void>(matrix, from, to, x, stride, rows, out, outStride, add)
+      return matmul4<u16, void, void>(matrix, from, to, x, stride, rows, out, outStride, add)
     case KIND_Q4_MIN_F16:
-      return matmul4<u16, i32>(matrix, from, to, x, stride, rows, out, outStride, add)
+      return matmul4<u16, i32, void>(matrix, from, to, x, stride, rows, out, outStride, add)
     case KIND_Q4_F32:
-      return matmul4<f32, void>(matrix, from, to, x, stride, rows, out, outStride, add)
+      return matmul4<f32, void, void>(matrix, from, to, x, stride, rows, out, outStride, add)
     case KIND_Q4_MIN_F32:
-      return matmul4<f32, i32>(matrix, from, to, x, stride, rows, out, outStride, add)
+      return matmul4<f32, i32, void>(matrix, from, to, x, stride, rows, out, outStride, add)
     case KIND_Q8_F16:
-      return matmul8<u16, void, void>(matrix, from, to, x, stride, rows, out, outStride, add)
+      return matmul8<u16, void, void, void>(matrix, from, to, x, stride, rows, out, outStride, add)
     case KIND_Q8_MIN_F16:
-      return matmul8<u16, i32, void>(matrix, from, to, x, stride, rows, out, outStride, add)
+      return matmul8<u16, i32, void, void>(matrix, from, to, x, stride, rows, out, outStride, add)
     case KIND_Q8_F32:
-      return matmul8<f32, void, void>(matrix, from, to, x, stride, rows, out, outStride, add)
+      return matmul8<f32, void, void, void>(matrix, from, to, x, stride, rows, out, outStride, add)
     case KIND_Q8_MIN_F32:
-      return matmul8<f32, i32, void>(matrix, from, to, x, stride, rows, out, outStride, add)
+      return matmul8<f32, i32, void, void>(matrix, from, to, x, stride, rows, out, outStride, add)
     case KIND_Q8_HALF_F32:
-      return matmul8<f32, void, i32>(matrix, from, to, x, stride, rows, out, outStride, add)
+      return matmul8<f32, void, i32, void>(matrix, from, to, x, stride, rows, out, outStride, add)
+    case KIND_Q4_F16 + KIND_WIDE:
+      return matmul4<u16, void, i32>(matrix, from, to, x, stride, rows, out, outStride, add)
+    case KIND_Q4_MIN_F16 + KIND_WIDE:
+      return matmul4<u16, i32, i32>(matrix, from, to, x, stride, rows, out, outStride, add)
+    case KIND_Q4_F32 + KIND_WIDE:
+      return matmul4<f32, void, i32>(matrix, from, to, x, stride, rows, out, outStride, add)
+    case KIND_Q4_MIN_F32 + KIND_WIDE:
+      return matmul4<f32, i32, i32>(matrix, from, to, x, stride, rows, out, outStride, add)
+    case KIND_Q8_F16 + KIND_WIDE:
+      return matmul8<u16, void, void, i32>(matrix, from, to, x, stride, rows, out, outStride, add)
+    case KIND_Q8_MIN_F16 + KIND_WIDE:
+      return matmul8<u16, i32, void, i32>(matrix, from, to, x, stride, rows, out, outStride, add)
+    case KIND_Q8_F32 + KIND_WIDE:
+      return matmul8<f32, void, void, i32>(matrix, from, to, x, stride, rows, out, outStride, add)
+    case KIND_Q8_MIN_F32 + KIND_WIDE:
+      return matmul8<f32, i32, void, i32>(matrix, from, to, x, stride, rows, out, outStride, add)
+    case KIND_Q8_HALF_F32 + KIND_WIDE:
+      return matmul8<f32, void, i32, i32>(matrix, from, to, x, stride, rows, out, outStride, add)
     default:
       unreachable()
   }

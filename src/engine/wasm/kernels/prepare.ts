@@ -31,6 +31,7 @@ export function prepare(
   weight: usize,
   epsilon: f32,
   round: bool,
+  wide: bool,
   privately: usize,
   together: usize,
   togetherRounded: usize,
@@ -48,7 +49,7 @@ export function prepare(
       rmsNorm(at, columns, weight, epsilon, to)
       at = to
     }
-    if (round) roundRow(at, columns, rounded + <usize>row * roundedBytes)
+    if (round) roundRow(at, columns, rounded + <usize>row * roundedBytes, wide)
   }
   if (alone) nextPhase()
   else barrier()

@@ -56,7 +56,7 @@ import {
 } from '../layout'
 import { siluMultiply } from './activation'
 import { attendHead, paddedDim, rotateHead, writeKeysValues } from './attention'
-import { isQuantized, matmul } from './matmul'
+import { isQuantized, isWide, matmul } from './matmul'
 import { prepare, useRows } from './prepare'
 import { roundGroup } from './round'
 import { barrier, claim, nextPhase, pieceOf, thread } from './threads'
@@ -91,7 +91,7 @@ function strideBytes(span: usize, offset: usize): usize {
   return load<usize>(span + offset) * 4
 }
 
-function prepareHidden(span: usize, norm: usize, round: bool): void {
+function prepareHidden(span: usize, norm: usize, round: bool, wide: bool): void {
   prepare(
     load<usize>(span, SPAN_HIDDEN),
     strideBytes(span, SPAN_HIDDEN_STRIDE),
@@ -100,6 +100,7 @@ function prepareHidden(span: usize, norm: usize, round: bool): void {
     norm,
     load<f32>(span, SPAN_EPSILON),
     round,
+    wide,
     privateScratch(span),
     load<usize>(span, SPAN_PREPARED),
     load<usize>(span, SPAN_PREPARED_ROUNDED),
@@ -119,7 +120,7 @@ function projectQkv(span: usize, block: usize): void {
   const q = load<usize>(block, BLOCK_Q)
   const k = load<usize>(block, BLOCK_K)
   const v = load<usize>(block, BLOCK_V)
-  prepareHidden(span, load<usize>(block, BLOCK_ATTENTION_NORM), isQuantized(q) || isQuantized(k) || isQuantized(v))
+  prepareHidden(span, load<usize>(block, BLOCK_ATTENTION_NORM), isQuantized(q) || isQuantized(k) || isQuantized(v), isWide(q) || isWide(k) || isWide(v))
   const rows = load<i32>(span, SPAN_ROW_COUNT)
   const kOffset = load<i32>(q, MATRIX_OCTETS)
   const vOffset = kOffset + load<i32>(k, MATRIX_OCTETS)
@@ -206,6 +207,7 @@ function projectOut(span: usize, block: usize): void {
     0,
     0,
     isQuantized(o),
+    isWide(o),
     privateScratch(span),
     0,
     load<usize>(span, SPAN_PREPARED_ROUNDED),
@@ -230,8 +232,9 @@ function gateUp(span: usize, block: usize): void {
   const rows = load<i32>(span, SPAN_ROW_COUNT)
   const gate = load<usize>(block, BLOCK_GATE)
   const up = load<usize>(block, BLOCK_UP)
-  prepareHidden(span, load<usize>(block, BLOCK_MLP_NORM), isQuantized(gate) || isQuantized(up))
+  prepareHidden(span, load<usize>(block, BLOCK_MLP_NORM), isQuantized(gate) || isQuantized(up), isWide(gate) || isWide(up))
   const round = isQuantized(load<usize>(block, BLOCK_DOWN))
+  const wide = isWide(load<usize>(block, BLOCK_DOWN))
   const columns = load<i32>(span, SPAN_INTERMEDIATE)
   const stride = strideBytes(span, SPAN_INTERMEDIATE_STRIDE)
   const gated = load<usize>(span, SPAN_GATE)
@@ -252,7 +255,7 @@ function gateUp(span: usize, block: usize): void {
       if (!round) continue
       const roundedRow = rounded + <usize>row * columns * ROUNDED_BYTES_PER_VALUE
       for (let group = from; group < to; group++) {
-        roundGroup(gated + <usize>row * stride + <usize>group * (GROUP * 4), columns, roundedRow, group)
+        roundGroup(gated + <usize>row * stride + <usize>group * (GROUP * 4), columns, roundedRow, group, wide)
       }
     }
   }
