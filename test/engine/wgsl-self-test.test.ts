@@ -30,21 +30,15 @@ function memory(): SelfTestStore & { readonly values: Map<string, string> } {
   }
 }
 
-/** What drivers were seen to get wrong, or could: one line of each kernel changed. */
+/**
+ * One line changed: of what is tried when compiled, and of each case of the self-test. Each costs a fresh
+ * compilation of the kernel, seconds on a software adapter; so these stand for all.
+ */
 const BROKEN: readonly (readonly [path: string, line: string, changed: string])[] = [
-  ['rms_norm.wgsl', 'params.epsilon)', 'params.epsilon * 1.01 + 0.001)'],
-  ['layer_norm.wgsl', '* factor, weight[i], bias[i])', '* factor, weight[i], bias[i] * 1.01)'],
   ['matmul.wgsl', 'sum = fma(w.w, x[r].w, sum);', 'sum = fma(w.w, x[r].z, sum);'],
-  ['matmul_tiled.wgsl', 'totals[i] = totals[i] + sums[i];', 'totals[i] = sums[i];'],
-  ['lib/weight_q8.wgsl', '(word & 2u) != 0u', '(word & 2u) == 0u'],
-  ['lib/activation.wgsl', 'select(tail, 1.0 - tail, x >= 0.0)', 'select(tail, 1.0 - tail, x >= -0.5)'],
-  ['rope_kv_write.wgsl', 'x * turn.x + head[i - half]', 'x * turn.x - head[i - half]'],
   ['rope_kv_write.wgsl', 'select(0u, params.head_dim, is_key)', '0u'],
-  ['attention.wgsl', 'keep = exp(largest - new_largest);', 'keep = 1.0;'],
   ['attention.wgsl', 'bias = to_bfloat16(slopes', 'bias = (slopes'],
-  ['lib/split.wgsl', 'end - min(end, window)', 'end - min(end, window - 1u)'],
-  ['attention_reduce.wgsl', 'let weight = exp(', 'let weight = 1.0 + 0.0 * exp('],
-  ['route.wgsl', 'rival > score ||', 'rival < score ||'],
+  // What llvmpipe was seen to do by itself.
   ['expert_matmul.wgsl', 'sums[c] = 0.0;', ''],
 ]
 
