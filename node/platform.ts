@@ -4,7 +4,9 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { createLogger, type Logger, type LogLevel } from '../src/log.ts'
 import type { Platform } from '../src/platform.ts'
+import { createFactStore } from './fact-store.ts'
 import { createFileStore } from './file-store.ts'
+import { cacheFolder } from './folders.ts'
 import { mayHaveGpu, openGpu } from './gpu.ts'
 import { readWasmKernels, startWasmThread } from './wasm-threads.ts'
 
@@ -21,6 +23,7 @@ export function createNodePlatform(log: Logger): Platform {
     mayHaveGpu,
     shaders: () => readShaders(join(PACKAGE_ROOT, 'shaders')),
     files: createFileStore(),
+    facts: createFactStore(join(cacheFolder(), 'facts')),
     wasmKernels: readWasmKernels,
     startWasmThread,
   }

@@ -17,6 +17,8 @@ export interface Platform {
   /** WGSL sources by path relative to `shaders/`, e.g. `rms_norm.wgsl`, `lib/reduce.wgsl`. */
   shaders(): Promise<ReadonlyMap<string, string>>
   files: FileStore
+  /** Absent where nothing outlives the process. */
+  facts?: FactStore
   /** Compiled kernels of the wasm engine; absent where they are not shipped. */
   wasmKernels?: (name: keyof WasmKernels) => Promise<Uint8Array<ArrayBuffer>>
   /** Starts a thread of the wasm engine; absent where threads can't share memory. */
@@ -41,6 +43,14 @@ export interface WasmThreadJob {
 export interface WasmThread {
   /** Waits till `work` returned and the thread is gone. */
   join(): Promise<void>
+}
+
+/** Small facts kept from one start to the next, e.g. that a GPU driver computes right; losing one costs time only. */
+export interface FactStore {
+  /** Undefined when it is not known, or can't be read. */
+  get(key: string): Promise<string | undefined>
+  /** Never rejects: a fact that can't be kept is found out again. */
+  put(key: string, value: string): Promise<void>
 }
 
 /** Files of this machine (Node, Deno: the disk; browsers: OPFS). Paths use `/`. */

@@ -97,6 +97,7 @@ async function makeEngine(platform: Platform, name: EngineName, wish: EngineWish
         gpu,
         shaders: await platform.shaders(),
         log: platform.log,
+        ...(platform.facts === undefined ? {} : { facts: platform.facts }),
         allowSoftware: wish.allowSoftware ?? wish.name === 'wgsl',
       })
     }

@@ -2,10 +2,11 @@ import { type GpuContext, openContext } from '../gpu/context.ts'
 import { createMatmulKernels } from '../gpu/matmul-kernels.ts'
 import type { ShaderSources } from '../gpu/shader-set.ts'
 import type { Logger } from '../log.ts'
+import type { FactStore } from '../platform.ts'
 import { checkHeadSupport, checkSupport, type SupportedSpec } from './check-support.ts'
 import type { Engine } from './engine.ts'
 import { loadWgslHead } from './wgsl-head.ts'
-import { type SelfTestStore, selfTest } from './wgsl-self-test.ts'
+import { selfTest } from './wgsl-self-test.ts'
 import { loadWgslSpan } from './wgsl-span.ts'
 
 export interface WgslEngineOptions {
@@ -15,7 +16,7 @@ export interface WgslEngineOptions {
   /** Accept a software adapter: for tests and parity, never for work. */
   allowSoftware?: boolean
   /** Remembers devices that passed the self-test; without it every start runs it. */
-  selfTests?: SelfTestStore
+  facts?: FactStore
   /** Lowers the largest storage binding, in bytes: lets a test split small tensors. */
   maxBindingBytes?: number
 }
@@ -39,7 +40,7 @@ const WGSL_SUPPORT: SupportedSpec = {
 }
 
 /**
- * Opens the GPU and tries its driver out (a second or two, once for each adapter and kernel set when `selfTests`
+ * Opens the GPU and tries its driver out (a second or two, once for each adapter and kernel set when `facts`
  * remembers). Matmul kernels are compiled when the first weights of their format are loaded.
  * @throws `engine` when there is no adapter, only a software one that was not allowed, or one whose driver computes
  *   wrong numbers.
@@ -48,7 +49,7 @@ export async function createWgslEngine(options: WgslEngineOptions): Promise<Wgsl
   const context: GpuContext = await openContext({ ...options, log: options.log.child('wgsl') })
   const kernels = createMatmulKernels(context)
   try {
-    await selfTest(context, kernels, options.shaders, options.selfTests)
+    await selfTest(context, kernels, options.shaders, options.facts)
   } catch (error) {
     context.close()
     throw error

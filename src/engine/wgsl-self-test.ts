@@ -6,16 +6,11 @@ import type { ShaderSources } from '../gpu/shader-set.ts'
 import type { BlockRole, Model, WeightTensor } from '../model/model.ts'
 import type { ModelSpec } from '../model/spec.ts'
 import { blockShape } from '../model/weights.ts'
+import type { FactStore } from '../platform.ts'
 import { type Tensor, tensor } from '../tensor/tensor.ts'
 import type { EngineSpan } from './engine.ts'
 import { createReferenceEngine } from './reference/reference-engine.ts'
 import { loadWgslSpan } from './wgsl-span.ts'
-
-/** Remembers which devices passed; Node keeps it in a file, browsers in storage. Losing it costs a second or two. */
-export interface SelfTestStore {
-  get(key: string): Promise<string | undefined>
-  put(key: string, value: string): Promise<void>
-}
 
 /** Largest |a - b| / max |b| of a driver that works; float32 rounding stays a hundred times below. */
 const TOLERANCE = 1e-4
@@ -30,7 +25,7 @@ export async function selfTest(
   context: GpuContext,
   kernels: MatmulKernelSource,
   shaders: ShaderSources,
-  store: SelfTestStore | undefined,
+  store: FactStore | undefined,
 ): Promise<void> {
   const key = `wgsl ${context.device.adapter.name} ${shaderHash(shaders)}`
   if ((await store?.get(key)) === PASSED) return

@@ -25,7 +25,7 @@ const ROOT = join(import.meta.dirname, '../..')
 
 /** The driver is tried out once a file. */
 const passed = new Map<string, string>()
-const selfTests = {
+const facts = {
   get: async (key: string) => passed.get(key),
   put: async (key: string, value: string) => void passed.set(key, value),
 }
@@ -41,7 +41,7 @@ async function open(maxBindingBytes?: number): Promise<WgslEngine | undefined> {
       shaders,
       log: silentLogger,
       allowSoftware: true,
-      selfTests,
+      facts,
       ...limit,
     })
   } catch (error) {

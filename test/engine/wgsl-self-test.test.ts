@@ -1,27 +1,27 @@
 import { describe, expect, it } from 'vitest'
 import { openGpu } from '../../node/gpu.ts'
-import type { SelfTestStore } from '../../src/engine/wgsl-self-test.ts'
 import { createWgslEngine } from '../../src/engine/wgsl-engine.ts'
 import { silentLogger } from '../../src/log.ts'
+import type { FactStore } from '../../src/platform.ts'
 import { openTestContext, testShaders } from '../gpu/test-context.ts'
 
 const opened = await openTestContext()
 opened?.close()
 const shaders = await testShaders()
 
-async function open(sources: ReadonlyMap<string, string>, selfTests: SelfTestStore) {
+async function open(sources: ReadonlyMap<string, string>, facts: FactStore) {
   const gpu = (await openGpu()) as GPU
   const engine = await createWgslEngine({
     gpu,
     shaders: sources,
     log: silentLogger,
     allowSoftware: true,
-    selfTests,
+    facts,
   })
   await engine.close()
 }
 
-function memory(): SelfTestStore & { readonly values: Map<string, string> } {
+function memory(): FactStore & { readonly values: Map<string, string> } {
   const values = new Map<string, string>()
   return {
     values,

@@ -30,7 +30,7 @@ if (gpu === undefined || adapter === undefined) {
     log: silentLogger,
     allowSoftware: true,
     // Compiling its kernels takes a software adapter half a minute; it has tests of its own, and parity is checked here.
-    selfTests: { get: async () => 'passed', put: async () => undefined },
+    facts: { get: async () => 'passed', put: async () => undefined },
   })
   const head = await engine.loadHead(model)
   const client = { embedding: await loadEmbedding(model), head }
