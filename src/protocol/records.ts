@@ -40,6 +40,7 @@ const STATES = ['joining', 'online', 'draining', 'offline'] as const
 const SIGNATURE_BYTES = 64
 const MAX_TIME = 8.64e15
 const MAX_THROUGHPUT = 1e9
+const MAX_BANDWIDTH = 1e13
 
 /** The canonical bytes of a record's fields. */
 export function encodeRecordBody({ record, model }: Announcement): Uint8Array {
@@ -61,6 +62,9 @@ export function encodeRecordBody({ record, model }: Announcement): Uint8Array {
     modelName: model.name,
     blockCount: model.blockCount,
     hiddenSize: model.hiddenSize,
+    ...(record.prefillThroughput !== undefined && { prefillThroughput: record.prefillThroughput }),
+    ...(record.queued !== undefined && { queued: record.queued }),
+    ...(record.bandwidth !== undefined && { bandwidth: record.bandwidth }),
   })
 }
 
@@ -129,6 +133,11 @@ function readBody(body: Uint8Array): Announcement {
       version: textField(map, 'version', MAX_NAME_LENGTH),
       issuedAt: uintField(map, 'issuedAt', MAX_TIME),
       expiresAt: uintField(map, 'expiresAt', MAX_TIME),
+      ...(map['prefillThroughput'] !== undefined && {
+        prefillThroughput: amountField(map, 'prefillThroughput', MAX_THROUGHPUT),
+      }),
+      ...(map['queued'] !== undefined && { queued: uintField(map, 'queued', 1 << 30) }),
+      ...(map['bandwidth'] !== undefined && { bandwidth: amountField(map, 'bandwidth', MAX_BANDWIDTH) }),
     },
     model: {
       modelId,

@@ -1,6 +1,6 @@
 import type { ServerRecord, Snapshot } from './snapshot.ts'
 
-/** What a session needs of its servers. Costs are milliseconds per decoded token. */
+/** What a session needs of its servers. Costs are milliseconds. */
 export interface RouteRequest {
   /** First block. */
   readonly start: number
@@ -8,13 +8,20 @@ export interface RouteRequest {
   readonly end: number
   /** KV room each server must have free, in tokens. */
   readonly maxTokens: number
+  /** Tokens that go through before the first answer (default 0: only decoding counts). */
+  readonly promptTokens?: number
+  /** Tokens of answer to be expected (default 1: the cost is that of one token). */
+  readonly answerTokens?: number
+  /** Bytes of one hidden state on the wire (default 0: bandwidth does not matter). */
+  readonly hiddenBytes?: number
   /** Round trip assumed for a server that was never measured (default 20 ms). */
   readonly hopCostMs?: number
   /** How much one session that a server already runs slows the next one down (default 0.5 of the compute time). */
   readonly sessionLoad?: number
   /**
    * Up to this share is added to every server's cost, drawn from `seed` and the peer id (default 0: the cheapest
-   * route, ties drawn). A little of it spreads the sessions of many clients that see the same snapshot.
+   * route, ties drawn). A little of it draws one of the good routes, so that many clients that see the same snapshot
+   * don't all take the best.
    */
   readonly spread?: number
   /** Draws ties and the spread. Same snapshot, request and seed: same route. */
@@ -44,48 +51,128 @@ const HOP_COST_MS = 20
 const SESSION_LOAD = 0.5
 /** Compute time assumed for a server whose throughput is unusable (0, NaN): worse than any honest one. */
 const UNKNOWN_SPEED_MS = 1_000
+/** Where a server does not say how fast it reads a prompt: engines read weights once for a piece of it. */
+const PREFILL_SPEEDUP = 4
+/** Tokens of a piece of a prompt: `ChainOptions.chunkTokens`. */
+const CHUNK_TOKENS = 64
+/** Bounds tried for the slowest server of a prompt's pipeline. */
+const BOTTLENECKS = 8
 
 /**
- * The cheapest chain of servers whose whole spans tile [start, end): a shortest path over block boundaries.
+ * The chain of servers whose whole spans tile [start, end) and that answers soonest: a shortest path over block
+ * boundaries.
  *
- * Pure and deterministic. Cost of a server: its round trip, plus the time it takes for a token of its span, more so
- * when it is busy. Servers that are banned, not online, expired or short of KV room are left out.
+ * Cost = time to the first token + answer tokens × time per token. A decoded token pays every server's round trip
+ * and compute; a prompt is a pipeline, so beyond its first piece it pays only the slowest server, which is why the
+ * path is searched under several bounds for that one (exact for up to eight usable servers, close beyond). Pure and
+ * deterministic. Servers that are banned, not online, expired or short of KV room are left out.
  * Not checked: that records are signed and of the right model (the directory's part).
  */
 export function findRoute(snapshot: Snapshot, request: RouteRequest): Route | NoRoute {
   const { start, end } = request
   const { usable, skipped } = usableServers(snapshot, request)
-  const byStart = Map.groupBy(usable, (server) => server.start)
+  const candidates = usable.map((server) => candidateOf(snapshot, request, server))
+  const pieces = Math.ceil((request.promptTokens ?? 0) / CHUNK_TOKENS)
+  const byStart = new Map<number, Candidate[]>()
+  for (const candidate of candidates) {
+    const here = byStart.get(candidate.server.start)
+    if (here) here.push(candidate)
+    else byStart.set(candidate.server.start, [candidate])
+  }
+  let best: { path: Candidate[]; cost: number } | undefined
+  for (const bound of pieces > 1 ? bottleneckBounds(candidates) : [Infinity]) {
+    const path = shortestPath(byStart, start, end, bound)
+    if (!path) continue
+    const slowest = path.reduce((most, { pieceMs }) => Math.max(most, pieceMs), 0)
+    const cost = path.reduce((sum, candidate) => sum + candidate.cost, 0) + Math.max(0, pieces - 1) * slowest
+    if (!best || cost < best.cost) best = { path, cost }
+  }
+  if (!best) return { kind: 'none', missing: uncovered(usable, start, end), skipped }
+  return { kind: 'route', servers: best.path.map(({ server }) => server), costMs: best.cost }
+}
 
-  // reached[b]: the cheapest way to have blocks [start, b) done. Spans only lead forward, so one sweep settles all.
-  const reached = new Map<number, { cost: number; draw: number; via: ServerRecord | undefined }>([
-    [start, { cost: 0, draw: 0, via: undefined }],
-  ])
+interface Candidate {
+  readonly server: ServerRecord
+  readonly cost: number
+  readonly draw: number
+  /** One piece of a prompt, compute and transfer whichever is longer. */
+  readonly pieceMs: number
+}
+
+function candidateOf(snapshot: Snapshot, request: RouteRequest, server: ServerRecord): Candidate {
+  const { seed = 0, spread = 0 } = request
+  const draw = seededDraw(seed, server.peerId)
+  const cost = serverCost(snapshot, request, server) * (1 + spread * draw)
+  return { server, cost, draw, pieceMs: (request.promptTokens ?? 0) > 0 ? pieceMs(request, server) : 0 }
+}
+
+/** The cheapest path over candidates whose pieces take at most `bound` ms. Spans only lead forward: one sweep. */
+function shortestPath(
+  byStart: ReadonlyMap<number, readonly Candidate[]>,
+  start: number,
+  end: number,
+  bound: number,
+): Candidate[] | undefined {
+  const reached = new Map<number, { cost: number; draw: number; via: Candidate | undefined }>()
+  reached.set(start, { cost: 0, draw: 0, via: undefined })
   for (let boundary = start; boundary < end; boundary++) {
     const here = reached.get(boundary)
     if (!here) continue
-    for (const server of byStart.get(boundary) ?? []) {
-      const draw = seededDraw(request.seed ?? 0, server.peerId)
-      const cost = here.cost + serverCost(snapshot, request, server) * (1 + (request.spread ?? 0) * draw)
-      const known = reached.get(server.end)
-      if (!known || cost < known.cost || (cost === known.cost && draw < known.draw)) {
-        reached.set(server.end, { cost, draw, via: server })
+    for (const candidate of byStart.get(boundary) ?? []) {
+      if (candidate.pieceMs > bound) continue
+      const cost = here.cost + candidate.cost
+      const known = reached.get(candidate.server.end)
+      if (!known || cost < known.cost || (cost === known.cost && candidate.draw < known.draw)) {
+        reached.set(candidate.server.end, { cost, draw: candidate.draw, via: candidate })
       }
     }
   }
-
   const last = reached.get(end)
-  if (!last) return { kind: 'none', missing: uncovered(usable, start, end), skipped }
-  const servers: ServerRecord[] = []
-  for (let via = last.via; via; via = reached.get(via.start)?.via) servers.unshift(via)
-  return { kind: 'route', servers, costMs: last.cost }
+  if (!last) return undefined
+  const path: Candidate[] = []
+  for (let via = last.via; via; via = reached.get(via.server.start)?.via) path.unshift(via)
+  return path
 }
 
-/** Milliseconds a token takes with this server: round trip and compute. Without the spread. */
+/** At most `BOTTLENECKS` piece times, evenly through all of them, the longest included. */
+function bottleneckBounds(candidates: readonly Candidate[]): number[] {
+  const times = Float64Array.from(candidates, ({ pieceMs: ms }) => ms).sort()
+  const bounds = new Set<number>()
+  for (let i = 1; i <= BOTTLENECKS; i++) {
+    const time = times[Math.ceil((i * times.length) / BOTTLENECKS) - 1]
+    if (time !== undefined) bounds.add(time)
+  }
+  return [...bounds]
+}
+
+/**
+ * What a server adds to the whole request, without the spread and without the pipeline's slowest part: its share of
+ * the time to the first token and of every token of the answer.
+ */
 export function serverCost(snapshot: Snapshot, request: RouteRequest, server: ServerRecord): number {
+  const { promptTokens = 0, answerTokens = 1, hiddenBytes = 0, sessionLoad = SESSION_LOAD } = request
   const rtt = snapshot.measures.get(server.peerId)?.rttMs ?? request.hopCostMs ?? HOP_COST_MS
-  const compute = server.throughput > 0 ? 1_000 / server.throughput : UNKNOWN_SPEED_MS
-  return rtt + compute * (1 + (request.sessionLoad ?? SESSION_LOAD) * Math.max(0, server.sessions))
+  const compute = decodeMs(server) * (1 + sessionLoad * Math.max(0, server.sessions))
+  const perToken = rtt + compute + transferMs(server, hiddenBytes)
+  if (promptTokens < 1) return answerTokens * perToken
+  const queueMs = Math.max(0, server.queued ?? 0) * decodeMs(server)
+  const firstPiece = pieceMs(request, server) * (Math.min(promptTokens, CHUNK_TOKENS) / CHUNK_TOKENS)
+  // The prompt's lap gives the first token.
+  return rtt + queueMs + firstPiece + Math.max(0, answerTokens - 1) * perToken
+}
+
+function decodeMs({ throughput }: ServerRecord): number {
+  return throughput > 0 ? 1_000 / throughput : UNKNOWN_SPEED_MS
+}
+
+function pieceMs(request: RouteRequest, server: ServerRecord): number {
+  const { prefillThroughput: prefill } = server
+  const perToken = prefill !== undefined && prefill > 0 ? 1_000 / prefill : decodeMs(server) / PREFILL_SPEEDUP
+  return CHUNK_TOKENS * Math.max(perToken, transferMs(server, request.hiddenBytes ?? 0))
+}
+
+function transferMs({ bandwidth }: ServerRecord, bytes: number): number {
+  return bandwidth !== undefined && bandwidth > 0 ? (1_000 * bytes) / bandwidth : 0
 }
 
 function usableServers(snapshot: Snapshot, request: RouteRequest) {
@@ -111,7 +198,9 @@ function usableServers(snapshot: Snapshot, request: RouteRequest) {
 function skipReason(snapshot: Snapshot, request: RouteRequest, server: ServerRecord): SkipReason | undefined {
   if (server.expiresAt <= snapshot.now) return 'expired'
   if (server.state !== 'online') return server.state
-  if ((snapshot.bannedUntil.get(server.peerId) ?? 0) > snapshot.now) return 'banned'
+  if (snapshot.bannedUntil.size > 0 && (snapshot.bannedUntil.get(server.peerId) ?? 0) > snapshot.now) {
+    return 'banned'
+  }
   if (server.freeKvTokens < request.maxTokens) return 'full'
   return undefined
 }

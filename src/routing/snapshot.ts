@@ -22,6 +22,12 @@ export interface ServerRecord {
   readonly state: ServerState
   /** Measured decode speed of this span alone, tokens per second. */
   readonly throughput: number
+  /** Measured speed of reading a prompt, tokens per second; undefined where the server's version does not say. */
+  readonly prefillThroughput?: number
+  /** Steps received and not answered, of all sessions. */
+  readonly queued?: number
+  /** Bytes per second that the server can send, as far as it knows. */
+  readonly bandwidth?: number
   /** KV room not leased, in tokens. */
   readonly freeKvTokens: number
   readonly sessions: number

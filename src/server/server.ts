@@ -6,10 +6,10 @@ import type { ModelRecord, ServerRecord, ServerState } from '../routing/snapshot
 import type { Directory } from '../session/directory.ts'
 import type { Span } from '../session/span-runner.ts'
 import type { Peer } from '../swarm/peer.ts'
-import { serveSpan } from '../swarm/serve-span.ts'
+import { serveSpan, type SpanService } from '../swarm/serve-span.ts'
 import type { ServeCounters, ServeSpanOptions } from '../swarm/span-host.ts'
 import { createSpanHost } from './span-host.ts'
-import { measureThroughput } from './throughput.ts'
+import { measurePrefill, measureThroughput } from './throughput.ts'
 
 export interface ServerOptions {
   readonly peer: Peer
@@ -71,7 +71,9 @@ export async function startServer(options: ServerOptions): Promise<ServingServer
   const log = peer.log
   let state: ServerState = 'joining'
   let throughput = 0
+  let prefillThroughput: number | undefined
   let lastIssued = 0
+  let service: SpanService | undefined
   let load = { sessions: 0, freeKvTokens: 0 }
 
   const announce = async (): Promise<void> => {
@@ -84,6 +86,8 @@ export async function startServer(options: ServerOptions): Promise<ServingServer
       end: span.end,
       state,
       throughput,
+      ...(prefillThroughput !== undefined && { prefillThroughput }),
+      queued: service?.queued ?? 0,
       freeKvTokens: load.freeKvTokens,
       sessions: load.sessions,
       engine,
@@ -126,8 +130,9 @@ export async function startServer(options: ServerOptions): Promise<ServingServer
     },
   })
   throughput = await measureThroughput(loaded, model.hiddenSize)
+  prefillThroughput = await measurePrefill(loaded, model.hiddenSize)
   load = host.load()
-  const service = await serveSpan(peer, host, options.serve)
+  service = await serveSpan(peer, host, options.serve)
   state = 'online'
   await announce()
   const timer = setInterval(() => void announce(), options.announceMs ?? ANNOUNCE_MS)
@@ -144,7 +149,7 @@ export async function startServer(options: ServerOptions): Promise<ServingServer
     clearTimeout(news)
     state = 'offline'
     await quietly(log, directory.withdraw(model.modelId))
-    await service.close('the server left')
+    await service?.close('the server left')
     await host.idle(1_000)
     clearTimeout(news)
     await host.close()

@@ -41,6 +41,11 @@ export async function openChain(context: ChainContext, open: OpenOptions, seed: 
     start: 0,
     end: model.blockCount,
     maxTokens: open.maxTokens,
+    hiddenBytes: model.hiddenSize * Float32Array.BYTES_PER_ELEMENT,
+    ...(open.promptTokens !== undefined && {
+      promptTokens: open.promptTokens,
+      answerTokens: Math.max(1, open.maxTokens - open.promptTokens),
+    }),
     seed,
   }
   const deadline = clock() + (options.openWaitMs ?? OPEN_WAIT_MS)

@@ -207,7 +207,7 @@ async function openSession(
     try {
       // The last token is never fed back, so it needs no room.
       const maxTokens = promptTokens + answerTokens - 1
-      const session = await runner.open({ maxTokens, onFailover, ...(signal && { signal }) })
+      const session = await runner.open({ maxTokens, promptTokens, onFailover, ...(signal && { signal }) })
       return { session, answerTokens }
     } catch (error) {
       const smaller = room.negotiable && answerTokens > LEAST_ANSWER_TOKENS

@@ -27,6 +27,8 @@ export interface SpanRunner {
 export interface OpenOptions {
   /** Upper bound of tokens the session will ever hold, prompt and answer together. */
   maxTokens: number
+  /** How many of them come at once at first: where prompts are long, other machines may be the better ones. */
+  promptTokens?: number
   /** Cancels the opening only; steps have their own signal. */
   signal?: AbortSignal
   /** How this session is linked with the ones before and after it, where the machine can push; see `PushPort`. */

@@ -1,7 +1,8 @@
 import { webSockets } from '@libp2p/websockets'
+import { relayTransport } from './relay.ts'
 import type { TransportFactory } from './transports.ts'
 
-/** WebSocket only: for browsers. In a file of its own so that pages carry no TCP. */
+/** WebSocket, and through relays: for browsers. In a file of its own so that pages carry no TCP. */
 export function browserTransports(): TransportFactory[] {
-  return [webSockets()]
+  return [webSockets(), relayTransport()]
 }

@@ -12,6 +12,7 @@ import { type Logger, silentLogger } from '../log.ts'
 import { KAD_PROTOCOL } from '../protocol/ids.ts'
 import type { PeerMeasure } from '../routing/snapshot.ts'
 import { createIdentity, type Identity } from './identity.ts'
+import type { RelayService } from './relay.ts'
 import type { TransportFactory } from './transports.ts'
 
 export interface PeerOptions {
@@ -30,6 +31,8 @@ export interface PeerOptions {
   /** Told to others, e.g. `chorale/0.1.0`. */
   readonly software?: string
   readonly log?: Logger
+  /** Relays connections to peers that can't be dialled (`relayServer()`); for peers that others can dial. */
+  readonly relay?: RelayService
   /** How long to look for a first bootstrap peer, in milliseconds (default: 8000 for a server, 3000 for a client). */
   readonly bootstrapTimeoutMs?: number
 }
@@ -151,6 +154,7 @@ async function start(options: PeerOptions, identity: Identity, software: string)
       connectionMonitor: { abortConnectionOnPingFailure: false },
       ...(options.privateAddresses === true ? { connectionGater: { denyDialMultiaddr: () => false } } : {}),
       services: {
+        ...(options.relay && { relay: options.relay }),
         identify: identify(),
         ping: ping(),
         dht: kadDHT({

@@ -18,6 +18,8 @@ export interface SpanService {
   readonly counters: ServeCounters
   /** Streams open now, with or without a session. */
   readonly streams: number
+  /** Steps received and not answered, of all sessions. */
+  readonly queued: number
   /** Ends all sessions with `reason` and answers no more. */
   close(reason: string): Promise<void>
 }
@@ -63,6 +65,9 @@ export async function serveSpan(
     counters,
     get streams() {
       return streams.size
+    },
+    get queued() {
+      return context.queued
     },
     close: async (reason) => {
       await peer.unhandle(SPAN_PROTOCOL)
