@@ -46,10 +46,14 @@ async function measure(job: LocalJob): Promise<LocalMeasure> {
   const head = await engine.loadHead(model)
   const embedding = await loadEmbedding(model)
   const loadMs = performance.now() - started
-  const prompt = Array.from({ length: promptTokens }, (_, index) => (index * 97 + 11) % vocabSize)
   const prefills: number[] = []
   const decodes: number[] = []
   for (let round = 0; round <= job.rounds; round++) {
+    // Another one each round: pages of a prompt seen before would be shared, not computed.
+    const prompt = Array.from(
+      { length: promptTokens },
+      (_, index) => (index * 97 + round * 131 + 11) % vocabSize,
+    )
     const session = await runner.open({ maxTokens })
     let mark = performance.now()
     const hidden = await session.step(embedding.gather(prompt))
