@@ -84,6 +84,19 @@ async function runAll(on: Engine, model: Model, hidden: Tensor): Promise<Float32
   return out
 }
 
+/** Counts calls of a method of all objects of `object`'s kind, until undone. */
+function countCalls(object: object, method: string, seen: () => void): () => void {
+  const prototype = Object.getPrototypeOf(object) as Record<string, unknown>
+  const original = prototype[method] as (...values: unknown[]) => unknown
+  prototype[method] = function (this: unknown, ...values: unknown[]) {
+    seen()
+    return original.apply(this, values)
+  }
+  return () => {
+    prototype[method] = original
+  }
+}
+
 const VECTORS = join(ROOT, 'test/vectors')
 const families = readdirSync(VECTORS).filter((name) => existsSync(join(VECTORS, name, 'reference.json')))
 
@@ -162,6 +175,27 @@ here('wgsl engine', () => {
       }
       await head.close()
     }
+  })
+
+  it('needs nine dispatches a block, one pass and one submit a step', async () => {
+    const span = await engine.loadSpan(odd, { start: 0, end: 3, kvTokens: 16 })
+    const lease = span.lease(2)
+    const counts = { dispatches: 0, passes: 0, submits: 0 }
+    const adapter = (await ((await openGpu()) as GPU).requestAdapter()) as GPUAdapter
+    const device = await adapter.requestDevice()
+    const encoder = device.createCommandEncoder()
+    const pass = encoder.beginComputePass()
+    const restore = [
+      countCalls(pass, 'dispatchWorkgroups', () => counts.dispatches++),
+      countCalls(encoder, 'beginComputePass', () => counts.passes++),
+      countCalls(device.queue, 'submit', () => counts.submits++),
+    ]
+    await span.step([{ lease, hidden: randomHidden(1, 14) }])
+    for (const undo of restore) undo()
+    pass.end()
+    device.destroy()
+    expect(counts).toEqual({ dispatches: 3 * 9, passes: 1, submits: 1 })
+    await span.close()
   })
 
   it('keeps quantised weights quantised and computes what the reference engine makes of them', async () => {
