@@ -1,7 +1,7 @@
 import { ChoraleError } from '../errors.ts'
 import { silentLogger, type Logger } from '../log.ts'
 import type { WasmKernels, WasmThread, WasmThreadJob } from '../platform.ts'
-import { checkHeadSupport, checkSupport, LLAMA_SUPPORT } from './check-support.ts'
+import { checkHeadSupport, checkSupport, type SupportedSpec } from './check-support.ts'
 import { checkSpan } from './check-span.ts'
 import type { Engine } from './engine.ts'
 import { createWasmRuntime } from './wasm/runtime.ts'
@@ -26,6 +26,17 @@ export interface WasmEngineOptions {
   /** Uses the kernels for machines without relaxed SIMD: for tests. */
   plain?: boolean
   log?: Logger
+}
+
+/** Every value of a spec there is; one that is added starts refused. */
+const WASM_SUPPORT: SupportedSpec = {
+  norms: ['rms', 'layer'],
+  residuals: ['sequential', 'parallel'],
+  mlps: ['gated', 'plain', 'moe'],
+  activations: ['silu', 'gelu', 'gelu-tanh'],
+  positions: ['rope', 'alibi'],
+  windows: true,
+  qkNorm: true,
 }
 
 const MAX_THREADS = 64
@@ -70,14 +81,14 @@ export async function createWasmEngine(options: WasmEngineOptions): Promise<Engi
     threads,
     async loadSpan(model, spanOptions) {
       checkSpan(model, spanOptions)
-      checkSupport('wasm', model.spec, LLAMA_SUPPORT)
+      checkSupport('wasm', model.spec, WASM_SUPPORT)
       const span = await loadWasmSpan(runtime, model, spanOptions)
       const { end, kvBytes, start, weightBytes } = span
       log.debug('span loaded', { start, end, weightBytes, kvBytes })
       return span
     },
     async loadHead(model, headOptions = {}) {
-      checkHeadSupport('wasm', model.spec, LLAMA_SUPPORT)
+      checkHeadSupport('wasm', model.spec, WASM_SUPPORT)
       const head = await loadWasmHead(runtime, model, headOptions)
       log.debug('head loaded', { weightBytes: head.weightBytes })
       return head

@@ -26,7 +26,9 @@ export async function loadBlock(
   for (const role of blockRoles(model.spec)) {
     const stored = await model.weights.block(block, role, signal)
     const values = dequantize(stored)
-    if (rounding !== undefined && roundsActivations(stored.dtype)) markRounded(values, rounding)
+    // The wasm engine routes in float32, whatever the router's format.
+    const rounds = role !== 'router' && roundsActivations(stored.dtype)
+    if (rounding !== undefined && rounds) markRounded(values, rounding)
     weights.set(role, values)
   }
   return weights

@@ -95,7 +95,25 @@ export const BLOCK_UP = 28
 export const BLOCK_DOWN = 32
 export const BLOCK_KEYS = 36
 export const BLOCK_VALUES = 40
-export const BLOCK_BYTES = 64
+/** Biases of the norms, which makes them layer norms, or 0. */
+export const BLOCK_ATTENTION_NORM_BIAS = 44
+export const BLOCK_MLP_NORM_BIAS = 48
+/** Norms of each head of q and k, or 0. */
+export const BLOCK_Q_NORM = 52
+export const BLOCK_K_NORM = 56
+/** Keys that a query sees, itself included; 0: all up to it. */
+export const BLOCK_WINDOW = 60
+/** Float matrix whose rows are experts, or 0; then gate, up and down are unused. */
+export const BLOCK_ROUTER = 64
+/** Expert records, one after the other. */
+export const BLOCK_EXPERTS = 68
+export const BLOCK_BYTES = 128
+
+/** Expert record: its matrices. */
+export const EXPERT_GATE = 0
+export const EXPERT_UP = 4
+export const EXPERT_DOWN = 8
+export const EXPERT_BYTES = 16
 
 /** Span record: the shape, then addresses of scratch. */
 export const SPAN_HIDDEN_SIZE = 0
@@ -138,7 +156,41 @@ export const SPAN_ROWS = 112
 export const SPAN_ROW_COUNT = 116
 export const SPAN_FIRST_BLOCK = 120
 export const SPAN_LAST_BLOCK = 124
-export const SPAN_BYTES = 128
+/** 1: attention and mlp both read the block's input. */
+export const SPAN_PARALLEL = 128
+export const SPAN_ACTIVATION = 132
+/** ALiBi: a float32 slope for each query head (as it is added to scaled scores), or 0 where there is none. */
+export const SPAN_SLOPES = 136
+/** 1: positions and biases are rounded to bfloat16. */
+export const SPAN_ROUNDED_BIAS = 140
+/** float32: multiplies biases. */
+export const SPAN_BIAS_SCALE = 144
+/** Experts, how many of them a row takes, and whether their weights are divided by their sum. */
+export const SPAN_EXPERT_COUNT = 148
+export const SPAN_TOP_K = 152
+export const SPAN_NORMALIZE_TOP_K = 156
+/** Router logits [rows, experts in whole octets]. */
+export const SPAN_ROUTER_LOGITS = 160
+/** Route records [rows, topK], in the order of their experts. */
+export const SPAN_ROUTES = 164
+/** First slot of each expert, and the end of the last: rows that an expert computes lie in slots side by side. */
+export const SPAN_EXPERT_SLOTS = 168
+/** Slots: prepared rows, the same rounded, results. */
+export const SPAN_SLOT_ROWS = 172
+export const SPAN_SLOT_ROUNDED = 176
+export const SPAN_SLOT_RESULTS = 180
+export const SPAN_BYTES = 192
+
+/** Activations. */
+export const ACTIVATION_SILU = 0
+export const ACTIVATION_GELU = 1
+export const ACTIVATION_GELU_TANH = 2
+
+/** Route record: expert, its float32 weight, the slot of its result. */
+export const ROUTE_EXPERT = 0
+export const ROUTE_WEIGHT = 4
+export const ROUTE_SLOT = 8
+export const ROUTE_BYTES = 16
 
 /** Row record: position in its session, address of the session's page numbers. */
 export const ROW_POSITION = 0
@@ -159,6 +211,8 @@ export const HEAD_PREPARED = 36
 export const HEAD_PREPARED_ROUNDED = 40
 export const HEAD_PRIVATE = 44
 export const HEAD_PRIVATE_BYTES = 48
+/** Bias of the norm, which makes it a layer norm, or 0. */
+export const HEAD_NORM_BIAS = 52
 export const HEAD_BYTES = 64
 
 /** Rows so few that each thread prepares them for itself: cheaper than meeting once more. */

@@ -1,16 +1,24 @@
-import type { ModelSpec } from '../../model/spec.ts'
+import type { Activation, ModelSpec } from '../../model/spec.ts'
 import {
+  ACTIVATION_GELU,
+  ACTIVATION_GELU_TANH,
+  ACTIVATION_SILU,
   GROUP,
   KV_PAGE,
   OCTET,
   PRIVATE_ROWS,
   ROUNDED_BYTES_PER_VALUE,
+  ROUTE_BYTES,
   ROW_BYTES,
   SPAN_ACTIVATED_ROUNDED,
+  SPAN_ACTIVATION,
   SPAN_ATTENDED,
+  SPAN_BIAS_SCALE,
   SPAN_BYTES,
   SPAN_COS,
   SPAN_EPSILON,
+  SPAN_EXPERT_COUNT,
+  SPAN_EXPERT_SLOTS,
   SPAN_GATE,
   SPAN_HEAD_DIM,
   SPAN_HEADS,
@@ -22,6 +30,8 @@ import {
   SPAN_K,
   SPAN_KV_HEADS,
   SPAN_KV_STRIDE,
+  SPAN_NORMALIZE_TOP_K,
+  SPAN_PARALLEL,
   SPAN_PREPARED,
   SPAN_PREPARED_ROUNDED,
   SPAN_PRIVATE,
@@ -30,14 +40,28 @@ import {
   SPAN_Q,
   SPAN_Q_STRIDE,
   SPAN_ROTARY_HALF,
+  SPAN_ROUNDED_BIAS,
+  SPAN_ROUTER_LOGITS,
+  SPAN_ROUTES,
   SPAN_ROWS,
   SPAN_SCORE_SCALE,
   SPAN_SIN,
+  SPAN_SLOPES,
+  SPAN_SLOT_RESULTS,
+  SPAN_SLOT_ROUNDED,
+  SPAN_SLOT_ROWS,
+  SPAN_TOP_K,
   SPAN_UP,
   SPAN_V,
 } from './layout.ts'
 import type { Arena, LinearMemory } from './linear-memory.ts'
 import { createRecord, type RecordWriter } from './records.ts'
+
+const ACTIVATIONS: Readonly<Record<Activation, number>> = {
+  silu: ACTIVATION_SILU,
+  gelu: ACTIVATION_GELU,
+  'gelu-tanh': ACTIVATION_GELU_TANH,
+}
 
 /** Where the host puts a pass's rows. Strides in values. */
 export interface SpanScratch {
@@ -72,7 +96,7 @@ export function createSpanScratch(
     readonly half: number
   },
 ): SpanScratch {
-  const { headCount, headDim, hiddenSize, intermediateSize, kvHeadCount, norm } = spec
+  const { headCount, headDim, hiddenSize, intermediateSize, kvHeadCount, mlp, norm, positions } = spec
   const { half, kvTokens, maxRows, threads } = options
   const record = createRecord(memory, arena, SPAN_BYTES)
   const floats = (offset: number, count: number): number => {
@@ -97,16 +121,36 @@ export function createSpanScratch(
   record.integer(SPAN_Q_STRIDE, qStride)
   record.integer(SPAN_KV_STRIDE, kvStride)
   record.integer(SPAN_INTERMEDIATE_STRIDE, intermediateStride)
+  record.integer(SPAN_PARALLEL, spec.residual.kind === 'parallel' ? 1 : 0)
+  record.integer(SPAN_ACTIVATION, ACTIVATIONS[spec.activation])
+  if (positions.kind === 'alibi') {
+    memory.floats(floats(SPAN_SLOPES, headCount), headCount).set(positions.slopes)
+    record.integer(SPAN_ROUNDED_BIAS, positions.roundedBias ? 1 : 0)
+    record.float(SPAN_BIAS_SCALE, positions.scaledByHeadDim ? 1 / Math.sqrt(headDim) : 1)
+  }
+  // Each expert of a row needs inner values of its own.
+  const mlpRows = maxRows * (mlp.kind === 'moe' ? mlp.topK : 1)
+  if (mlp.kind === 'moe') {
+    record.integer(SPAN_EXPERT_COUNT, mlp.expertCount)
+    record.integer(SPAN_TOP_K, mlp.topK)
+    record.integer(SPAN_NORMALIZE_TOP_K, mlp.normalizeTopK ? 1 : 0)
+    floats(SPAN_ROUTER_LOGITS, maxRows * padTo(mlp.expertCount, OCTET))
+    floats(SPAN_ROUTES, (mlpRows * ROUTE_BYTES) / 4)
+    floats(SPAN_EXPERT_SLOTS, mlp.expertCount + 1)
+    floats(SPAN_SLOT_ROWS, mlpRows * hiddenStride)
+    floats(SPAN_SLOT_ROUNDED, (mlpRows * hiddenStride * ROUNDED_BYTES_PER_VALUE) / 4)
+    floats(SPAN_SLOT_RESULTS, mlpRows * hiddenStride)
+  }
   const hidden = floats(SPAN_HIDDEN, maxRows * hiddenStride)
   floats(SPAN_Q, maxRows * qStride)
   floats(SPAN_K, maxRows * kvStride)
   floats(SPAN_V, maxRows * kvStride)
   floats(SPAN_ATTENDED, maxRows * qStride)
-  floats(SPAN_GATE, maxRows * intermediateStride)
-  floats(SPAN_UP, maxRows * intermediateStride)
+  floats(SPAN_GATE, mlpRows * intermediateStride)
+  floats(SPAN_UP, mlp.kind === 'plain' ? 0 : mlpRows * intermediateStride)
   floats(SPAN_PREPARED, maxRows * widest)
   floats(SPAN_PREPARED_ROUNDED, (maxRows * widest * ROUNDED_BYTES_PER_VALUE) / 4)
-  floats(SPAN_ACTIVATED_ROUNDED, (maxRows * intermediateStride * ROUNDED_BYTES_PER_VALUE) / 4)
+  floats(SPAN_ACTIVATED_ROUNDED, (mlpRows * intermediateStride * ROUNDED_BYTES_PER_VALUE) / 4)
   // A thread's own scratch: prepared rows, two heads, a score for each token of whole pages.
   const privateScores = padTo(privateRowBytes(widest, widest), 64)
   const privateBytes = padTo(privateScores + (2 * padTo(headDim, 4) + padTo(kvTokens, KV_PAGE)) * 4, 64)
@@ -116,6 +160,7 @@ export function createSpanScratch(
   const cos = floats(SPAN_COS, maxRows * Math.max(half, 1))
   const sin = floats(SPAN_SIN, maxRows * Math.max(half, 1))
   const rows = floats(SPAN_ROWS, (maxRows * ROW_BYTES) / 4)
-  const pages = arena.allocate((padTo(kvTokens, KV_PAGE) / KV_PAGE) * 4, 'scratch')
+  // Sessions may share pages, so that together they can name more than there are.
+  const pages = arena.allocate(maxRows * (padTo(kvTokens, KV_PAGE) / KV_PAGE) * 4, 'scratch')
   return { record, hidden, hiddenStride, cos, sin, rows, pages }
 }

@@ -12,6 +12,7 @@ import {
   HEAD_LOGITS_STRIDE,
   HEAD_MATRIX,
   HEAD_NORM,
+  HEAD_NORM_BIAS,
   HEAD_PREPARED,
   HEAD_PREPARED_ROUNDED,
   HEAD_PRIVATE,
@@ -40,6 +41,10 @@ export async function loadWasmHead(
   const arena = createArena(memory)
   try {
     const normWeight = storeVector(memory, arena, await model.weights.client('finalNorm', options.signal))
+    const normBias =
+      norm.kind === 'layer'
+        ? storeVector(memory, arena, await model.weights.client('finalNormBias', options.signal))
+        : { address: 0, bytes: 0 }
     const matrix = storeMatrix(
       memory,
       arena,
@@ -47,7 +52,7 @@ export async function loadWasmHead(
       undefined,
       runtime.wide,
     )
-    const weightBytes = normWeight.bytes + matrix.bytes
+    const weightBytes = normWeight.bytes + normBias.bytes + matrix.bytes
     options.onProgress?.(weightBytes, weightBytes)
     const hiddenStride = padTo(hiddenSize, OCTET)
     const logitsStride = padTo(vocabSize, OCTET)
@@ -61,6 +66,7 @@ export async function loadWasmHead(
     record.integer(HEAD_HIDDEN_SIZE, hiddenSize)
     record.float(HEAD_EPSILON, norm.epsilon)
     record.integer(HEAD_NORM, normWeight.address)
+    record.integer(HEAD_NORM_BIAS, normBias.address)
     record.integer(HEAD_MATRIX, matrix.address)
     record.integer(HEAD_HIDDEN_STRIDE, hiddenStride)
     record.integer(HEAD_LOGITS_STRIDE, logitsStride)

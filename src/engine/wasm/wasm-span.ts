@@ -1,23 +1,13 @@
 import { ChoraleError } from '../../errors.ts'
 import { checkLeaseRoom, PAGE_TOKENS, PagePool, type PagedLease } from '../../kv/pages.ts'
-import type { BlockRole, Model } from '../../model/model.ts'
+import type { Model } from '../../model/model.ts'
 import type { ModelSpec, RopeSpec } from '../../model/spec.ts'
-import { blockRoles } from '../../model/weights.ts'
 import { tensor, type Tensor } from '../../tensor/tensor.ts'
-import { rotaryPositions } from '../check-support.ts'
 import type { EngineSpan, KvLease, LoadSpanOptions, StepEntry } from '../engine.ts'
+import { loadBlockWeights, plannedWeightBytes } from './block-weights.ts'
 import {
-  BLOCK_ATTENTION_NORM,
   BLOCK_BYTES,
-  BLOCK_DOWN,
-  BLOCK_GATE,
-  BLOCK_K,
   BLOCK_KEYS,
-  BLOCK_MLP_NORM,
-  BLOCK_O,
-  BLOCK_Q,
-  BLOCK_UP,
-  BLOCK_V,
   BLOCK_VALUES,
   OPERATION_SPAN,
   ROW_BYTES,
@@ -26,9 +16,8 @@ import {
   SPAN_LAST_BLOCK,
   SPAN_ROW_COUNT,
 } from './layout.ts'
-import { createArena, type Arena } from './linear-memory.ts'
-import { planDtype } from './pack-matrix.ts'
-import { recordAt, type RecordWriter, storeMatrix, storeVector } from './records.ts'
+import { createArena } from './linear-memory.ts'
+import { recordAt } from './records.ts'
 import { createSpanScratch, padTo } from './scratch.ts'
 import type { WasmRuntime } from './runtime.ts'
 
@@ -44,20 +33,8 @@ const MAX_CALL_BLOCKS = 64
 /** The event loop gets a turn after this long. */
 const YIELD_MS = 30
 
-const MATRICES: readonly (readonly [role: BlockRole, bias: BlockRole, offset: number])[] = [
-  ['q', 'qBias', BLOCK_Q],
-  ['k', 'kBias', BLOCK_K],
-  ['v', 'vBias', BLOCK_V],
-  ['o', 'oBias', BLOCK_O],
-  ['gate', 'gateBias', BLOCK_GATE],
-  ['up', 'upBias', BLOCK_UP],
-  ['down', 'downBias', BLOCK_DOWN],
-]
-
-const NORMS: readonly (readonly [role: BlockRole, offset: number])[] = [
-  ['attentionNorm', BLOCK_ATTENTION_NORM],
-  ['mlpNorm', BLOCK_MLP_NORM],
-]
+/** Of models whose positions are biases of scores. */
+const NO_ROTATION: RopeSpec = { kind: 'rope', rotaryDim: 0, inverseFrequencies: [], attentionFactor: 1 }
 
 /** One session's tokens in one pass. */
 interface Part {
@@ -82,7 +59,7 @@ export async function loadWasmSpan(
   const { memory } = runtime
   const { spec } = model
   const { end, start } = options
-  const rope = rotaryPositions('wasm', spec)
+  const rope = spec.positions.kind === 'rope' ? spec.positions : NO_ROTATION
   checkRotation(spec, rope)
   const pool = new PagePool(options.kvTokens)
   const arena = createArena(memory)
@@ -100,12 +77,13 @@ export async function loadWasmSpan(
       half,
     })
     const blocks = arena.allocate(blockCount * BLOCK_BYTES, 'records')
+    memory.bytes(blocks, blockCount * BLOCK_BYTES).fill(0)
     scratch.record.integer(SPAN_BLOCKS, blocks)
     const caches: number[] = []
     let weightBytes = 0
     for (let block = start; block < end; block++) {
       const record = recordAt(memory, blocks + (block - start) * BLOCK_BYTES)
-      weightBytes += await loadBlock(runtime, arena, model, block, record, options.signal)
+      weightBytes += await loadBlockWeights(runtime, arena, model, block, record, options.signal)
       for (const offset of [BLOCK_KEYS, BLOCK_VALUES]) {
         const cache = arena.allocate(kvBlockBytes, 'KV cache')
         record.integer(offset, cache)
@@ -219,47 +197,6 @@ export async function loadWasmSpan(
     arena.close()
     throw error
   }
-}
-
-async function loadBlock(
-  runtime: WasmRuntime,
-  arena: Arena,
-  model: Model,
-  block: number,
-  record: RecordWriter,
-  signal: AbortSignal | undefined,
-): Promise<number> {
-  const roles = blockRoles(model.spec)
-  let bytes = 0
-  for (const [role, offset] of NORMS) {
-    const stored = storeVector(runtime.memory, arena, await model.weights.block(block, role, signal))
-    record.integer(offset, stored.address)
-    bytes += stored.bytes
-  }
-  for (const [role, biasRole, offset] of MATRICES) {
-    const bias = roles.includes(biasRole) ? await model.weights.block(block, biasRole, signal) : undefined
-    const stored = storeMatrix(
-      runtime.memory,
-      arena,
-      await model.weights.block(block, role, signal),
-      bias,
-      runtime.wide,
-    )
-    record.integer(offset, stored.address)
-    bytes += stored.bytes
-  }
-  return bytes
-}
-
-function plannedWeightBytes(model: Model, start: number, end: number): number {
-  let bytes = 0
-  for (let block = start; block < end; block++) {
-    for (const role of blockRoles(model.spec)) {
-      const { dtype, shape } = model.weights.blockInfo(block, role)
-      bytes += shape.length === 2 ? planDtype(dtype, shape).bytes : (shape[0] ?? 0) * 4
-    }
-  }
-  return bytes
 }
 
 /** @throws `not_supported` when the rotated elements are no pairs inside a head. */

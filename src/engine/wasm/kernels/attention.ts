@@ -5,7 +5,9 @@
 // Every output depends on its session's tokens alone and is summed in one fixed order.
 
 import { KV_PAGE, ROW_PAGES, ROW_POSITION } from '../layout'
+import { addBias, addRoundedBias } from './alibi'
 import { exp4 } from './exponential'
+import { rmsNorm } from './norm'
 
 /** `headDim` padded to whole vectors. */
 // @ts-ignore: decorator
@@ -30,13 +32,34 @@ export function rotateHead(x: usize, headDim: i32, half: i32, cos: usize, sin: u
   for (let i = 2 * half; i < headDim; i++) store<f32>(y + <usize>i * 4, load<f32>(x + <usize>i * 4))
 }
 
-/** Writes one token's rotated keys and its values into its page. `scratch` holds a head. */
+/** `rotateHead` of x, normed before that where `norm` is not 0; `scratch` holds a head. */
+export function readyHead(
+  x: usize,
+  headDim: i32,
+  norm: usize,
+  epsilon: f32,
+  half: i32,
+  cos: usize,
+  sin: usize,
+  y: usize,
+  scratch: usize,
+): void {
+  if (norm != 0) {
+    rmsNorm(x, headDim, norm, epsilon, scratch)
+    x = scratch
+  }
+  rotateHead(x, headDim, half, cos, sin, y)
+}
+
+/** Writes one token's normed and rotated keys and its values into its page. `scratch` holds two heads. */
 export function writeKeysValues(
   row: usize,
   k: usize,
   v: usize,
   kvHeads: i32,
   headDim: i32,
+  norm: usize,
+  epsilon: f32,
   half: i32,
   cos: usize,
   sin: usize,
@@ -50,7 +73,7 @@ export function writeKeysValues(
   const dim = <usize>paddedDim(headDim)
   for (let head = 0; head < kvHeads; head++) {
     const base = (<usize>page * kvHeads + head) * dim * (KV_PAGE * 4)
-    rotateHead(k + <usize>head * headDim * 4, headDim, half, cos, sin, scratch)
+    readyHead(k + <usize>head * headDim * 4, headDim, norm, epsilon, half, cos, sin, scratch, scratch + dim * 4)
     const column = keys + base + slot * 4
     for (let d = 0; d < headDim; d++) {
       store<f32>(column + <usize>d * (KV_PAGE * 4), load<f32>(scratch + <usize>d * 4))
@@ -60,7 +83,8 @@ export function writeKeysValues(
 }
 
 /**
- * out = softmax(scale * q · keys) · values over the tokens up to the row's position; q (rotated) and out: headDim values.
+ * out = softmax(scale * q · keys + bias) · values over the last `window` tokens up to the row's position, all for 0;
+ * q (rotated) and out: headDim values. ALiBi: `slope` is not 0, and `rounded` and `biasScale` say how it is added.
  * `scratch` has room for one head, then for a score a token of whole pages.
  */
 export function attendHead(
@@ -70,13 +94,22 @@ export function attendHead(
   kvHeads: i32,
   headDim: i32,
   scale: f32,
+  window: i32,
+  slope: f32,
+  rounded: bool,
+  biasScale: f32,
   keys: usize,
   values: usize,
   scratch: usize,
   out: usize,
 ): void {
-  const length = load<i32>(row, ROW_POSITION) + 1
-  const pages = load<usize>(row, ROW_PAGES)
+  const position = load<i32>(row, ROW_POSITION)
+  const first = window == 0 ? 0 : max(0, position - window + 1)
+  // Tokens count from the start of the first page that is seen; the first `unseen` of them are not.
+  const start = (first / KV_PAGE) * KV_PAGE
+  const unseen = first - start
+  const length = position + 1 - start
+  const pages = load<usize>(row, ROW_PAGES) + <usize>(start / KV_PAGE) * 4
   const dim = <usize>paddedDim(headDim)
   const pageBytes = <usize>kvHeads * dim * (KV_PAGE * 4)
   const headBytes = <usize>kvHead * dim * (KV_PAGE * 4)
@@ -87,6 +120,13 @@ export function attendHead(
     const page = keys + <usize>load<i32>(pages + <usize>p * 4) * pageBytes + headBytes
     const to = scores + <usize>p * (KV_PAGE * 4)
     scorePage(q, headDim, page, scale, to)
+    if (slope != 0) {
+      if (rounded) addRoundedBias(to, start + p * KV_PAGE, position, slope, biasScale)
+      else addBias(to, start + p * KV_PAGE, position, slope, biasScale)
+    }
+    if (p == 0) {
+      for (let j = 0; j < unseen; j++) store<f32>(scores + <usize>j * 4, -Infinity)
+    }
     if ((p + 1) * KV_PAGE > length) {
       for (let j = length; j < (p + 1) * KV_PAGE; j++) store<f32>(scores + <usize>j * 4, -Infinity)
     }
@@ -100,6 +140,7 @@ export function attendHead(
   const end = scores + <usize>length * 4
   const paddedEnd = scores + ((<usize>length + 3) & ~3) * 4
   for (let s = scores; s < paddedEnd; s += 16) v128.store(s, exp4(f32x4.sub(v128.load(s), largest)))
+  for (let s = scores; s < scores + <usize>unseen * 4; s += 4) store<f32>(s, 0)
   for (let s = end; s < paddedEnd; s += 4) store<f32>(s, 0)
   let sums = f32x4.splat(0)
   for (let s = scores; s < paddedEnd; s += 16) sums = f32x4.add(sums, v128.load(s))

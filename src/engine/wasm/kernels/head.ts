@@ -9,6 +9,7 @@ import {
   HEAD_LOGITS_STRIDE,
   HEAD_MATRIX,
   HEAD_NORM,
+  HEAD_NORM_BIAS,
   HEAD_PREPARED,
   HEAD_PREPARED_ROUNDED,
   HEAD_PRIVATE,
@@ -17,7 +18,7 @@ import {
   MATRIX_OCTETS,
 } from '../layout'
 import { isQuantized, isWide, matmul } from './matmul'
-import { rmsNorm } from './norm'
+import { normalize } from './norm'
 import { prepare } from './prepare'
 import { barrier, claim, pieceOf, thread } from './threads'
 
@@ -31,6 +32,7 @@ export function runHead(head: usize): void {
     load<i32>(head, HEAD_HIDDEN_SIZE),
     rows,
     load<usize>(head, HEAD_NORM),
+    load<usize>(head, HEAD_NORM_BIAS),
     load<f32>(head, HEAD_EPSILON),
     isQuantized(matrix),
     isWide(matrix),
@@ -52,10 +54,11 @@ export function runHead(head: usize): void {
 export function finalNorm(head: usize): void {
   const stride = load<usize>(head, HEAD_HIDDEN_STRIDE) * 4
   for (let row = 0; row < load<i32>(head, HEAD_ROW_COUNT); row++) {
-    rmsNorm(
+    normalize(
       load<usize>(head, HEAD_HIDDEN) + <usize>row * stride,
       load<i32>(head, HEAD_HIDDEN_SIZE),
       load<usize>(head, HEAD_NORM),
+      load<usize>(head, HEAD_NORM_BIAS),
       load<f32>(head, HEAD_EPSILON),
       load<usize>(head, HEAD_PREPARED) + <usize>row * stride,
     )

@@ -1,7 +1,7 @@
 // Rows made ready for a matmul: normed, and rounded where the matrix is quantised.
 
 import { PRIVATE_ROWS, ROUNDED_BYTES_PER_VALUE } from '../layout'
-import { rmsNorm } from './norm'
+import { normalize } from './norm'
 import { roundRow } from './round'
 import { barrier, claim, nextPhase } from './threads'
 
@@ -20,7 +20,7 @@ export function useRows(rows: usize, stride: usize, rounded: usize, roundedRowBy
 }
 
 /**
- * Prepares `rows` rows of `columns` values at `x`. `weight` is the norm's, or 0 for none.
+ * Prepares `rows` rows of `columns` values at `x`. `weight` is the norm's, or 0 for none; `bias` a layer norm's, or 0.
  * Few rows are prepared by every thread for itself at `privately`, many by all together at `together` and `togetherRounded`.
  */
 export function prepare(
@@ -29,6 +29,7 @@ export function prepare(
   columns: i32,
   rows: i32,
   weight: usize,
+  bias: usize,
   epsilon: f32,
   round: bool,
   wide: bool,
@@ -46,7 +47,7 @@ export function prepare(
     let at = x + <usize>row * xStride
     if (weight != 0) {
       const to = normed + <usize>row * xStride
-      rmsNorm(at, columns, weight, epsilon, to)
+      normalize(at, columns, weight, bias, epsilon, to)
       at = to
     }
     if (round) roundRow(at, columns, rounded + <usize>row * roundedBytes, wide)

@@ -1,20 +1,28 @@
-// Blocks over all rows of a step: h += o(attention(norm(h))); h += down(silu(gate(n)) * up(n)), n = norm(h).
+// Blocks over all rows of a step: h += o(attention(norm(h))); h += down(activation(gate(n)) * up(n)), n = norm(h).
+// In parallel blocks the mlp's inner values are computed before attention is added, so that both read the block's input.
 //
-// Five meetings of the threads a block when rows are few, three more to prepare them together when they are many.
+// Five meetings of the threads a block when rows are few, three more to prepare them together when they are many, and
+// four more with experts.
 
 import {
   BLOCK_ATTENTION_NORM,
+  BLOCK_ATTENTION_NORM_BIAS,
   BLOCK_BYTES,
   BLOCK_DOWN,
   BLOCK_GATE,
   BLOCK_K,
+  BLOCK_K_NORM,
   BLOCK_KEYS,
   BLOCK_MLP_NORM,
+  BLOCK_MLP_NORM_BIAS,
   BLOCK_O,
   BLOCK_Q,
+  BLOCK_Q_NORM,
+  BLOCK_ROUTER,
   BLOCK_UP,
   BLOCK_V,
   BLOCK_VALUES,
+  BLOCK_WINDOW,
   GROUP,
   MATRIX_OCTETS,
   OCTET,
@@ -22,7 +30,9 @@ import {
   ROUNDED_BYTES_PER_VALUE,
   ROW_BYTES,
   SPAN_ACTIVATED_ROUNDED,
+  SPAN_ACTIVATION,
   SPAN_ATTENDED,
+  SPAN_BIAS_SCALE,
   SPAN_BLOCKS,
   SPAN_COS,
   SPAN_EPSILON,
@@ -39,27 +49,30 @@ import {
   SPAN_KV_HEADS,
   SPAN_KV_STRIDE,
   SPAN_LAST_BLOCK,
+  SPAN_PARALLEL,
   SPAN_PREPARED,
   SPAN_PREPARED_ROUNDED,
-  SPAN_PRIVATE,
-  SPAN_PRIVATE_BYTES,
   SPAN_PRIVATE_SCORES,
   SPAN_Q,
   SPAN_Q_STRIDE,
   SPAN_ROTARY_HALF,
+  SPAN_ROUNDED_BIAS,
   SPAN_ROW_COUNT,
   SPAN_ROWS,
   SPAN_SCORE_SCALE,
   SPAN_SIN,
+  SPAN_SLOPES,
   SPAN_UP,
   SPAN_V,
 } from '../layout'
-import { siluMultiply } from './activation'
-import { attendHead, paddedDim, rotateHead, writeKeysValues } from './attention'
+import { activate } from './activation'
+import { attendHead, paddedDim, readyHead, writeKeysValues } from './attention'
+import { addExperts, runExperts } from './experts'
 import { isQuantized, isWide, matmul } from './matmul'
 import { prepare, useRows } from './prepare'
 import { roundGroup } from './round'
-import { barrier, claim, nextPhase, pieceOf, thread } from './threads'
+import { privateScratch, strideBytes } from './span-record'
+import { barrier, claim, nextPhase, pieceOf } from './threads'
 
 /** Octets of gate and up that make one group of rounded activations. */
 const GROUP_OCTETS = GROUP / OCTET
@@ -70,34 +83,31 @@ export function runBlocks(span: usize): void {
   const last = load<i32>(span, SPAN_LAST_BLOCK)
   for (let block = load<i32>(span, SPAN_FIRST_BLOCK); block < last; block++) {
     const record = blocks + <usize>block * BLOCK_BYTES
+    const parallel = load<i32>(span, SPAN_PARALLEL) != 0
     projectQkv(span, record)
+    if (parallel) mlpInner(span, record)
     attend(span, record)
     projectOut(span, record)
-    gateUp(span, record)
-    down(span, record)
+    if (!parallel) mlpInner(span, record)
+    if (load<usize>(record, BLOCK_ROUTER) != 0) addExperts(span)
+    else down(span, record)
   }
 }
 
-// @ts-ignore: decorator
-@inline
-function privateScratch(span: usize): usize {
-  return load<usize>(span, SPAN_PRIVATE) + <usize>thread * load<usize>(span, SPAN_PRIVATE_BYTES)
+/** What the mlp adds, up to `down` or, with experts, up to their sum. */
+function mlpInner(span: usize, block: usize): void {
+  if (load<usize>(block, BLOCK_ROUTER) != 0) runExperts(span, block)
+  else gateUp(span, block)
 }
 
-/** Bytes between rows of a scratch matrix whose stride is at `offset` of the span record. */
-// @ts-ignore: decorator
-@inline
-function strideBytes(span: usize, offset: usize): usize {
-  return load<usize>(span + offset) * 4
-}
-
-function prepareHidden(span: usize, norm: usize, round: bool, wide: bool): void {
+function prepareHidden(span: usize, norm: usize, bias: usize, round: bool, wide: bool): void {
   prepare(
     load<usize>(span, SPAN_HIDDEN),
     strideBytes(span, SPAN_HIDDEN_STRIDE),
     load<i32>(span, SPAN_HIDDEN_SIZE),
     load<i32>(span, SPAN_ROW_COUNT),
     norm,
+    bias,
     load<f32>(span, SPAN_EPSILON),
     round,
     wide,
@@ -120,7 +130,7 @@ function projectQkv(span: usize, block: usize): void {
   const q = load<usize>(block, BLOCK_Q)
   const k = load<usize>(block, BLOCK_K)
   const v = load<usize>(block, BLOCK_V)
-  prepareHidden(span, load<usize>(block, BLOCK_ATTENTION_NORM), isQuantized(q) || isQuantized(k) || isQuantized(v), isWide(q) || isWide(k) || isWide(v))
+  prepareHidden(span, load<usize>(block, BLOCK_ATTENTION_NORM), load<usize>(block, BLOCK_ATTENTION_NORM_BIAS), isQuantized(q) || isQuantized(k) || isQuantized(v), isWide(q) || isWide(k) || isWide(v))
   const rows = load<i32>(span, SPAN_ROW_COUNT)
   const kOffset = load<i32>(q, MATRIX_OCTETS)
   const vOffset = kOffset + load<i32>(k, MATRIX_OCTETS)
@@ -152,6 +162,9 @@ function attend(span: usize, block: usize): void {
   const scratch = privateScratch(span) + load<usize>(span, SPAN_PRIVATE_SCORES)
   const dim = <usize>paddedDim(headDim) * 4
   const table = <usize>half * 4
+  const epsilon = load<f32>(span, SPAN_EPSILON)
+  const qNorm = load<usize>(block, BLOCK_Q_NORM)
+  const kNorm = load<usize>(block, BLOCK_K_NORM)
 
   // Few rows: every thread writes them all, the same bits to the same place, and none has to wait.
   const alone = rows <= PRIVATE_ROWS
@@ -162,6 +175,8 @@ function attend(span: usize, block: usize): void {
       load<usize>(span, SPAN_V) + <usize>row * kvStride,
       kvHeads,
       headDim,
+      kNorm,
+      epsilon,
       half,
       cos + <usize>row * table,
       sin + <usize>row * table,
@@ -174,12 +189,17 @@ function attend(span: usize, block: usize): void {
   else barrier()
 
   const scale = load<f32>(span, SPAN_SCORE_SCALE)
+  const window = load<i32>(block, BLOCK_WINDOW)
+  const slopes = load<usize>(span, SPAN_SLOPES)
+  const roundedBias = load<i32>(span, SPAN_ROUNDED_BIAS) != 0
+  const biasScale = load<f32>(span, SPAN_BIAS_SCALE)
   const total = rows * heads
   for (let unit = claim(); unit < total; unit = claim()) {
     const row = unit / heads
     const head = unit % heads
     const q = load<usize>(span, SPAN_Q) + <usize>row * qStride + <usize>(head * headDim) * 4
-    rotateHead(q, headDim, half, cos + <usize>row * table, sin + <usize>row * table, scratch)
+    const angles = <usize>row * table
+    readyHead(q, headDim, qNorm, epsilon, half, cos + angles, sin + angles, scratch, scratch + dim)
     attendHead(
       records + <usize>row * ROW_BYTES,
       scratch,
@@ -187,6 +207,10 @@ function attend(span: usize, block: usize): void {
       kvHeads,
       headDim,
       scale,
+      window,
+      slopes == 0 ? 0 : load<f32>(slopes + <usize>head * 4),
+      roundedBias,
+      biasScale,
       keys,
       values,
       scratch + dim,
@@ -204,6 +228,7 @@ function projectOut(span: usize, block: usize): void {
     strideBytes(span, SPAN_Q_STRIDE),
     load<i32>(span, SPAN_HEADS) * load<i32>(span, SPAN_HEAD_DIM),
     rows,
+    0,
     0,
     0,
     isQuantized(o),
@@ -227,12 +252,16 @@ function addToHidden(span: usize, matrix: usize, rows: i32): void {
   barrier()
 }
 
-/** Each thread makes whole groups of the activated values, and rounds them when `down` wants them rounded. */
+/**
+ * Each thread makes whole groups of the activated values, and rounds them when `down` wants them rounded. Without a gate
+ * `up` takes its place.
+ */
 function gateUp(span: usize, block: usize): void {
   const rows = load<i32>(span, SPAN_ROW_COUNT)
-  const gate = load<usize>(block, BLOCK_GATE)
+  const plain = load<usize>(block, BLOCK_GATE) == 0
   const up = load<usize>(block, BLOCK_UP)
-  prepareHidden(span, load<usize>(block, BLOCK_MLP_NORM), isQuantized(gate) || isQuantized(up), isWide(gate) || isWide(up))
+  const gate = plain ? up : load<usize>(block, BLOCK_GATE)
+  prepareHidden(span, load<usize>(block, BLOCK_MLP_NORM), load<usize>(block, BLOCK_MLP_NORM_BIAS), isQuantized(gate) || isQuantized(up), isWide(gate) || isWide(up))
   const round = isQuantized(load<usize>(block, BLOCK_DOWN))
   const wide = isWide(load<usize>(block, BLOCK_DOWN))
   const columns = load<i32>(span, SPAN_INTERMEDIATE)
@@ -241,6 +270,7 @@ function gateUp(span: usize, block: usize): void {
   const upped = load<usize>(span, SPAN_UP)
   const rounded = load<usize>(span, SPAN_ACTIVATED_ROUNDED)
   const octets = load<i32>(gate, MATRIX_OCTETS)
+  const activation = load<i32>(span, SPAN_ACTIVATION)
   const groups = (octets + GROUP_OCTETS - 1) / GROUP_OCTETS
   const piece = pieceOf(groups)
   for (let from = claim() * piece; from < groups; from = claim() * piece) {
@@ -248,10 +278,10 @@ function gateUp(span: usize, block: usize): void {
     const first = from * GROUP_OCTETS
     const end = min(to * GROUP_OCTETS, octets)
     matmul(gate, first, end, rows, gated, stride, false)
-    matmul(up, first, end, rows, upped, stride, false)
+    if (!plain) matmul(up, first, end, rows, upped, stride, false)
     for (let row = 0; row < rows; row++) {
       const at = <usize>row * stride + <usize>first * (OCTET * 4)
-      siluMultiply(gated + at, upped + at, (end - first) * OCTET)
+      activate(activation, gated + at, plain ? 0 : upped + at, (end - first) * OCTET)
       if (!round) continue
       const roundedRow = rounded + <usize>row * columns * ROUNDED_BYTES_PER_VALUE
       for (let group = from; group < to; group++) {
