@@ -27,6 +27,7 @@ interface ServeFlags {
   threads?: string
   kvTokens: string
   maxSessions: string
+  prefixCache: boolean
   drain: string
   revision?: string
   json?: boolean
@@ -55,6 +56,7 @@ export function serveCommand(): Command {
     .option('--threads <n>', 'CPU threads of the engine')
     .option('--kv-tokens <n>', 'tokens of KV cache for all sessions together', '8192')
     .option('--max-sessions <n>', 'sessions at once', '64')
+    .option('--no-prefix-cache', 'compute every prompt anew: nobody can time whether others sent it before')
     .option('--drain <seconds>', 'when asked to leave, let sessions finish this long', '30')
     .option('--revision <name>', 'branch, tag or commit of a hub model')
     .option('--json', 'print one JSON line per event')
@@ -124,6 +126,7 @@ async function runServe(reference: string | undefined, flags: ServeFlags): Promi
       span,
       engine: engine.name,
       maxSessions,
+      prefixCache: flags.prefixCache,
       load: () =>
         engine.loadSpan(model, {
           ...span,

@@ -86,23 +86,24 @@ export function isClientGone(error: unknown): boolean {
 
 /** OpenAI's `usage`. */
 export function usageOf(done: GenerateDone) {
-  const { promptTokens, completionTokens } = done.usage
+  const { cachedTokens = 0, promptTokens, completionTokens } = done.usage
   return {
     prompt_tokens: promptTokens,
     completion_tokens: completionTokens,
     total_tokens: promptTokens + completionTokens,
-    prompt_tokens_details: { cached_tokens: 0 },
+    prompt_tokens_details: { cached_tokens: cachedTokens },
   }
 }
 
 /** llama.cpp's `timings`, which chat pages read, and who computed the answer. */
 export function provenanceOf(done: GenerateDone, seed: number | bigint) {
   const { prefillMs, decodeMs } = done.timings
-  const { promptTokens, completionTokens } = done.usage
+  const { cachedTokens = 0, completionTokens } = done.usage
+  const promptTokens = done.usage.promptTokens - cachedTokens
   const rate = (tokens: number, ms: number) => (ms > 0 ? (tokens * 1000) / ms : 0)
   return {
     timings: {
-      cache_n: 0,
+      cache_n: cachedTokens,
       prompt_n: promptTokens,
       prompt_ms: prefillMs,
       prompt_per_second: rate(promptTokens, prefillMs),

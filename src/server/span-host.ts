@@ -14,6 +14,8 @@ export interface SpanHostOptions {
   readonly limits: AdmissionLimits
   /** Most tokens of one step that a client may send (default 512). */
   readonly maxStepTokens?: number
+  /** Whether sessions that begin alike share what was computed for the beginning (default true). */
+  readonly prefixCache?: boolean
   /** Called after a session came or went. */
   readonly onChange?: () => void
 }
@@ -32,7 +34,12 @@ const MAX_STEP_TOKENS = 512
 /** Admits sessions to a span; the local span takes care that each gets its turn and single tokens run together. */
 export function createSpanHost(options: SpanHostOptions): EngineSpanHost {
   const { span, modelId, hiddenSize, engine, limits } = options
-  const runner = createLocalSpan(span, { modelId, hiddenSize, engineName: engine })
+  const runner = createLocalSpan(span, {
+    modelId,
+    hiddenSize,
+    engineName: engine,
+    ...(options.prefixCache === false && { prefixCacheBytes: 0 }),
+  })
   /** Sessions by the peer that asked for them. */
   const sessions = new Map<SpanSession, string>()
   const idleWaiters = new Set<() => void>()

@@ -18,6 +18,8 @@ export type Backend =
       readonly kind: 'local'
       /** KV room for all sessions together, in tokens (default: one full context, at most 8,192). */
       readonly kvTokens?: number
+      /** Whether prompts that begin alike share what was computed for the beginning (default true). */
+      readonly prefixCache?: boolean
     }
   /** On servers found in a directory. */
   | ({ readonly kind: 'chain' } & Omit<ChainOptions, 'model'>)
@@ -89,5 +91,11 @@ async function createRunner(
   const context = Math.min(contextLength ?? model.spec.contextLength, model.spec.contextLength)
   const kvTokens = backend.kvTokens ?? Math.min(context, LOCAL_KV_TOKENS)
   const span = await engine.loadSpan(model, { ...loading, start: 0, end: blockCount, kvTokens })
-  return { runner: createLocalSpan(span, { modelId: model.id, hiddenSize, engineName: engine.name }) }
+  const runner = createLocalSpan(span, {
+    modelId: model.id,
+    hiddenSize,
+    engineName: engine.name,
+    ...(backend.prefixCache === false && { prefixCacheBytes: 0 }),
+  })
+  return { runner }
 }

@@ -85,6 +85,7 @@ async function* generate(
   const startedAt = clock()
   let prefilledAt: number | undefined
   let completionTokens = 0
+  let cachedTokens: number | undefined
   let finishReason: GenerateDone['finishReason'] = 'length'
   let opened: { session: SpanSession; answerTokens: number } | undefined
   try {
@@ -103,6 +104,7 @@ async function* generate(
       if (signal?.aborted) throw cancelled()
       const lapMs = clock() - lapStart
       const isPrefill = prefilledAt === undefined
+      if (isPrefill) cachedTokens = session.reusedTokens
       prefilledAt ??= clock()
 
       let last = -1
@@ -122,7 +124,8 @@ async function* generate(
         right++
       }
       if (right < guesses.length) await session.rollback(position + right)
-      if (isPrefill) window = createDraftWindow({ rowMs: lapMs / promptIds.length })
+      if (isPrefill)
+        window = createDraftWindow({ rowMs: lapMs / Math.max(1, promptIds.length - (cachedTokens ?? 0)) })
       else window.note({ ms: lapMs, kind, guesses: guesses.length, right })
       drafts.laps += isPrefill ? 0 : 1
       drafts.proposed += guesses.length
@@ -149,7 +152,11 @@ async function* generate(
     type: 'done',
     text: text.flush(),
     finishReason,
-    usage: { promptTokens: promptIds.length, completionTokens },
+    usage: {
+      promptTokens: promptIds.length,
+      completionTokens,
+      ...(cachedTokens !== undefined && { cachedTokens }),
+    },
     timings: {
       prefillMs: (prefilledAt ?? endedAt) - startedAt,
       decodeMs: endedAt - (prefilledAt ?? endedAt),

@@ -55,7 +55,12 @@ export interface GenerateDone {
   readonly text: string
   /** `stop`: end-of-sequence or a stop string; `length`: maxTokens or context; `cancelled`: the signal. */
   readonly finishReason: 'stop' | 'length' | 'cancelled'
-  readonly usage: { readonly promptTokens: number; readonly completionTokens: number }
+  readonly usage: {
+    readonly promptTokens: number
+    readonly completionTokens: number
+    /** Tokens of the prompt that were not computed again, where the machine that runs the blocks says so. */
+    readonly cachedTokens?: number
+  }
   readonly timings: { readonly prefillMs: number; readonly decodeMs: number; readonly firstTokenMs: number }
   readonly route: readonly RouteHop[]
   readonly failovers: number

@@ -174,6 +174,9 @@ export function createLocalSpan(span: EngineSpan, options: LocalSpanOptions): Sp
         return line.position
       },
       route: [hop],
+      get reusedTokens() {
+        return line.trail?.reusedTokens ?? 0
+      },
       async step(hidden, stepOptions = {}) {
         if (line.closed) throw closed()
         if (line.failure !== undefined) throw line.failure

@@ -15,7 +15,7 @@ export interface PrefixTrail {
   readonly reusedTokens: number
   /**
    * Takes the outputs of the first rows of `hidden` from the cache, page by page; the lease's position moves on by
-   * as many. @param hidden [tokens, hiddenSize], the session's next inputs. @returns outputs in order, copies.
+   * as many. Single tokens are never looked up. @param hidden [tokens, hiddenSize], the session's next inputs. @returns outputs in order, copies.
    */
   reuse(hidden: Tensor): Promise<Tensor[]>
   /** Keeps the pages that a step completed. @param hidden the rows that `reuse` left over; the lease has advanced. */
@@ -79,7 +79,8 @@ export function createPrefixTrail(cache: PrefixCache, lease: KvLease, hiddenSize
     async reuse(hidden) {
       digests = position === lease.position ? digestPages(hidden) : []
       const found: Tensor[] = []
-      while (digests.length > 0) {
+      // Decoding is left alone: one token in 16 could be found, and its pace would tell what others asked.
+      while (digests.length > 0 && hidden.shape[0] > 1) {
         const link = await nextLink()
         const output = cache.attach(lease, links.length, bytesToHex(link))
         if (output === undefined) break

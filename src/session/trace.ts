@@ -41,6 +41,8 @@ export async function loadSpans(
         modelId: model.id,
         hiddenSize: model.spec.hiddenSize,
         engineName: engine.name,
+        // A trace shows what the engine computes.
+        prefixCacheBytes: 0,
       }),
     )
   }

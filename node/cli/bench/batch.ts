@@ -79,7 +79,8 @@ async function measure(reference: string, options: BatchOptions): Promise<BatchM
       model,
       tokenizer: createTokenizer(files, model.spec),
       engine,
-      backend: { kind: 'local', kvTokens },
+      // Each round asks the same.
+      backend: { kind: 'local', kvTokens, prefixCache: false },
     })
     try {
       const prompts = Array.from({ length: sessions }, (_, session) =>
