@@ -29,6 +29,8 @@ export interface ServerOptions {
   readonly maxSessionsPerPeer?: number
   /** Most tokens of one session (default: the whole KV cache). */
   readonly maxLeaseTokens?: number
+  /** Whether sessions that begin alike share what was computed for the beginning (default true). */
+  readonly prefixCache?: boolean
   /** How often the record is published again (default 10 s). */
   readonly announceMs?: number
   readonly serve?: ServeSpanOptions
@@ -121,6 +123,7 @@ export async function startServer(options: ServerOptions): Promise<ServingServer
       maxSessionsPerPeer: options.maxSessionsPerPeer ?? options.maxSessions ?? MAX_SESSIONS,
       maxLeaseTokens: options.maxLeaseTokens ?? loaded.kvTokens,
     },
+    ...(options.prefixCache !== undefined && { prefixCache: options.prefixCache }),
     onChange: () => {
       load = host.load()
       news ??= setTimeout(() => {
