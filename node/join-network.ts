@@ -2,6 +2,7 @@ import type { Logger } from '../src/log.ts'
 import { createDhtDirectory, type DhtDirectory } from '../src/swarm/dht-directory.ts'
 import type { Identity } from '../src/swarm/identity.ts'
 import { createPeer, type Peer } from '../src/swarm/peer.ts'
+import { relayServer } from '../src/swarm/relay.ts'
 import { headlessTransports } from '../src/swarm/transports.ts'
 import { VERSION } from './version.ts'
 
@@ -34,6 +35,8 @@ export async function joinNetwork(options: JoinOptions): Promise<Network> {
     privateAddresses: bootstrap.every(isPrivateAddress),
     software: `chorale/${VERSION}`,
     log,
+    // Who can be dialled helps those who can't.
+    ...(mode === 'server' && { relay: relayServer() }),
     ...(listen && { listen }),
     ...(announce && { announce }),
     ...(identity && { identity }),

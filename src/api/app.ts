@@ -7,7 +7,7 @@ import { checkLoopbackHost, checkOrigin, createKeyCheck } from './access.ts'
 import { createAdmission } from './admission.ts'
 import { createApiMetrics } from './api-metrics.ts'
 import { chatCompletions } from './chat.ts'
-import { sendClientBlob, showClientPart } from './client-part.ts'
+import { sendBlock, sendClientBlob, showBlockPart, showClientPart } from './model-parts.ts'
 import { completions } from './completions.ts'
 import { logFailure, type ApiContext, type ApiEnv } from './context.ts'
 import { ApiError, describeError } from './errors.ts'
@@ -78,6 +78,8 @@ export function createApp(options: AppOptions): Hono<ApiEnv> {
   )
   app.get('/api/v1/client/:model', (c) => showClientPart(api, c))
   app.get('/api/v1/client/:model/:blob', (c) => sendClientBlob(api, c))
+  app.get('/api/v1/blocks/:model/:block', (c) => showBlockPart(api, c))
+  app.get('/api/v1/blocks/:model/:block/bytes', (c) => sendBlock(api, c))
   app.notFound((c) =>
     fail(c, api, new ApiError(404, 'not_found_error', `there is no ${c.req.method} ${c.req.path} here`)),
   )
@@ -129,6 +131,7 @@ const ROUTES = [
   '/metrics',
   '/api/v1/state',
   '/api/v1/client',
+  '/api/v1/blocks',
 ] as const
 
 function fail(c: Context<ApiEnv>, api: ApiContext, error: unknown): Response {

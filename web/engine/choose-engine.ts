@@ -13,17 +13,24 @@ export interface ChosenEngine {
   readonly why: string
 }
 
+/** What a user may ask for; `wgsl` by name takes a software adapter too. */
+export type EngineWish = 'auto' | 'wgsl' | 'wasm'
+
 /**
  * Engines for a tab, best first: WebGPU on a real adapter, WebAssembly, plain JavaScript. The caller takes the first
  * that loads its model; a software adapter is slower than WebAssembly and never taken.
  */
-export async function* tabEngines(log: Logger): AsyncGenerator<ChosenEngine, void, void> {
+export async function* tabEngines(
+  log: Logger,
+  wish: EngineWish = 'auto',
+): AsyncGenerator<ChosenEngine, void, void> {
   let why = 'this browser has no WebGPU'
   const gpu = (navigator as { gpu?: GPU }).gpu
-  if (gpu !== undefined) {
+  if (wish === 'wasm') why = 'asked for'
+  else if (gpu !== undefined) {
     const adapter = await describeAdapter(gpu).catch(() => undefined)
     if (adapter === undefined) why = 'no GPU adapter'
-    else if (adapter.software) why = `the only GPU adapter is software (${adapter.name})`
+    else if (adapter.software && wish !== 'wgsl') why = `the only GPU adapter is software (${adapter.name})`
     else {
       try {
         const [{ createWgslEngine }, { tabShaders }] = await Promise.all([
@@ -31,7 +38,7 @@ export async function* tabEngines(log: Logger): AsyncGenerator<ChosenEngine, voi
           import('./shaders.ts'),
         ])
         yield {
-          engine: await createWgslEngine({ gpu, shaders: tabShaders(), log, allowSoftware: false }),
+          engine: await createWgslEngine({ gpu, shaders: tabShaders(), log, allowSoftware: wish === 'wgsl' }),
           why: `GPU adapter ${adapter.name}`,
         }
         why = `the GPU adapter ${adapter.name} does not compute this model`

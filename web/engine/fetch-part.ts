@@ -56,7 +56,8 @@ export async function fetchClientPart(part: ClientPart, options: FetchOptions): 
   return { model, fetchedBytes: fetched, cachedBytes: cached, release: () => here.clear() }
 }
 
-async function fetchBlob(
+/** A blob through the cache, checked against its SHA-256. @throws `unreachable`, `not_found`, `bad_file`. */
+export async function fetchBlob(
   url: string,
   blob: ClientBlob,
   headers: Record<string, string>,

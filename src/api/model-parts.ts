@@ -1,14 +1,15 @@
 import type { Context } from 'hono'
 import { ChoraleError } from '../errors.ts'
 import { type ClientPart, describeClientPart, readClientBlob } from '../model/client-part.ts'
+import { readBlockPart } from '../model/block-part.ts'
 import type { Model } from '../model/model.ts'
 import type { ApiContext, ApiEnv } from './context.ts'
 import { ApiError } from './errors.ts'
 import { findModel } from './find-model.ts'
 
 /**
- * What a page needs to be a client of its own: the description of a model's client part and its blobs. Nothing else
- * of the model's files can be asked for here.
+ * What a page needs to be a client of its own, the description of a model's client part and its blobs, and what it
+ * needs to serve: blocks. Other parts of the model's files can't be asked for here.
  */
 
 /** A blob stays in memory this long after it was asked for: a page fetches it in one go or resumes soon. */
@@ -17,14 +18,12 @@ const KEPT_MS = 30_000
 const PIECE_BYTES = 1 << 20
 
 interface Kept {
-  part?: Promise<ClientPart>
-  readonly blobs: Map<
-    string,
-    { bytes: Promise<Uint8Array>; timer: ReturnType<typeof setTimeout> | undefined }
-  >
+  readonly value: Promise<unknown>
+  timer: ReturnType<typeof setTimeout> | undefined
 }
 
-const keptOf = new WeakMap<Model, Kept>()
+const parts = new WeakMap<Model, Promise<ClientPart>>()
+const keptOf = new WeakMap<Model, Map<string, Kept>>()
 
 /** `GET /api/v1/client/{model}`. @throws `ApiError` 404, `not_supported` without a tokenizer. */
 export async function showClientPart(api: ApiContext, c: Context<ApiEnv>): Promise<Response> {
@@ -44,19 +43,48 @@ export async function sendClientBlob(api: ApiContext, c: Context<ApiEnv>): Promi
       `the client's part of ${model.name} has no "${name.slice(0, 40)}"`,
     )
   }
-  const size = blob.byteLength
+  return await send(c, blob, () => kept(model, name, () => readClientBlob(model, name)))
+}
+
+/** `GET /api/v1/blocks/{model}/{block}`: what a block's bytes hold. @throws `ApiError` 404. */
+export async function showBlockPart(api: ApiContext, c: Context<ApiEnv>): Promise<Response> {
+  const { part } = await blockOf(api, c)
+  return c.json(part)
+}
+
+/** `GET /api/v1/blocks/{model}/{block}/bytes`, with `Range: bytes=N-` as above. */
+export async function sendBlock(api: ApiContext, c: Context<ApiEnv>): Promise<Response> {
+  const { part, bytes } = await blockOf(api, c)
+  return await send(c, part, async () => bytes)
+}
+
+async function blockOf(api: ApiContext, c: Context<ApiEnv>) {
+  const { model } = findModel(api.models(), c.req.param('model') ?? '')
+  const text = c.req.param('block') ?? ''
+  const block = /^\d{1,5}$/.test(text) ? Number(text) : -1
+  if (block < 0 || block >= model.spec.blockCount) {
+    throw new ApiError(404, 'not_found_error', `${model.name} has blocks 0 to ${model.spec.blockCount - 1}`)
+  }
+  return await kept(model, `block ${block}`, () => readBlockPart(model, block))
+}
+
+async function send(
+  c: Context<ApiEnv>,
+  { byteLength: size, sha256 }: { readonly byteLength: number; readonly sha256: string },
+  read: () => Promise<Uint8Array>,
+): Promise<Response> {
   const headers = {
     'content-type': 'application/octet-stream',
     'cache-control': 'no-store',
     'accept-ranges': 'bytes',
-    etag: `"${blob.sha256}"`,
+    etag: `"${sha256}"`,
   }
   const range = c.req.header('range')
   const from = range === undefined ? 0 : Number(/^bytes=(\d{1,15})-$/.exec(range)?.[1] ?? Number.NaN)
   if (!(from < size)) {
     return new Response(null, { status: 416, headers: { ...headers, 'content-range': `bytes */${size}` } })
   }
-  const bytes = await blobOf(model, name)
+  const bytes = await read()
   return new Response(inPieces(bytes.subarray(from)), {
     status: range === undefined ? 200 : 206,
     headers: {
@@ -67,38 +95,34 @@ export async function sendClientBlob(api: ApiContext, c: Context<ApiEnv>): Promi
   })
 }
 
-function keep(model: Model): Kept {
-  let kept = keptOf.get(model)
-  if (kept === undefined) keptOf.set(model, (kept = { blobs: new Map() }))
-  return kept
-}
-
 async function partOf(model: Model): Promise<ClientPart> {
-  const kept = keep(model)
-  kept.part ??= describeClientPart(model)
+  let part = parts.get(model)
+  if (part === undefined) parts.set(model, (part = describeClientPart(model)))
   try {
-    return await kept.part
+    return await part
   } catch (error) {
     // The next caller tries again: the file may be there by then.
-    delete kept.part
+    parts.delete(model)
     throw error instanceof ChoraleError && error.code === 'not_supported'
       ? new ApiError(404, 'not_found_error', error.message)
       : error
   }
 }
 
-async function blobOf(model: Model, name: string): Promise<Uint8Array> {
-  const { blobs } = keep(model)
-  const entry = blobs.get(name) ?? { bytes: readClientBlob(model, name), timer: undefined }
-  blobs.set(name, entry)
+/** What `read` gives, from memory when it was asked for a moment ago. */
+async function kept<T>(model: Model, name: string, read: () => Promise<T>): Promise<T> {
+  let entries = keptOf.get(model)
+  if (entries === undefined) keptOf.set(model, (entries = new Map()))
+  const entry = entries.get(name) ?? { value: read(), timer: undefined }
+  entries.set(name, entry)
   clearTimeout(entry.timer)
-  entry.timer = setTimeout(() => blobs.delete(name), KEPT_MS)
+  entry.timer = setTimeout(() => entries.delete(name), KEPT_MS)
   // A wait for a cache to empty keeps no process alive where timers can say so.
   ;(entry.timer as { unref?: () => void }).unref?.()
   try {
-    return await entry.bytes
+    return (await entry.value) as T
   } catch (error) {
-    blobs.delete(name)
+    entries.delete(name)
     throw error
   }
 }
