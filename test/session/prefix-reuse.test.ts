@@ -1,7 +1,9 @@
 import fc from 'fast-check'
-import { afterAll, describe, expect, it } from 'vitest'
-import type { EngineSpan } from '../../src/engine/engine.ts'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { readWasmKernels, startWasmThread } from '../../node/wasm-threads.ts'
+import type { Engine, EngineSpan } from '../../src/engine/engine.ts'
 import { createReferenceEngine } from '../../src/engine/reference/reference-engine.ts'
+import { createWasmEngine } from '../../src/engine/wasm-engine.ts'
 import { createLocalSpan } from '../../src/session/local-span.ts'
 import type { SpanRunner, SpanSession } from '../../src/session/span-runner.ts'
 import { concatRows, rows, type Tensor } from '../../src/tensor/tensor.ts'
@@ -244,21 +246,32 @@ describe('createLocalSpan, sessions that begin alike', () => {
   })
 })
 
-describe('createLocalSpan over the reference engine', async () => {
-  const model = randomModel(ODD_SPEC, () => 'F32')
-  const engine = createReferenceEngine()
-  const spans = await Promise.all(
-    [1, 2].map(() => engine.loadSpan(model, { start: 0, end: 2, kvTokens: 160 })),
-  )
-  const [shared, plain] = spans.map((span, index) =>
-    createLocalSpan(span, {
-      modelId: 'random@0',
-      hiddenSize: ODD_SPEC.hiddenSize,
-      engineName: 'reference',
-      ...(index === 1 && { prefixCacheBytes: 0 }),
-    }),
-  ) as [SpanRunner, SpanRunner]
-  afterAll(async () => void (await Promise.all([shared.close(), plain.close()])))
+const ENGINES: Record<string, () => Promise<Engine>> = {
+  reference: async () => createReferenceEngine(),
+  wasm: () => createWasmEngine({ kernels: readWasmKernels, startThread: startWasmThread, threads: 1 }),
+}
+
+describe.each(Object.entries(ENGINES))('createLocalSpan over engine %s', (_name, createEngine) => {
+  let engine: Engine
+  let shared: SpanRunner
+  let plain: SpanRunner
+  beforeAll(async () => {
+    const model = randomModel(ODD_SPEC, () => 'F32')
+    engine = await createEngine()
+    const open = async (prefixCacheBytes: number) =>
+      createLocalSpan(await engine.loadSpan(model, { start: 0, end: 2, kvTokens: 160 }), {
+        modelId: model.id,
+        hiddenSize: ODD_SPEC.hiddenSize,
+        engineName: engine.name,
+        prefixCacheBytes,
+      })
+    shared = await open(1e6)
+    plain = await open(0)
+  })
+  afterAll(async () => {
+    await Promise.all([shared.close(), plain.close()])
+    await engine.close()
+  })
 
   it('answers bit for bit the same with and without shared pages, across rollbacks and decoding', async () => {
     const { hiddenSize } = ODD_SPEC
@@ -269,14 +282,17 @@ describe('createLocalSpan over the reference engine', async () => {
       for (let t = 0; t < 6; t++) outputs.push(await session.step(someHidden(1, hiddenSize, 50 + t)))
       await session.rollback(20 + seed)
       outputs.push(await session.step(someHidden(15, hiddenSize, 7)))
+      reused += session.reusedTokens ?? 0
       await session.close()
       return outputs
     }
+    let reused = 0
     const expected = [await script(plain, 1), await script(plain, 2), await script(plain, 3)]
     for (let round = 0; round < 3; round++) {
       const both = await Promise.all([script(shared, 1), script(shared, 2)])
       expect(both).toEqual(expected.slice(0, 2))
       expect(await script(shared, 3)).toEqual(expected[2])
     }
+    expect(reused).toBeGreaterThan(128)
   })
 })
