@@ -48,6 +48,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let column_quad = index % QUADS;
   let row_quad = index / QUADS;
 
+  // Past the last token there is nothing to sum, only to stage.
+  let is_idle = first_row + row_quad * 4u >= step.rows;
+
   // What this invocation stages: the same four k of four tokens and of four weight rows.
   let staged_quad = index % QUADS;
   let staged_word = staged_quad / WORD_QUADS;
@@ -84,13 +87,15 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         staged_weight[(staged_quad * 4u + i) * STRIDE + row_quad] = w[i];
       }
       workgroupBarrier();
-      for (var k = 0u; k < TILE; k++) {
-        let columns = staged_weight[k * STRIDE + column_quad];
-        let tokens = staged_input[k * STRIDE + row_quad];
-        sums[0] = fma(columns, vec4<f32>(tokens.x), sums[0]);
-        sums[1] = fma(columns, vec4<f32>(tokens.y), sums[1]);
-        sums[2] = fma(columns, vec4<f32>(tokens.z), sums[2]);
-        sums[3] = fma(columns, vec4<f32>(tokens.w), sums[3]);
+      if (!is_idle) {
+        for (var k = 0u; k < TILE; k++) {
+          let columns = staged_weight[k * STRIDE + column_quad];
+          let tokens = staged_input[k * STRIDE + row_quad];
+          sums[0] = fma(columns, vec4<f32>(tokens.x), sums[0]);
+          sums[1] = fma(columns, vec4<f32>(tokens.y), sums[1]);
+          sums[2] = fma(columns, vec4<f32>(tokens.z), sums[2]);
+          sums[3] = fma(columns, vec4<f32>(tokens.w), sums[3]);
+        }
       }
     }
     for (var i = 0u; i < 4u; i++) {
