@@ -1,5 +1,5 @@
 import { ChoraleError } from '../errors.ts'
-import type { MlpSpec, ModelSpec, NormSpec, ResidualSpec, RopeSpec } from '../model/spec.ts'
+import type { MlpSpec, ModelSpec, NormSpec, ResidualSpec } from '../model/spec.ts'
 import type { EngineName } from './engine.ts'
 
 /** The values of a spec that an engine computes; a model with any other is refused when it is loaded. */
@@ -54,12 +54,6 @@ export function checkHeadSupport(
   if (!supported.norms.includes(spec.norm.kind)) {
     throw unsupported(engine, spec, 'norm', `${spec.norm.kind} norms`)
   }
-}
-
-/** The spec's rotary positions, for engines that know no others. @throws `not_supported`. */
-export function rotaryPositions(engine: EngineName, spec: ModelSpec): RopeSpec {
-  if (spec.positions.kind === 'rope') return spec.positions
-  throw unsupported(engine, spec, 'positions', `${spec.positions.kind} positions`)
 }
 
 function unsupported(

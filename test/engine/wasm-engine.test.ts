@@ -4,17 +4,12 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
-import { readReference } from '../../node/cli/parity/reference-folder.ts'
-import { createFileStore } from '../../node/file-store.ts'
 import { readWasmKernels, startWasmThread } from '../../node/wasm-threads.ts'
 import type { Engine } from '../../src/engine/engine.ts'
 import { createReferenceEngine } from '../../src/engine/reference/reference-engine.ts'
 import { createWasmEngine, type WasmEngineOptions } from '../../src/engine/wasm-engine.ts'
-import { loadEmbedding } from '../../src/model/embedding.ts'
 import type { Model } from '../../src/model/model.ts'
-import { openModel } from '../../src/model/open-model.ts'
 import type { ModelSpec } from '../../src/model/spec.ts'
-import { loadSpans, splitEvenly, traceThrough } from '../../src/session/trace.ts'
 import { concatRows, rows, type Tensor } from '../../src/tensor/tensor.ts'
 import type { WeightDtype } from '../../src/tensor/weight.ts'
 import { QUANTIZED_SPEC, quantizedModel } from './quantized-model.ts'
@@ -22,7 +17,6 @@ import { ODD_SPEC, randomModel } from './random-model.ts'
 import { noise, ones, relativeError, runCut } from './span-runs.ts'
 
 const ROOT = join(import.meta.dirname, '../..')
-const VECTORS = join(ROOT, 'test/vectors')
 
 const create = async (options: Partial<WasmEngineOptions>): Promise<Engine> =>
   await createWasmEngine({ kernels: readWasmKernels, startThread: startWasmThread, ...options })
@@ -55,32 +49,6 @@ async function outputsOf(each: Engine, model: Model): Promise<{ states: Tensor; 
 }
 
 describe('wasm engine on float weights', () => {
-  for (const name of ['llama-gqa', 'llama3-rope-scaled']) {
-    it(`computes what transformers computes, and decodes the same ids with a cache: ${name}`, async () => {
-      const model = await openModel(join(VECTORS, name), { files: createFileStore() })
-      const reference = await readReference(join(VECTORS, name))
-      const decode = reference.decodeIds.length
-      for (const each of [threaded, plain]) {
-        const client = { embedding: await loadEmbedding(model), head: await each.loadHead(model) }
-        const spans = splitEvenly(model.spec.blockCount, 2)
-        const runners = await loadSpans(each, model, spans, reference.inputIds.length + decode)
-        const trace = await traceThrough(client, runners, reference.inputIds, decode)
-        const compare = (tensor: string, actual: Tensor) => {
-          const wanted = reference.tensors.get(tensor) as Tensor
-          expect(relativeError(actual.data, wanted.data), tensor).toBeLessThan(1e-5)
-        }
-        for (const [block, states] of trace.hidden) compare(`hidden.${block}`, states)
-        compare('final', trace.final)
-        compare('logits', trace.logits)
-        compare('decode_logits', trace.decodeLogits)
-        expect(trace.decodeIds).toEqual(reference.decodeIds)
-        await Promise.all(runners.map((runner) => runner.close()))
-        await client.head.close()
-      }
-      await model.close()
-    })
-  }
-
   const rotated = (headDim: number, pairs: number, factor = 1): Partial<ModelSpec> => ({
     headDim,
     positions: {

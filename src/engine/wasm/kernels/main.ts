@@ -17,6 +17,7 @@ import { runHead } from './head'
 import { runBlocks } from './span'
 import { bindThread, clearClaims, startPhases } from './threads'
 
+export { activate } from './activation'
 export { finalNorm } from './head'
 
 /** Looks for work before an idle thread goes to sleep: some 50 µs. */
