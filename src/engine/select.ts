@@ -1,4 +1,4 @@
-import { ChoraleError, errorMessage } from '../errors.ts'
+import { ChoraleError, errorCode, errorMessage } from '../errors.ts'
 import type { Platform } from '../platform.ts'
 import type { Engine, EngineName } from './engine.ts'
 
@@ -20,8 +20,9 @@ export interface EngineWish {
 }
 
 /**
- * Makes the engine asked for, or the best one here: WebGPU on a real adapter, else WASM. A software adapter is
- * slower than WASM by an order of magnitude, so it is never chosen by itself.
+ * Makes the engine asked for, or the best one here: WebGPU on a real adapter, else our own WASM kernels, else (where
+ * they are not shipped or do not start) onnxruntime's. A software adapter is slower than WASM by an order of
+ * magnitude, so it is never chosen by itself.
  * @throws `engine` when an engine asked for by name can't run here.
  */
 export async function createEngine(platform: Platform, wish: EngineWish = {}): Promise<EngineChoice> {
@@ -32,11 +33,23 @@ export async function createEngine(platform: Platform, wish: EngineWish = {}): P
     try {
       return { engine: await makeEngine(platform, 'wgsl', wish), why: `WebGPU adapter ${gpu.name}` }
     } catch (error) {
-      const why = `the WebGPU adapter ${gpu.name} failed (${errorMessage(error)}), so WASM`
-      return { engine: await makeEngine(platform, 'onnx', wish), why }
+      return await cpuEngine(platform, wish, `the WebGPU adapter ${gpu.name} failed (${errorMessage(error)})`)
     }
   }
-  return { engine: await makeEngine(platform, 'onnx', wish), why: `${gpu.why}, so WASM on the CPU` }
+  return await cpuEngine(platform, wish, gpu.why)
+}
+
+async function cpuEngine(platform: Platform, wish: EngineWish, noGpu: string): Promise<EngineChoice> {
+  if (platform.wasmKernels === undefined) {
+    return { engine: await makeEngine(platform, 'onnx', wish), why: `${noGpu}, so WASM on the CPU` }
+  }
+  try {
+    return { engine: await makeEngine(platform, 'wasm', wish), why: `${noGpu}, so WASM on the CPU` }
+  } catch (error) {
+    if (errorCode(error) !== 'engine') throw error
+    const why = `${noGpu} and own kernels do not start (${errorMessage(error)}), so onnxruntime's WASM`
+    return { engine: await makeEngine(platform, 'onnx', wish), why }
+  }
 }
 
 /** Reads an `--engine` value. @throws `bad_config`. */
