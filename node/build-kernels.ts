@@ -49,8 +49,7 @@ async function compile(relaxed: boolean): Promise<Uint8Array<ArrayBuffer>> {
       },
     },
   )
-  if (error !== null || output === undefined)
-    throw new Error(`the kernels do not compile: ${messages}`)
+  if (error !== null || output === undefined) throw new Error(`the kernels do not compile: ${messages}`)
   return output
 }
 
