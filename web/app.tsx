@@ -11,9 +11,11 @@ import { Icon, type IconName } from './ui/icon.tsx'
 import { ModelStatus } from './ui/model-status.tsx'
 import { hrefOf, type Page, place } from './ui/route.ts'
 import { ShortcutHelp, useShortcuts } from './ui/shortcuts.tsx'
+import { VolunteerPage } from './volunteer/volunteer-page.tsx'
 
 const PAGES: readonly { readonly page: Page; readonly icon: IconName }[] = [
   { page: 'chat', icon: 'chat' },
+  { page: 'volunteer', icon: 'volunteer' },
   { page: 'swarm', icon: 'swarm' },
   { page: 'settings', icon: 'settings' },
 ]
@@ -96,6 +98,7 @@ export function App() {
         </header>
         <main id="content" tabIndex={-1}>
           {page === 'chat' && <ChatPage />}
+          {page === 'volunteer' && <VolunteerPage />}
           {page === 'swarm' && <SwarmPage />}
           {page === 'settings' && <SettingsPage />}
         </main>

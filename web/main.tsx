@@ -3,6 +3,7 @@ import { App } from './app.tsx'
 import { loadChats } from './chat/conversations.ts'
 import { endSession, restartSession } from './session/tab-session.ts'
 import { applySettings } from './settings/settings.ts'
+import { abandon } from './volunteer/volunteer.ts'
 
 const root = document.getElementById('app')
 if (root !== null) {
@@ -15,7 +16,10 @@ if (root !== null) {
     void navigator.serviceWorker.register('./sw.js').catch(() => undefined)
   }
   // Servers need not wait for a tab that is gone to find out.
-  window.addEventListener('pagehide', () => void endSession())
+  window.addEventListener('pagehide', () => {
+    abandon()
+    void endSession()
+  })
   window.addEventListener('pageshow', (event) => {
     if (event.persisted) void restartSession()
   })

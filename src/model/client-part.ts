@@ -8,7 +8,7 @@ import { byteLength, isWeightDtype, type WeightDtype } from '../tensor/weight.ts
 import { isJsonObject, type JsonObject, parseJsonObject } from './json.ts'
 import type { ClientRole, Model, TokenizerFiles } from './model.ts'
 import type { ModelSpec } from './spec.ts'
-import { clientRoles } from './weights.ts'
+import { blockRoles, clientRoles } from './weights.ts'
 
 /** Bytes that a client fetches whole. */
 export interface ClientBlob {
@@ -33,6 +33,8 @@ export interface ClientPart {
   readonly format: Model['format']
   readonly spec: ModelSpec
   readonly generationDefaults: Model['generationDefaults']
+  /** Bytes of block 0's weights, for whoever thinks of serving; the others are about as large. */
+  readonly blockBytes: number
   readonly blobs: readonly ClientBlob[]
   /** By role; a tied head is the embedding's blob. */
   readonly weights: Readonly<Partial<Record<ClientRole, ClientWeight>>>
@@ -60,7 +62,11 @@ export async function describeClientPart(model: Model): Promise<ClientPart> {
     const bytes = await readClientBlob(model, blob)
     blobs.push({ name: blob, byteLength: bytes.length, sha256: await sha256Hex(bytes) })
   }
-  return { id, name, format, spec, generationDefaults, blobs, weights }
+  const blockBytes = blockRoles(spec).reduce((sum, role) => {
+    const { dtype, shape } = model.weights.blockInfo(0, role)
+    return sum + byteLength(dtype, shape)
+  }, 0)
+  return { id, name, format, spec, generationDefaults, blockBytes, blobs, weights }
 }
 
 /** The bytes of a blob by name. @throws `not_found`, `not_supported` without a tokenizer, `bad_file`. */
@@ -136,12 +142,13 @@ export function openClientPart(
  */
 export function checkClientPart(value: unknown): ClientPart {
   if (!isJsonObject(value)) throw bad('the whole')
-  const { id, name, format, spec, generationDefaults, blobs, weights } = value
+  const { id, name, format, spec, generationDefaults, blockBytes, blobs, weights } = value
   if (typeof id !== 'string' || !/^[A-Za-z0-9._-]{1,96}@[0-9a-f]{12}$/.test(id)) throw bad('id')
   if (typeof name !== 'string') throw bad('name')
   if (format !== 'safetensors' && format !== 'gguf') throw bad('format')
   if (!isJsonObject(spec) || !isCount(spec['hiddenSize']) || !isCount(spec['blockCount'])) throw bad('spec')
   if (!isJsonObject(generationDefaults)) throw bad('generationDefaults')
+  if (!isCount(blockBytes)) throw bad('blockBytes')
   if (!Array.isArray(blobs) || blobs.length > MAX_BLOBS || !blobs.every(isBlob)) throw bad('blobs')
   if (!isJsonObject(weights)) throw bad('weights')
   for (const [role, weight] of Object.entries(weights)) checkWeight(role, weight, blobs)
@@ -151,6 +158,7 @@ export function checkClientPart(value: unknown): ClientPart {
     format,
     spec: { bosTokenId: undefined, ...spec } as unknown as ModelSpec,
     generationDefaults,
+    blockBytes,
     blobs,
     weights: weights as ClientPart['weights'],
   }

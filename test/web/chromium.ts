@@ -20,11 +20,11 @@ if (CHROMIUM === undefined) {
   )
 }
 
-export async function launchChromium(): Promise<Browser> {
+export async function launchChromium(flags: readonly string[] = []): Promise<Browser> {
   return await chromium.launch({
     executablePath: CHROMIUM!,
     // Tests run as root in containers; the pages under test are our own.
-    args: ['--no-sandbox'],
+    args: ['--no-sandbox', ...flags],
   })
 }
 

@@ -8,6 +8,7 @@ import { createPeer } from '../../src/swarm/peer.ts'
 import { connectRemoteSpan } from '../../src/swarm/remote-span.ts'
 import { browserTransports } from '../../src/swarm/browser-transports.ts'
 import { dialable } from './dialable.ts'
+import { isPrivatePage } from './private-page.ts'
 
 /** The tab in the network, with a chain through the servers of one model. */
 export interface TabSwarm {
@@ -15,8 +16,6 @@ export interface TabSwarm {
   readonly chain: ChainRunner
   close(): Promise<void>
 }
-
-const PRIVATE_HOST = /^(?:localhost|.*\.localhost|127\.|10\.|192\.168\.|172\.(?:1[6-9]|2\d|3[01])\.|\[)/
 
 /**
  * Joins the network as a client, over WebSocket.
@@ -39,7 +38,7 @@ export async function joinSwarm(
     mode: 'client',
     bootstrap,
     // A page of this machine or its local network may dial what lies there.
-    privateAddresses: PRIVATE_HOST.test(location.hostname),
+    privateAddresses: isPrivatePage(),
     software: 'chorale-web',
     log,
   })

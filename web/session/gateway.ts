@@ -35,6 +35,10 @@ export interface Gateway {
   clientPart(model: string): Promise<ClientPart>
   /** Address of a model's client part. */
   partUrl(model: string): string
+  /** What a block's bytes hold, unchecked. */
+  blockPart(model: string, block: number): Promise<unknown>
+  /** Address of a block's bytes. */
+  blockUrl(model: string, block: number): string
 }
 
 const TIMEOUT_MS = 10_000
@@ -43,6 +47,9 @@ const TIMEOUT_MS = 10_000
 export function createGateway(url: string, key: string | undefined): Gateway {
   const base = url.endsWith('/') ? url : `${url}/`
   const partUrl = (model: string) => new URL(`api/v1/client/${encodeURIComponent(model)}`, base).href
+
+  const blockPath = (model: string, block: number) =>
+    new URL(`api/v1/blocks/${encodeURIComponent(model)}/${block}`, base).href
 
   async function get(address: string, signal?: AbortSignal): Promise<unknown> {
     const timeout = AbortSignal.timeout(TIMEOUT_MS)
@@ -77,6 +84,8 @@ export function createGateway(url: string, key: string | undefined): Gateway {
       }
       return { ready: false, missing: [], bootstrap: [], blocks: 0, ...value } as SwarmState
     },
+    blockPart: async (model, block) => await get(blockPath(model, block)),
+    blockUrl: (model, block) => `${blockPath(model, block)}/bytes`,
     clientPart: async (model) => checkClientPart(await get(partUrl(model))),
   }
 }

@@ -1,14 +1,14 @@
 import { effect, signal } from '@preact/signals'
 import { ChoraleError, errorCode, errorMessage } from '../../src/errors.ts'
-import { createLogger } from '../../src/log.ts'
 import type { ClientPart } from '../../src/model/client-part.ts'
 import type { TabModel } from '../engine/tab-model.ts'
 import { loadTabModel } from '../engine/tab-model.ts'
 import { joinSwarm, type TabSwarm } from '../network/join-swarm.ts'
 import { createGateway, type Gateway, type SwarmState } from './gateway.ts'
-import { settings } from '../settings/settings.ts'
+import { gatewayOf } from '../settings/settings.ts'
 import { strings } from '../strings.ts'
 import { problemText } from './problem-text.ts'
+import { note, tabLog } from './tab-log.ts'
 
 /** How far the tab is on its way to a model it can ask. */
 export type Phase =
@@ -22,19 +22,6 @@ export const tabModel = signal<TabModel | undefined>(undefined)
 export const modelName = signal('')
 export const swarmState = signal<SwarmState | undefined>(undefined)
 export const peerId = signal('')
-/** Latest lines of the log, newest last: for a person who reports a problem. */
-export const logLines = signal<readonly string[]>([])
-
-const KEPT_LINES = 200
-const log = createLogger('info', ({ time, level, scope, message, fields }) => {
-  const detail = Object.entries(fields).map(([key, value]) => ` ${key}=${String(value)}`)
-  note(`${time.toISOString()} ${level} ${scope}: ${message}${detail.join('')}`)
-})
-
-function note(line: string): void {
-  logLines.value = [...logLines.value.slice(1 - KEPT_LINES), line]
-}
-
 interface Session {
   readonly gateway: Gateway
   readonly swarm: TabSwarm
@@ -62,7 +49,7 @@ export async function startSession(gatewayUrl: string, key: string | undefined):
     const { hiddenSize, blockCount } = part.spec
     const record = { modelId: part.id, name: part.name, blockCount, hiddenSize }
     const addrs = [...state.bootstrap, ...state.servers.flatMap((server) => server.addrs)]
-    swarm = await joinSwarm(record, addrs, log)
+    swarm = await joinSwarm(record, addrs, tabLog)
     peerId.value = swarm.peerId
     const model = await loadTabModel({
       part,
@@ -87,11 +74,8 @@ export async function startSession(gatewayUrl: string, key: string | undefined):
 
 /** Connects as the settings say, or as they say now. */
 export async function restartSession(): Promise<void> {
-  const { gateway, key } = settings.value
-  await startSession(
-    gateway === '' ? new URL('.', location.href).href : gateway,
-    key === '' ? undefined : key,
-  )
+  const { url, key } = gatewayOf()
+  await startSession(url, key)
 }
 
 /** Frees what the tab holds on servers and in memory. */

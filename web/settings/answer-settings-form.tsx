@@ -44,17 +44,19 @@ export function AnswerSettingsForm(props: {
         range="a whole number below 2⁶⁴"
         read={(text) => set({ seed: readSeed(text) })}
       />
-      <label class="field">
-        <span>{words.system}</span>
+      <div class="field">
+        <label for="system-prompt">{words.system}</label>
         <textarea
+          id="system-prompt"
+          aria-describedby="system-prompt-help"
           rows={2}
           value={value.system ?? ''}
           onInput={({ currentTarget }) =>
             set({ system: currentTarget.value === '' ? undefined : currentTarget.value })
           }
         />
-        <small>{words.systemHelp}</small>
-      </label>
+        <small id="system-prompt-help">{words.systemHelp}</small>
+      </div>
     </div>
   )
 }
@@ -70,11 +72,13 @@ function Field(props: {
 }) {
   const [text, setText] = useState(String(props.value ?? ''))
   const [bad, setBad] = useState(false)
-  const helpId = useId()
+  const id = useId()
+  const helpId = `${id}-help`
   return (
-    <label class="field">
-      <span>{props.label}</span>
+    <div class="field">
+      <label for={id}>{props.label}</label>
       <input
+        id={id}
         type="text"
         inputMode="decimal"
         autoComplete="off"
@@ -93,6 +97,6 @@ function Field(props: {
         }}
       />
       <small id={helpId}>{bad ? strings.settings.invalid(props.range) : props.help}</small>
-    </label>
+    </div>
   )
 }

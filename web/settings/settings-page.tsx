@@ -2,7 +2,8 @@ import { useEffect, useState } from 'preact/hooks'
 import { chatsFromJson, chatsToJson } from '../chat/chat.ts'
 import { addChats, chats, removeAllChats } from '../chat/conversations.ts'
 import { cachedBytes, clearCache } from '../engine/blob-cache.ts'
-import { logLines, peerId, restartSession } from '../session/tab-session.ts'
+import { logLines } from '../session/tab-log.ts'
+import { peerId, restartSession } from '../session/tab-session.ts'
 import { strings } from '../strings.ts'
 import { CopyButton } from '../ui/copy-button.tsx'
 import { formatBytes } from '../ui/format.ts'
@@ -98,26 +99,30 @@ function ConnectionSection() {
           void restartSession()
         }}
       >
-        <label class="field">
-          <span>{words.gateway}</span>
+        <div class="field">
+          <label for="gateway-url">{words.gateway}</label>
           <input
+            id="gateway-url"
+            aria-describedby="gateway-url-help"
             type="url"
             value={gateway}
             placeholder={location.origin}
             onChange={({ currentTarget }) => changeSettings({ gateway: currentTarget.value.trim() })}
           />
-          <small>{words.gatewayHelp}</small>
-        </label>
-        <label class="field">
-          <span>{words.key}</span>
+          <small id="gateway-url-help">{words.gatewayHelp}</small>
+        </div>
+        <div class="field">
+          <label for="gateway-key">{words.key}</label>
           <input
+            id="gateway-key"
+            aria-describedby="gateway-key-help"
             type="password"
             autoComplete="off"
             value={key}
             onChange={({ currentTarget }) => changeSettings({ key: currentTarget.value.trim() })}
           />
-          <small>{words.keyHelp}</small>
-        </label>
+          <small id="gateway-key-help">{words.keyHelp}</small>
+        </div>
         <div class="row">
           <button type="submit">{words.reconnect}</button>
         </div>

@@ -52,6 +52,15 @@ export function changeSettings(change: Partial<Settings>): void {
   settings.value = { ...settings.value, ...change }
 }
 
+/** The gateway that the settings name, the page's own host where they name none. */
+export function gatewayOf(): { readonly url: string; readonly key: string | undefined } {
+  const { gateway, key } = settings.value
+  return {
+    url: gateway === '' ? new URL('.', location.href).href : gateway,
+    key: key === '' ? undefined : key,
+  }
+}
+
 /** Keeps settings across reloads and shows theme and text size. */
 export function applySettings(): void {
   effect(() => {

@@ -1,0 +1,65 @@
+import { ChoraleError, errorMessage } from '../../src/errors.ts'
+import type { Logger } from '../../src/log.ts'
+import { browserTransports } from '../../src/swarm/browser-transports.ts'
+import { createDhtDirectory, type DhtDirectory } from '../../src/swarm/dht-directory.ts'
+import { createPeer, type Peer } from '../../src/swarm/peer.ts'
+import { dialable } from './dialable.ts'
+import { isPrivatePage } from './private-page.ts'
+
+/** The tab in the network as a peer that others reach through a relay. */
+export interface TabServerPeer {
+  readonly peer: Peer
+  readonly directory: DhtDirectory
+  close(): Promise<void>
+}
+
+/** Others need an address of this tab by then. */
+const RESERVED_MS = 10_000
+const POLL_MS = 50
+
+/**
+ * Joins the network through the first of `addrs` that relays for this tab.
+ * @throws `unreachable` when none does.
+ */
+export async function joinAsServer(addrs: readonly string[], log: Logger): Promise<TabServerPeer> {
+  const relays = dialable(addrs, location.protocol === 'https:')
+  let failed = 'there is none'
+  for (const relay of relays) {
+    try {
+      const peer = await createPeer({
+        transports: browserTransports(),
+        mode: 'client',
+        bootstrap: relays,
+        listen: [`${relay}/p2p-circuit`],
+        privateAddresses: isPrivatePage(),
+        software: 'chorale-web',
+        log,
+      })
+      await untilReserved(peer)
+      const directory = await createDhtDirectory(peer, { serve: false })
+      return {
+        peer,
+        directory,
+        close: async () => {
+          await directory.close()
+          await peer.close()
+        },
+      }
+    } catch (error) {
+      failed = errorMessage(error)
+      log.info('a relay did not take this tab', { relay, reason: failed })
+    }
+  }
+  throw new ChoraleError('unreachable', `no relay takes this tab: ${failed}`, { field: 'relay' })
+}
+
+async function untilReserved(peer: Peer): Promise<void> {
+  const deadline = Date.now() + RESERVED_MS
+  while (peer.addrs().length === 0) {
+    if (Date.now() > deadline) {
+      await peer.close()
+      throw new ChoraleError('timeout', 'the relay gave no address')
+    }
+    await new Promise((resolve) => setTimeout(resolve, POLL_MS))
+  }
+}
