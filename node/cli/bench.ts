@@ -2,6 +2,7 @@ import { Command } from 'commander'
 import { batchBenchCommand } from './bench/batch.ts'
 import { chainBenchCommand } from './bench/chain.ts'
 import { hopsBenchCommand } from './bench/hops.ts'
+import { gpuBenchCommand } from './bench/gpu.ts'
 import { localBenchCommand } from './bench/local.ts'
 import { wanBenchCommand } from './bench/wan.ts'
 
@@ -12,6 +13,7 @@ export function benchCommand(): Command {
     .addCommand(localBenchCommand())
     .addCommand(chainBenchCommand())
     .addCommand(batchBenchCommand())
+    .addCommand(gpuBenchCommand())
     .addCommand(hopsBenchCommand())
     .addCommand(wanBenchCommand())
 }
