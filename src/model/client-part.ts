@@ -5,7 +5,7 @@
 
 import { ChoraleError } from '../errors.ts'
 import { byteLength, isWeightDtype, type WeightDtype } from '../tensor/weight.ts'
-import { isJsonObject, type JsonObject, parseJsonObject } from './json.ts'
+import { isJsonObject, parseJsonObject } from './json.ts'
 import type { ClientRole, Model, TokenizerFiles } from './model.ts'
 import type { ModelSpec } from './spec.ts'
 import { blockRoles, clientRoles } from './weights.ts'
@@ -160,13 +160,13 @@ export function checkClientPart(value: unknown): ClientPart {
     generationDefaults,
     blockBytes,
     blobs,
-    weights: weights as ClientPart['weights'],
+    weights,
   }
 }
 
 function checkWeight(role: string, weight: unknown, blobs: readonly ClientBlob[]): void {
   if (!isJsonObject(weight)) throw bad(`weights.${role}`)
-  const { blob, dtype, shape } = weight as JsonObject
+  const { blob, dtype, shape } = weight
   if (typeof dtype !== 'string' || !isWeightDtype(dtype)) throw bad(`weights.${role}.dtype`)
   if (!Array.isArray(shape) || !shape.every(isCount)) throw bad(`weights.${role}.shape`)
   const stored = blobs.find((known) => known.name === blob)

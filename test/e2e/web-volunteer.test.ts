@@ -8,7 +8,7 @@ import { CHROMIUM, launchChromium, openTab, type Tab } from '../web/chromium.ts'
 import { startWebSwarm, type WebSwarm } from '../web/web-swarm.ts'
 
 const PROMPT = 'Tell me a story about a fox.'
-const MAX_TOKENS = 48
+const MAX_TOKENS = 24
 const SHOTS = join(import.meta.dirname, '../../test-results/web')
 
 interface State {
@@ -62,15 +62,12 @@ describe.skipIf(CHROMIUM === undefined)('a tab that serves', () => {
     await on.getByRole('combobox', { name: 'Engine' }).selectOption(engine)
     await on.getByRole('button', { name: 'Start' }).click()
     await on.getByText(`Serving blocks ${start}–${end - 1} of storyteller.`).waitFor({ timeout: 60_000 })
-    let peer = ''
+    const rows = on.locator('.volunteer .rows')
+    const peer = /Peer id\s+(\w+)/.exec(await rows.innerText())?.[1] ?? ''
     await until(
       async () => {
-        const { servers } = await state()
-        const own = servers.find(
-          (server) => server.start === start && server.end === end && server.state === 'online',
-        )
-        peer = own?.peer ?? ''
-        return own?.engine === engine
+        const own = (await state()).servers.find((server) => server.peer === peer)
+        return own?.state === 'online' && own.engine === engine && own.start === start && own.end === end
       },
       'the directory tells of the tab',
       10_000,
