@@ -63,8 +63,12 @@ const VERBS: Readonly<Record<string, Verb>> = {
     load: async () => (await import('./cli/perplexity.ts')).perplexityCommand(),
   },
   bench: {
-    summary: 'measure speed: `bench local`, `bench chain`',
+    summary: 'measure speed: `bench local`, `chain`, `hops`, `wan`, `batch`',
     load: async () => (await import('./cli/bench.ts')).benchCommand(),
+  },
+  sim: {
+    summary: 'run the rules of placement and routing with many peers, in virtual time',
+    load: async () => (await import('./cli/sim.ts')).simCommand(),
   },
   chaos: {
     summary: 'kill, stall and cut servers during answers and compare the texts',

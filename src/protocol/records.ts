@@ -1,6 +1,6 @@
 import { ChoraleError } from '../errors.ts'
 import type { ModelRecord, ServerRecord } from '../routing/snapshot.ts'
-import { decodeCborMap, encodeCbor } from './cbor.ts'
+import { type CborMap, decodeCborMap, encodeCbor } from './cbor.ts'
 import { amountField, bytesField, choiceField, textField, textListField, uintField } from './fields.ts'
 import { RECORD_SIGNATURE_CONTEXT } from './ids.ts'
 import {
@@ -65,6 +65,7 @@ export function encodeRecordBody({ record, model }: Announcement): Uint8Array {
     ...(record.prefillThroughput !== undefined && { prefillThroughput: record.prefillThroughput }),
     ...(record.queued !== undefined && { queued: record.queued }),
     ...(record.bandwidth !== undefined && { bandwidth: record.bandwidth }),
+    ...(record.intent && { intentStart: record.intent.start, intentEnd: record.intent.end }),
   })
 }
 
@@ -136,6 +137,7 @@ function readBody(body: Uint8Array): Announcement {
       ...(map['prefillThroughput'] !== undefined && {
         prefillThroughput: amountField(map, 'prefillThroughput', MAX_THROUGHPUT),
       }),
+      ...(map['intentStart'] !== undefined && { intent: readIntent(map, blockCount) }),
       ...(map['queued'] !== undefined && { queued: uintField(map, 'queued', 1 << 30) }),
       ...(map['bandwidth'] !== undefined && { bandwidth: amountField(map, 'bandwidth', MAX_BANDWIDTH) }),
     },
@@ -146,6 +148,13 @@ function readBody(body: Uint8Array): Announcement {
       hiddenSize: uintField(map, 'hiddenSize', MAX_HIDDEN_SIZE),
     },
   }
+}
+
+function readIntent(map: CborMap, blockCount: number): { start: number; end: number } {
+  const start = uintField(map, 'intentStart', blockCount)
+  const end = uintField(map, 'intentEnd', blockCount)
+  if (start < end) return { start, end }
+  throw new ChoraleError('protocol', `record intends the empty span ${start}:${end}`, { field: 'intentEnd' })
 }
 
 function checkTimes({ issuedAt, expiresAt }: ServerRecord, now: number): void {

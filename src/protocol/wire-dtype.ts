@@ -34,3 +34,9 @@ export function fromWire(bytes: Uint8Array, dtype: WireDtype): Float32Array {
       return f16ToF32(bytes)
   }
 }
+
+/** Of the wire bytes of `count` rows: all, the last row's, or none. Views. */
+export function wireRows(bytes: Uint8Array, want: 'all' | 'last' | 'none', count: number): Uint8Array {
+  if (want === 'all') return bytes
+  return want === 'none' ? bytes.subarray(0, 0) : bytes.subarray(bytes.length - bytes.length / count)
+}

@@ -28,6 +28,8 @@ export interface ServerRecord {
   readonly queued?: number
   /** Bytes per second that the server can send, as far as it knows. */
   readonly bandwidth?: number
+  /** Blocks it is about to serve instead of the present ones. */
+  readonly intent?: { readonly start: number; readonly end: number }
   /** KV room not leased, in tokens. */
   readonly freeKvTokens: number
   readonly sessions: number

@@ -6,7 +6,7 @@ import type { ModelRecord, ServerRecord, ServerState } from '../routing/snapshot
 import type { Directory } from '../session/directory.ts'
 import type { Span } from '../session/span-runner.ts'
 import type { Peer } from '../swarm/peer.ts'
-import { serveSpan, type SpanService } from '../swarm/serve-span.ts'
+import { serveSpan } from '../swarm/serve-span.ts'
 import type { ServeCounters, ServeSpanOptions } from '../swarm/span-host.ts'
 import { createSpanHost } from './span-host.ts'
 import { measurePrefill, measureThroughput } from './throughput.ts'
@@ -56,7 +56,8 @@ export interface ServingServer {
 }
 
 const MAX_SESSIONS = 64
-const ANNOUNCE_MS = 10_000
+/** How often a server publishes its record. */
+export const ANNOUNCE_MS = 10_000
 /** Missed announcements a record survives: one may be lost, and a busy machine is late. */
 const VALID_MS = 45_000
 /** News of sessions coming and going waits this long, so that a burst makes one announcement. */
@@ -73,9 +74,9 @@ export async function startServer(options: ServerOptions): Promise<ServingServer
   const log = peer.log
   let state: ServerState = 'joining'
   let throughput = 0
-  let prefillThroughput: number | undefined
+  let prefillThroughput = 0
   let lastIssued = 0
-  let service: SpanService | undefined
+  let queued = (): number => 0
   let load = { sessions: 0, freeKvTokens: 0 }
 
   const announce = async (): Promise<void> => {
@@ -88,8 +89,8 @@ export async function startServer(options: ServerOptions): Promise<ServingServer
       end: span.end,
       state,
       throughput,
-      ...(prefillThroughput !== undefined && { prefillThroughput }),
-      queued: service?.queued ?? 0,
+      ...(prefillThroughput > 0 && { prefillThroughput }),
+      queued: queued(),
       freeKvTokens: load.freeKvTokens,
       sessions: load.sessions,
       engine,
@@ -135,7 +136,8 @@ export async function startServer(options: ServerOptions): Promise<ServingServer
   throughput = await measureThroughput(loaded, model.hiddenSize)
   prefillThroughput = await measurePrefill(loaded, model.hiddenSize)
   load = host.load()
-  service = await serveSpan(peer, host, options.serve)
+  const service = await serveSpan(peer, host, options.serve)
+  queued = () => service.queued
   state = 'online'
   await announce()
   const timer = setInterval(() => void announce(), options.announceMs ?? ANNOUNCE_MS)
@@ -152,7 +154,7 @@ export async function startServer(options: ServerOptions): Promise<ServingServer
     clearTimeout(news)
     state = 'offline'
     await quietly(log, directory.withdraw(model.modelId))
-    await service?.close('the server left')
+    await service.close('the server left')
     await host.idle(1_000)
     clearTimeout(news)
     await host.close()

@@ -4,25 +4,8 @@ import type { Hop } from './chain-hop.ts'
 import { isCallersError } from './chain-hop.ts'
 import { cancelled } from './check-step.ts'
 import { pushThroughHops } from './push-pipeline.ts'
-import type { StepOptions } from './span-runner.ts'
-
-export interface PipelineOptions {
-  /** Tokens in one piece: one frame on the wire, one step on a server. */
-  readonly chunkTokens: number
-  /** Most pieces under way at once: bounds what waits at a slow server. */
-  readonly window: number
-  readonly want: StepOptions['want']
-  readonly signal: AbortSignal | undefined
-}
-
-export interface PipelineResult {
-  /** Leading tokens that went through every hop. */
-  readonly done: number
-  /** What the last hop returned for them, piece by piece. */
-  readonly outputs: readonly Tensor[]
-  /** Why the rest did not: some hop is dead now, or (`fatal`) the caller is at fault or stopped. */
-  readonly failure?: { readonly error: unknown; readonly fatal: boolean }
-}
+import type { PipelineOptions, PipelineResult } from './pipeline-options.ts'
+import { lastWant } from './pipeline-options.ts'
 
 /**
  * Sends `input` [tokens, hiddenSize] through the hops in pieces that follow each other like a convoy: while hop 2
@@ -97,9 +80,4 @@ async function carryThroughHops(
   }
   await Promise.all(underWay)
   return failure ? { done, outputs, failure } : { done, outputs }
-}
-
-/** What the last hop is asked for: a caller who wants the last row only needs nothing of the inner pieces. */
-export function lastWant(want: StepOptions['want'], isLastPiece: boolean): NonNullable<StepOptions['want']> {
-  return want === 'last' && !isLastPiece ? 'none' : (want ?? 'all')
 }

@@ -2,8 +2,8 @@ import type { Tensor } from '../tensor/tensor.ts'
 import { rows } from '../tensor/tensor.ts'
 import type { Hop } from './chain-hop.ts'
 import { isCallersError } from './chain-hop.ts'
-import type { PipelineOptions, PipelineResult } from './chain-pipeline.ts'
-import { lastWant } from './chain-pipeline.ts'
+import type { PipelineOptions, PipelineResult } from './pipeline-options.ts'
+import { lastWant } from './pipeline-options.ts'
 import { cancelled } from './check-step.ts'
 import type { PushedStep } from './span-runner.ts'
 
@@ -86,7 +86,8 @@ export async function pushThroughHops(
     }
   }
 
-  for (let start = 0; start < total && !failure && !signal?.aborted; start += chunkTokens) {
+  for (let start = 0; start < total; start += chunkTokens) {
+    if (failure || signal?.aborted) break
     const piece = runPiece(start, Math.min(start + chunkTokens, total))
     underWay.add(piece)
     void piece.then(() => underWay.delete(piece))

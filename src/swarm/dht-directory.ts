@@ -19,8 +19,8 @@ export interface DhtDirectory extends Directory {
   close(): Promise<void>
 }
 
-/** Peers asked at once for one question. */
-const MAX_ASKED = 20
+/** Peers asked at once for one question, and given a record. */
+export const MAX_ASKED = 20
 /** After the first answer, how long to wait for the others: a stalled peer must not slow a client down. */
 const STRAGGLERS_MS = 250
 /** How long a fresh peer waits for its first directory peer. */

@@ -21,9 +21,9 @@ import {
   type Step,
   type Welcome,
 } from '../protocol/messages.ts'
-import { fromWire, toWire, WIRE_DTYPES, wireBytes, type WireDtype } from '../protocol/wire-dtype.ts'
+import { fromWire, toWire, WIRE_DTYPES, wireBytes, type WireDtype, wireRows } from '../protocol/wire-dtype.ts'
 import type { SpanSession } from '../session/span-runner.ts'
-import { tensor, type Tensor } from '../tensor/tensor.ts'
+import { tensor } from '../tensor/tensor.ts'
 import { frameStream } from './framed-stream.ts'
 import type { Feedable, Feeder } from './push-desk.ts'
 import { openPushLink, type PushLink } from './push-link.ts'
@@ -392,7 +392,7 @@ export function serveSession(
     const bytes = toWire(wanted.data, dtype)
     const pushed = step.onward && (await pushOn(step, step.onward, bytes))
     if (over) return
-    const shown = step.onward ? wireRows(bytes, step, wanted) : bytes
+    const shown = step.onward ? wireRows(bytes, step.want, wanted.shape[0]) : bytes
     const output: Output = {
       type: 'output',
       seq: step.seq,
@@ -438,10 +438,4 @@ export function serveSession(
       return session === undefined && feeding?.session === undefined
     },
   }
-}
-
-/** The part of a step's whole output that the client asked to see. */
-function wireRows(bytes: Uint8Array, { want }: Step, { shape: [count] }: Tensor): Uint8Array {
-  if (want === 'all') return bytes
-  return want === 'none' ? bytes.subarray(0, 0) : bytes.subarray(bytes.length - bytes.length / count)
 }

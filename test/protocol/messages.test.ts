@@ -37,6 +37,7 @@ const MESSAGES: readonly Record<string, unknown>[] = [
   },
   { type: 'step', seq: 0, position: 0, tokens: 1, want: 'all', deadlineMs: 1000.5 },
   { type: 'output', seq: 0, position: 1, serverMs: 0.25 },
+  { type: 'attach', token: new Uint8Array(16) },
   { type: 'rollback', seq: 1, position: 0 },
   { type: 'rolledback', seq: 1, position: 0 },
   { type: 'close' },
@@ -45,7 +46,47 @@ const MESSAGES: readonly Record<string, unknown>[] = [
   { type: 'error', code: 'capacity', message: 'full', retryable: true },
 ]
 
+const LINK_END = { token: new Uint8Array(16), peerId: 'p' }
+const WITH_OPTIONAL: readonly Record<string, unknown>[] = [
+  { type: 'link', accept: LINK_END, next: { ...LINK_END, addrs: ['/ip4/127.0.0.1/tcp/1'] } },
+  { type: 'link', accept: LINK_END },
+  { type: 'link' },
+  {
+    type: 'step',
+    seq: 3,
+    position: 7,
+    tokens: 2,
+    want: 'all',
+    deadlineMs: 5,
+    onward: [
+      { seq: 1, want: 'all' },
+      { seq: 9, want: 'last' },
+    ],
+  },
+  { type: 'output', seq: 0, position: 1, serverMs: 0.25, pushed: true },
+]
+
 describe('parseSpanMessage', () => {
+  it('messages of pushing: come back as they were sent, their optional fields are checked', () => {
+    for (const message of WITH_OPTIONAL) {
+      expect(parseSpanMessage(encodeCbor(message), 0)).toEqual(message)
+    }
+    for (const [field, wrong] of [
+      ['accept', { ...LINK_END, token: new Uint8Array(15) }],
+      ['accept', 7],
+      ['next', LINK_END],
+      ['next', { ...LINK_END, addrs: Array.from({ length: 13 }, () => 'a') }],
+    ] as const) {
+      expect(() => parseSpanMessage(encodeCbor({ type: 'link', [field]: wrong }), 0)).toThrow()
+    }
+    const step = WITH_OPTIONAL[3]!
+    const many = Array.from({ length: 65 }, (_, seq) => ({ seq, want: 'all' }))
+    for (const onward of [7, [7], [{ seq: -1, want: 'all' }], [{ seq: 1, want: 'some' }], many]) {
+      expect(() => parseSpanMessage(encodeCbor({ ...step, onward }), 0)).toThrow()
+    }
+    expect(() => parseSpanMessage(encodeCbor({ ...WITH_OPTIONAL[4], pushed: 1 }), 0)).toThrow('pushed')
+  })
+
   it.each(MESSAGES.map((message) => [message['type'], message] as const))(
     '%s: comes back as it was sent',
     (_, message) => {
