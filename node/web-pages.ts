@@ -131,7 +131,8 @@ async function buildIfStale(): Promise<void> {
 }
 
 async function runBuild(vite: string, outDir: string): Promise<void> {
-  const args = [vite, 'build', 'web', '--outDir', outDir, '--emptyOutDir', '--logLevel', 'error']
+  const runtime = 'Deno' in globalThis ? ['run', '-A'] : []
+  const args = [...runtime, vite, 'build', 'web', '--outDir', outDir, '--emptyOutDir', '--logLevel', 'error']
   const child = spawn(process.execPath, args, {
     cwd: PACKAGE_ROOT,
     stdio: ['ignore', 'ignore', 'pipe'],

@@ -1,9 +1,11 @@
 import { render } from 'preact'
 import { App } from './app.tsx'
 import { loadChats } from './chat/conversations.ts'
-import { endSession, restartSession } from './session/tab-session.ts'
+import { endSession, refreshSwarmState, restartSession } from './session/tab-session.ts'
 import { applySettings } from './settings/settings.ts'
 import { abandon } from './volunteer/volunteer.ts'
+
+const REFRESH_MS = 10_000
 
 const root = document.getElementById('app')
 if (root !== null) {
@@ -15,6 +17,10 @@ if (root !== null) {
   if (import.meta.env.PROD && 'serviceWorker' in navigator) {
     void navigator.serviceWorker.register('./sw.js').catch(() => undefined)
   }
+  // The header tells when blocks lose their last server; the Swarm page asks more often while it is shown.
+  setInterval(() => {
+    if (!document.hidden) void refreshSwarmState()
+  }, REFRESH_MS)
   // Servers need not wait for a tab that is gone to find out.
   window.addEventListener('pagehide', () => {
     abandon()
