@@ -54,6 +54,8 @@ const INTENT_SHARE = 0.9
 export const JOIN_SPREAD = 0.3
 /** Equal spans are drawn: twins don't all take the first. */
 const TIE = 1e-9
+/** Gumbel noise of a number drawn in steps of 2^-32 is never more. */
+const MOST_NOISE = 23
 /** A block nobody serves counts as if it had this share of the demand: bad beyond any comparison, and still finite. */
 const EMPTY_SHARE = 0.01
 /** A span that meets no others on one side is of no use until more come. */
@@ -140,13 +142,15 @@ export function bestSpan(
   const worthOf = worthTable(capacity, most, self.speed)
   let best: Placement | undefined
   let bestScore = -Infinity
+  const noiseShare = Math.max(spread, TIE)
   for (const { start, end, linked } of candidates(view, most)) {
     const worth = worthOf(start, end) * (linked ? 1 : UNLINKED_SHARE)
+    const fair = Math.log(worth)
+    // Most are far behind the best, whatever the draw adds.
+    if (fair + noiseShare * MOST_NOISE <= bestScore) continue
     // Gumbel noise that depends on peer and span: the largest sum is a draw whose odds grow with the worth.
-    const noise = -Math.log(
-      -Math.log(Math.max(rank(self.peerId, start * (view.blockCount + 1) + end), 1e-12)),
-    )
-    const score = Math.log(worth) + Math.max(spread, TIE) * noise
+    const draw = Math.max(rank(self.peerId, start * (view.blockCount + 1) + end), 1e-12)
+    const score = fair - noiseShare * Math.log(-Math.log(draw))
     if (score <= bestScore) continue
     best = { start, end, worth }
     bestScore = score

@@ -321,14 +321,8 @@ export function serveSession(
     if (mine.session === undefined) wire.pause()
   }
 
-  const pauseAll = (): void => {
-    wire.pause()
-    feeder?.pause()
-  }
-  const resumeAll = (): void => {
-    wire.resume()
-    feeder?.resume()
-  }
+  const pauseAll = (): void => [wire, feeder].forEach((source) => source?.pause())
+  const resumeAll = (): void => [wire, feeder].forEach((source) => source?.resume())
 
   const enqueue = (work: Work): void => {
     queue.push(work)

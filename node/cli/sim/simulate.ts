@@ -35,7 +35,7 @@ export interface SimulationResult {
 }
 
 /** How often a server looks whether it should move. */
-const DECIDE_SECONDS = 60
+const DECIDE_SECONDS = 120
 const TICK_SECONDS = 5
 const LOAD_SECONDS = 60
 /** Servers come in over this time at first. */
