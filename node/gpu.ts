@@ -17,7 +17,7 @@ export function openGpu(): Promise<GPU | undefined> {
 
 async function open(): Promise<GPU | undefined> {
   provideRuntimeFolder()
-  if ('Deno' in globalThis) return navigator.gpu as GPU | undefined
+  if ('Deno' in globalThis) return navigator.gpu
   try {
     const { create } = await import('webgpu')
     // `opened` keeps it alive: Dawn's devices must not outlive the object that made them.

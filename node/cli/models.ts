@@ -125,7 +125,7 @@ async function show(ref: string, ports: ModelPorts, options: Options): Promise<v
     }
     const { blockBytes, clientBytes } = weight
     print(options, document, [
-      `${model.name}`,
+      model.name,
       `  id          ${model.id}`,
       `  family      ${spec.family}, ${model.format}`,
       `  blocks      ${spec.blockCount}, ${formatBytes(Math.min(...blockBytes))} to ${formatBytes(Math.max(...blockBytes))} each`,

@@ -127,7 +127,7 @@ function watch(raw: GPUDevice, adapter: AdapterDescription, limits: GpuLimits, l
     log.error('GPU device lost', { adapter: adapter.name, why: lost })
   })()
   raw.addEventListener('uncapturederror', (event) => {
-    const { message } = (event as GPUUncapturedErrorEvent).error
+    const { message } = event.error
     // Logged here and thrown by `check`; the implementation need not print it too.
     event.preventDefault()
     invalid ??= message

@@ -210,7 +210,7 @@ function strings(file: GgufFile, key: string): readonly string[] {
   const items = array(file, key)
   if (!items.every((item) => typeof item === 'string'))
     throw bad(file, key, 'holds something that is no text')
-  return items as readonly string[]
+  return items
 }
 
 function indexOrUndefined(index: number): number | undefined {

@@ -23,7 +23,7 @@ export function topK(logits: Float64Array, k: number): Uint32Array {
     if ((logits[id] as number) > worst) {
       heap[0] = id
       sink(heap, logits, 0)
-      worst = logits[heap[0] as number] as number
+      worst = logits[heap[0]] as number
     }
   }
   return heap

@@ -67,7 +67,7 @@ export function ln(value: number): number {
   const carry = (high + 0x95f64) & 0x100000
   words[HIGH] = high | (carry ^ 0x3ff00000)
   k += carry >>> 20
-  const f = (double[0] as number) - 1
+  const f = double[0] - 1
   if ((0x000fffff & (2 + high)) < 3) {
     if (f === 0) return k === 0 ? 0 : k * LN2_HIGH + k * LN2_LOW
     const r = f * f * (0.5 - 0.3333333333333333 * f)

@@ -26,7 +26,7 @@ export function batchedLogits(head: EngineHead): Logits {
     running = true
     while (waiting.length > 0) {
       // Sessions whose steps ended together ask in the same turn; the first waits for the others.
-      await null
+      await Promise.resolve()
       const batch = takeBatch()
       try {
         const columns = (batch[0] as Waiting).hidden.shape[1]

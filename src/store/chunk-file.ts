@@ -120,7 +120,7 @@ export async function openChunkFile(cache: CacheStore, path: string, size: numbe
 /** Native where the platform has it: a server checks gigabytes. */
 async function digestOf(bytes: Uint8Array): Promise<string> {
   // Browsers hide it outside secure contexts, whatever the types say.
-  const subtle = (globalThis.crypto as Crypto | undefined)?.subtle as SubtleCrypto | undefined
+  const subtle = (globalThis.crypto as Crypto | undefined)?.subtle
   if (subtle === undefined) return bytesToHex(sha256(bytes))
   return bytesToHex(new Uint8Array(await subtle.digest('SHA-256', bytes as Uint8Array<ArrayBuffer>)))
 }

@@ -80,7 +80,7 @@ function largest(weights: Float32Array): number {
 /** @throws `bad_request` for a scale beyond float16: such weights can't be kept in these formats. */
 function writeHalf(block: Uint8Array, offset: number, value: number): void {
   const half = f32ToF16(Float32Array.of(value))
-  if (!Number.isFinite(f16ToF32(half)[0] as number)) {
+  if (!Number.isFinite(f16ToF32(half)[0])) {
     throw new ChoraleError('bad_request', `a group's scale ${value} does not fit float16`)
   }
   block.set(half, offset)

@@ -148,7 +148,7 @@ function build(
       cause: error,
     })
   }
-  if (!unigram) forgetReserved(library as unknown as Internals, model['merges'], vocabulary, keys)
+  if (!unigram) forgetReserved(library, model['merges'], vocabulary, keys)
   return library
 }
 

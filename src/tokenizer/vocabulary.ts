@@ -45,8 +45,8 @@ const NAMED_TOKENS = [
  */
 export function readVocabulary(files: TokenizerFiles): Vocabulary {
   // Read from JSON: the types are a promise of nobody.
-  const tokenizer = record(files.tokenizer as unknown, 'the file')
-  const config = record(files.config as unknown, 'tokenizer_config.json')
+  const tokenizer = record(files.tokenizer, 'the file')
+  const config = record(files.config, 'tokenizer_config.json')
   if (files.chatTemplate !== undefined && typeof (files.chatTemplate as unknown) !== 'string') {
     fail('chat_template', 'is not text')
   }

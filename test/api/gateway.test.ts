@@ -100,10 +100,10 @@ describe('chat completions', () => {
       expect(chunk.choices[0]!.finish_reason).toBeNull()
       expect(chunk.usage).toBeNull()
     }
-    expect(chunks.at(-2)!.choices[0]).toMatchObject({ delta: {}, finish_reason: 'stop' })
+    expect(chunks.at(-2).choices[0]).toMatchObject({ delta: {}, finish_reason: 'stop' })
     expect((chunks.at(-2) as unknown as Extras).swarm.failovers).toBe(1)
-    expect(chunks.at(-1)!.choices).toEqual([])
-    expect(chunks.at(-1)!.usage!.completion_tokens).toBe(22)
+    expect(chunks.at(-1).choices).toEqual([])
+    expect(chunks.at(-1).usage!.completion_tokens).toBe(22)
     for (const key of ['id', 'created', 'model', 'object', 'system_fingerprint'] as const) {
       expect(new Set(chunks.map((chunk) => chunk[key])).size).toBe(1)
     }
@@ -189,7 +189,7 @@ describe('chat completions', () => {
     const drawn = await ask()
     expect(await ask(Number(drawn.seed))).toEqual(drawn)
     await ask(-1)
-    expect(fake.requests.at(-1)!.sampling!.seed).toBe(2n ** 64n - 1n)
+    expect(fake.requests.at(-1).sampling!.seed).toBe(2n ** 64n - 1n)
   })
 
   it('takes sampling from the request, then from the model, then from OpenAI', async () => {
@@ -197,12 +197,12 @@ describe('chat completions', () => {
     const plain = fakeLanguageModel({ name: 'plain' })
     const { client } = await start([fake, plain])
     await client.chat.completions.create({ ...user('x'), temperature: 0, logit_bias: { '65': -100 } })
-    expect(fake.requests.at(-1)!.sampling).toMatchObject({ temperature: 0, topP: 0.95 })
-    expect(fake.requests.at(-1)!.sampling!.logitBias).toEqual(new Map([[65, -100]]))
+    expect(fake.requests.at(-1).sampling).toMatchObject({ temperature: 0, topP: 0.95 })
+    expect(fake.requests.at(-1).sampling!.logitBias).toEqual(new Map([[65, -100]]))
     await client.chat.completions.create(user('x'))
-    expect(fake.requests.at(-1)!.sampling).toMatchObject({ temperature: 0.7, topP: 0.95 })
+    expect(fake.requests.at(-1).sampling).toMatchObject({ temperature: 0.7, topP: 0.95 })
     await client.chat.completions.create({ ...user('x'), model: 'plain' })
-    expect(plain.requests.at(-1)!.sampling).toMatchObject({ temperature: 1, topP: 1, topK: 0, minP: 0 })
+    expect(plain.requests.at(-1).sampling).toMatchObject({ temperature: 1, topP: 1, topK: 0, minP: 0 })
   })
 
   it('accepts text parts, the developer role and fields that change nothing', async () => {
@@ -270,7 +270,7 @@ describe('text completions', () => {
     for await (const chunk of await client.completions.create(request)) chunks.push(chunk)
     expect(chunks.map((chunk) => chunk.choices[0]?.text)).toEqual(['a', 'b', '', undefined])
     expect(chunks.map((chunk) => chunk.choices[0]?.finish_reason)).toEqual([null, null, 'stop', undefined])
-    expect(chunks.at(-1)!.usage!.completion_tokens).toBe(3)
+    expect(chunks.at(-1).usage!.completion_tokens).toBe(3)
   })
 })
 
@@ -464,7 +464,7 @@ describe('errors', () => {
     expect(response.status).toBe(200)
     const text = await response.text()
     expect(text).not.toContain('[DONE]')
-    const last = JSON.parse(text.trim().split('\n\n').at(-1)!.slice('data: '.length)) as unknown
+    const last = JSON.parse(text.trim().split('\n\n').at(-1).slice('data: '.length)) as unknown
     expect(last).toMatchObject({ error: { code: 'session_lost', message: failure.message } })
     const stream = await client.chat.completions.create({ ...user('x'), stream: true })
     await expect(
@@ -542,7 +542,7 @@ describe('load', () => {
     const first = ask()
     await until(() => fake.sessions() === 1, 'the first runs')
     const others = await Promise.all([ask(), ask(), ask()])
-    const statuses = others.map(({ status }) => status).sort()
+    const statuses = others.map(({ status }) => status).sort((a, b) => a - b)
     expect(statuses).toEqual([200, 429, 429])
     expect(others.find(({ status }) => status === 429)!.headers.get('retry-after')).toBe('2')
     expect((await first).status).toBe(200)

@@ -156,7 +156,7 @@ describe('splitEvenly', () => {
         const spans = splitEvenly(blocks, parts)
         expect(spans.length).toBe(Math.min(blocks, parts))
         expect(spans[0]!.start).toBe(0)
-        expect(spans.at(-1)!.end).toBe(blocks)
+        expect(spans.at(-1).end).toBe(blocks)
         const sizes = spans.map(({ start, end }) => end - start)
         expect(Math.max(...sizes) - Math.min(...sizes)).toBeLessThanOrEqual(1)
         spans.slice(1).forEach((span, i) => expect(span.start).toBe(spans[i]!.end))

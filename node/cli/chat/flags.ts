@@ -39,7 +39,7 @@ export function addChatFlags(command: Command): Command {
     .option(
       '--stop <text>',
       'end the answer before this text (up to 4 times)',
-      (value, all: string[] = []) => [...all, value],
+      (value, all: string[] | undefined) => [...(all ?? []), value],
     )
     .option('--raw', 'continue the text as it is, without the chat template')
     .option('-v, --verbose', 'show speed, route and failovers after each answer')
