@@ -57,6 +57,8 @@ const PREFILL_SPEEDUP = 4
 const CHUNK_TOKENS = 64
 /** Bounds tried for the slowest server of a prompt's pipeline. */
 const BOTTLENECKS = 8
+/** Candidates that the bounds are taken from: sorting all of ten thousand would take as long as a search. */
+const SAMPLE = 256
 
 /**
  * The chain of servers whose whole spans tile [start, end) and that answers soonest: a shortest path over block
@@ -93,6 +95,7 @@ export function findRoute(snapshot: Snapshot, request: RouteRequest): Route | No
 
 interface Candidate {
   readonly server: ServerRecord
+  readonly end: number
   readonly cost: number
   readonly draw: number
   /** One piece of a prompt, compute and transfer whichever is longer. */
@@ -103,7 +106,13 @@ function candidateOf(snapshot: Snapshot, request: RouteRequest, server: ServerRe
   const { seed = 0, spread = 0 } = request
   const draw = seededDraw(seed, server.peerId)
   const cost = serverCost(snapshot, request, server) * (1 + spread * draw)
-  return { server, cost, draw, pieceMs: (request.promptTokens ?? 0) > 0 ? pieceMs(request, server) : 0 }
+  return {
+    server,
+    end: server.end,
+    cost,
+    draw,
+    pieceMs: (request.promptTokens ?? 0) > 0 ? pieceMs(request, server) : 0,
+  }
 }
 
 /** The cheapest path over candidates whose pieces take at most `bound` ms. Spans only lead forward: one sweep. */
@@ -113,33 +122,41 @@ function shortestPath(
   end: number,
   bound: number,
 ): Candidate[] | undefined {
-  const reached = new Map<number, { cost: number; draw: number; via: Candidate | undefined }>()
-  reached.set(start, { cost: 0, draw: 0, via: undefined })
+  const costs = new Float64Array(end - start + 1).fill(Infinity)
+  const ways: (Candidate | undefined)[] = Array.from(costs, () => undefined)
+  costs[0] = 0
   for (let boundary = start; boundary < end; boundary++) {
-    const here = reached.get(boundary)
-    if (!here) continue
+    const here = costs[boundary - start]!
+    if (here === Infinity) continue
     for (const candidate of byStart.get(boundary) ?? []) {
       if (candidate.pieceMs > bound) continue
-      const cost = here.cost + candidate.cost
-      const known = reached.get(candidate.server.end)
-      if (!known || cost < known.cost || (cost === known.cost && candidate.draw < known.draw)) {
-        reached.set(candidate.server.end, { cost, draw: candidate.draw, via: candidate })
-      }
+      const to = candidate.end - start
+      const cost = here + candidate.cost
+      const known = costs[to]!
+      if (cost > known || (cost === known && candidate.draw >= ways[to]!.draw)) continue
+      costs[to] = cost
+      ways[to] = candidate
     }
   }
-  const last = reached.get(end)
-  if (!last) return undefined
+  if (costs[end - start] === Infinity) return undefined
   const path: Candidate[] = []
-  for (let via = last.via; via; via = reached.get(via.server.start)?.via) path.unshift(via)
+  for (let via = ways[end - start]; via; via = ways[via.server.start - start]) path.unshift(via)
   return path
 }
 
-/** At most `BOTTLENECKS` piece times, evenly through all of them, the longest included. */
+/** At most `BOTTLENECKS` piece times, evenly through all of them (of many: through a sample), the longest included. */
 function bottleneckBounds(candidates: readonly Candidate[]): number[] {
-  const times = Float64Array.from(candidates, ({ pieceMs: ms }) => ms).sort()
-  const bounds = new Set<number>()
-  for (let i = 1; i <= BOTTLENECKS; i++) {
-    const time = times[Math.ceil((i * times.length) / BOTTLENECKS) - 1]
+  const stride = Math.ceil(candidates.length / SAMPLE)
+  const times: number[] = []
+  let longest = 0
+  for (const [i, { pieceMs: ms }] of candidates.entries()) {
+    if (i % stride === 0) times.push(ms)
+    longest = Math.max(longest, ms)
+  }
+  const sorted = Float64Array.from(times).sort()
+  const bounds = new Set([longest])
+  for (let i = 1; i < BOTTLENECKS; i++) {
+    const time = sorted[Math.ceil((i * sorted.length) / BOTTLENECKS) - 1]
     if (time !== undefined) bounds.add(time)
   }
   return [...bounds]
