@@ -145,7 +145,7 @@ function checkMessages(messages: readonly ChatMessage[]): ChatMessage[] {
     const { role, content } = message
     if (!ROLES.has(role)) {
       return refuse(
-        `messages[${index}].role is ${String(role as unknown).slice(0, 40)}, it must be system, user or assistant`,
+        `messages[${index}].role is ${JSON.stringify(role).slice(0, 40)}, it must be system, user or assistant`,
       )
     }
     if (typeof content !== 'string')
