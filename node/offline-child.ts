@@ -8,7 +8,7 @@ const GRACE_MS = 2_000
 
 process.stdin.resume()
 // A verb that ends by itself, with an error for example, is not kept alive by its parent.
-process.stdin.unref()
+process.stdin.unref?.()
 process.stdin.on('close', () => {
   process.kill(process.pid, 'SIGTERM')
   setTimeout(() => process.exit(1), GRACE_MS).unref()
