@@ -109,7 +109,7 @@ async function replaceHops(
   for (const hop of old) void hop.close()
   if (options.push !== false) relinkHops(context.links, hops, from, from + opened.hops.length)
   recovery.onFailover({
-    span: { start: old[0]!.server.start, end: old.at(-1).server.end },
+    span: { start: old[0]!.server.start, end: old[old.length - 1]!.server.end },
     from: lost.server.peerId,
     to: opened.hops.map((hop) => hop.server.peerId),
     reason: failureReason(lost.failure),

@@ -188,7 +188,7 @@ class RemoteSession implements SpanSession {
       }
       if (chunks.length === 1) return await chunks[0]!
       const outputs = await Promise.all(chunks)
-      return want === 'all' ? concatRows(outputs, hiddenSize) : outputs.at(-1)
+      return want === 'all' ? concatRows(outputs, hiddenSize) : outputs[outputs.length - 1]!
     })
   }
 
