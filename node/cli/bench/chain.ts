@@ -42,7 +42,8 @@ export function chainBenchCommand(): Command {
   return new Command('chain')
     .description('decode speed over server processes on loopback, against one process with the same engine')
     .option('--model <model>', 'model to measure; repeatable', collectModel, [])
-    .option('--engine <name>', 'auto, reference, onnx or wgsl', 'auto')
+    // Float32 on every machine, so that ratios of different machines and releases compare.
+    .option('--engine <name>', 'auto, reference, onnx, wgsl or wasm', 'onnx')
     .option('--threads <n>', 'CPU threads of the local process and of each server', '1')
     .option('--servers <n>', 'server processes', '3')
     .option('--rounds <n>', 'alternating rounds whose median is taken', '5')
