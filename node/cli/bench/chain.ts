@@ -39,17 +39,19 @@ const PROMPT_TOKENS = 16
 
 /** `chorale bench chain`: what the network costs a model that one machine could hold. */
 export function chainBenchCommand(): Command {
-  return new Command('chain')
-    .description('decode speed over server processes on loopback, against one process with the same engine')
-    .option('--model <model>', 'model to measure; repeatable', collectModel, [])
-    // Float32 on every machine, so that ratios of different machines and releases compare.
-    .option('--engine <name>', 'auto, reference, onnx, wgsl or wasm', 'onnx')
-    .option('--threads <n>', 'CPU threads of the local process and of each server', '1')
-    .option('--servers <n>', 'server processes', '3')
-    .option('--rounds <n>', 'alternating rounds whose median is taken', '5')
-    .option('--tokens <n>', 'tokens a round', '48')
-    .option('--json', 'print one JSON document')
-    .action(runChainBench)
+  return (
+    new Command('chain')
+      .description('decode speed over server processes on loopback, against one process with the same engine')
+      .option('--model <model>', 'model to measure; repeatable', collectModel, [])
+      // Float32 on every machine, so that ratios of different machines and releases compare.
+      .option('--engine <name>', 'auto, reference, onnx, wgsl or wasm', 'onnx')
+      .option('--threads <n>', 'CPU threads of the local process and of each server', '1')
+      .option('--servers <n>', 'server processes', '3')
+      .option('--rounds <n>', 'alternating rounds whose median is taken', '5')
+      .option('--tokens <n>', 'tokens a round', '48')
+      .option('--json', 'print one JSON document')
+      .action(runChainBench)
+  )
 }
 
 async function runChainBench(options: ChainOptions): Promise<void> {
