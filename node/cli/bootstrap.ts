@@ -2,8 +2,8 @@ import { Command } from 'commander'
 import { readIdentityFile } from '../identity-file.ts'
 import { joinNetwork } from '../join-network.ts'
 import { stderrLogger } from '../platform.ts'
-import { catchInterrupt } from './chat/interrupt.ts'
-import { aborted, DEFAULT_LISTEN } from './serve.ts'
+import { aborted, catchInterrupt } from './chat/interrupt.ts'
+import { DEFAULT_LISTEN } from './serve.ts'
 
 interface BootstrapFlags {
   bootstrap?: string[]

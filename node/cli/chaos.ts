@@ -1,5 +1,5 @@
 import { Command } from 'commander'
-import { parseEngineName } from '../../src/engine/select.ts'
+import { parseEngineName, ENGINE_CHOICES } from '../../src/engine/select.ts'
 import { ChoraleError } from '../../src/errors.ts'
 import { catchInterrupt } from './chat/interrupt.ts'
 import { type ChaosReport, runChaos } from './chaos/run-chaos.ts'
@@ -19,7 +19,7 @@ export function chaosCommand(): Command {
     .description('kill, stall and cut servers during answers and compare with undisturbed ones')
     .option('--kills <n>', 'answers, each with one fault', '50')
     .option('--model <model>', 'folder, .gguf file or hub name (default: the bundled model)')
-    .option('--engine <name>', 'auto, reference, onnx or wgsl', 'auto')
+    .option('--engine <name>', ENGINE_CHOICES, 'auto')
     .option('--seed <n>', 'draws faults, servers and moments', '1')
     .option('--tokens <n>', 'tokens of each answer', '40')
     .option('--json', 'print one JSON document')

@@ -1,5 +1,5 @@
 import { Command } from 'commander'
-import { parseEngineName } from '../../src/engine/select.ts'
+import { parseEngineName, ENGINE_CHOICES } from '../../src/engine/select.ts'
 import { ChoraleError } from '../../src/errors.ts'
 import { addChatFlags, settingsOf, type ChatFlags } from './chat/flags.ts'
 import { catchInterrupt } from './chat/interrupt.ts'
@@ -22,7 +22,7 @@ export function chatCommand(): Command {
     .option('--bootstrap <addrs...>', 'peers that lead into the network (default: a network of its own)')
     .option('--local', 'compute all blocks in this process, without a network')
     .option('--revision <name>', 'branch, tag or commit of a hub model')
-    .option('--engine <name>', 'auto, reference, onnx or wgsl', 'auto')
+    .option('--engine <name>', ENGINE_CHOICES, 'auto')
   return addChatFlags(command)
     .addHelpText(
       'after',

@@ -1,6 +1,6 @@
 import { Command } from 'commander'
 import { createApp } from '../../src/api/app.ts'
-import { parseEngineName } from '../../src/engine/select.ts'
+import { parseEngineName, ENGINE_CHOICES } from '../../src/engine/select.ts'
 import { ChoraleError } from '../../src/errors.ts'
 import type { Logger } from '../../src/log.ts'
 import type { Metrics } from '../../src/metrics.ts'
@@ -9,7 +9,7 @@ import { isLoopbackHost, serveHttp, type HttpServer } from '../http.ts'
 import { stderrLogger } from '../platform.ts'
 import { VERSION } from '../version.ts'
 import { createWebPages, type WebPages } from '../web-pages.ts'
-import { catchInterrupt } from './chat/interrupt.ts'
+import { aborted, catchInterrupt } from './chat/interrupt.ts'
 import { openModelToAsk, showLines } from './chat/open-model.ts'
 
 export const DEFAULT_GATEWAY_PORT = 8787
@@ -87,7 +87,7 @@ export function gatewayCommand(): Command {
     )
     .option('--port <n>', 'port to listen on; 0 = any free one', String(DEFAULT_GATEWAY_PORT))
     .option('--revision <name>', 'branch, tag or commit of a hub model')
-    .option('--engine <name>', 'auto, reference, onnx or wgsl: computes the head', 'auto')
+    .option('--engine <name>', `${ENGINE_CHOICES}: computes the head`, 'auto')
     .option('--cors-origin <origins...>', 'pages of these origins may use it; * = all')
     .option('--json', 'print {"url", "model"} on stdout when it is ready')
     .option('-v, --verbose', 'log every request (never its text)')
@@ -171,12 +171,4 @@ export function portOf(text: string): number {
     )
   }
   return port
-}
-
-async function aborted(signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return
-  // A pending promise alone doesn't keep the process; the listening server does.
-  await new Promise<void>((resolve) => {
-    signal.addEventListener('abort', () => resolve(), { once: true })
-  })
 }

@@ -1,6 +1,6 @@
 import { readFile, stat } from 'node:fs/promises'
 import { Command } from 'commander'
-import { createEngine, parseEngineName } from '../../src/engine/select.ts'
+import { createEngine, parseEngineName, ENGINE_CHOICES } from '../../src/engine/select.ts'
 import { ChoraleError } from '../../src/errors.ts'
 import { loadEmbedding } from '../../src/model/embedding.ts'
 import type { Model } from '../../src/model/model.ts'
@@ -31,7 +31,7 @@ export function perplexityCommand(): Command {
     .description('how well a model foretells a text: e^(mean negative log-likelihood of its tokens)')
     .argument('<model>', 'folder, .gguf file or hub name')
     .argument('<file>', 'a text file')
-    .option('--engine <name>', 'auto, reference, onnx, wgsl or wasm', 'auto')
+    .option('--engine <name>', ENGINE_CHOICES, 'auto')
     .option('--threads <n>', 'CPU threads of the engine')
     .option('--window <n>', `tokens a window (default: the model's context, at most ${DEFAULT_WINDOW})`)
     .option('--limit <n>', "use the text's first n tokens only")

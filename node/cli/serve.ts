@@ -1,6 +1,6 @@
 import { Command } from 'commander'
 import { checkSpan } from '../../src/engine/check-span.ts'
-import { createEngine, type EngineChoice, parseEngineName } from '../../src/engine/select.ts'
+import { createEngine, type EngineChoice, parseEngineName, ENGINE_CHOICES } from '../../src/engine/select.ts'
 import type { Logger } from '../../src/log.ts'
 import type { Model } from '../../src/model/model.ts'
 import { weakestWindow } from '../../src/server/place-span.ts'
@@ -11,7 +11,7 @@ import { readIdentityFile } from '../identity-file.ts'
 import { joinNetwork, type Network } from '../join-network.ts'
 import { BUNDLED_MODEL, createModelPorts } from '../model-ports.ts'
 import { createNodePlatform, stderrLogger } from '../platform.ts'
-import { catchInterrupt } from './chat/interrupt.ts'
+import { aborted, catchInterrupt } from './chat/interrupt.ts'
 import { blocksThatFit } from './serve/block-budget.ts'
 import { parseBlocks, parseCount, parseMemory } from './serve/values.ts'
 import { createProgress } from './terminal.ts'
@@ -52,7 +52,7 @@ export function serveCommand(): Command {
     .option('--listen <addrs...>', 'multiaddrs to listen on', [...DEFAULT_LISTEN])
     .option('--announce <addrs...>', 'multiaddrs to tell others instead, behind a proxy or a forwarded port')
     .option('--identity <file>', "keep the peer's key in this file (default: a new peer each time)")
-    .option('--engine <name>', 'auto, reference, onnx or wgsl', 'auto')
+    .option('--engine <name>', ENGINE_CHOICES, 'auto')
     .option('--threads <n>', 'CPU threads of the engine')
     .option('--kv-tokens <n>', 'tokens of KV cache for all sessions together', '8192')
     .option('--max-sessions <n>', 'sessions at once', '64')
@@ -204,14 +204,6 @@ function sayReady(
   if (flags.bootstrap === undefined && address !== undefined) {
     say(`This is the first peer of a new network. Others join it with --bootstrap ${address}`)
   }
-}
-
-/** Resolves when the signal aborts. */
-export function aborted(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) resolve()
-    else signal.addEventListener('abort', () => resolve(), { once: true })
-  })
 }
 
 async function closeQuietly(close: () => Promise<void>, log: Logger): Promise<void> {

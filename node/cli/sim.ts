@@ -6,7 +6,8 @@ import { findRoute } from '../../src/routing/route.ts'
 import type { ServerRecord, Snapshot } from '../../src/routing/snapshot.ts'
 import { ANNOUNCE_MS } from '../../src/server/server.ts'
 import { MAX_ASKED } from '../../src/swarm/dht-directory.ts'
-import { seededRandom, simulatePlacement } from './sim/simulate.ts'
+import { seededRandom } from '../seeded-random.ts'
+import { simulatePlacement } from './sim/simulate.ts'
 
 interface SimOptions {
   peers: string

@@ -1,12 +1,12 @@
 import { Command } from 'commander'
-import { parseEngineName } from '../../src/engine/select.ts'
+import { parseEngineName, ENGINE_CHOICES } from '../../src/engine/select.ts'
 import { ChoraleError } from '../../src/errors.ts'
 import type { HttpServer } from '../http.ts'
 import { removeLocalSwarm, writeLocalSwarm } from '../local-swarm-file.ts'
 import { stderrLogger } from '../platform.ts'
 import { createWebPages } from '../web-pages.ts'
 import { addChatFlags, settingsOf, type ChatFlags } from './chat/flags.ts'
-import { catchInterrupt } from './chat/interrupt.ts'
+import { aborted, catchInterrupt } from './chat/interrupt.ts'
 import { openModelToAsk, showLines } from './chat/open-model.ts'
 import { runChat } from './chat/repl.ts'
 import { DEFAULT_GATEWAY_PORT, portOf, startGateway, type GatewayOptions } from './gateway.ts'
@@ -29,7 +29,7 @@ export function startCommand(): Command {
       `gateway port; 0 = any free one (default: ${DEFAULT_GATEWAY_PORT}, or any when taken)`,
     )
     .option('--revision <name>', 'branch, tag or commit of a hub model')
-    .option('--engine <name>', 'auto, reference, onnx or wgsl', 'auto')
+    .option('--engine <name>', ENGINE_CHOICES, 'auto')
   return addChatFlags(command)
     .addHelpText(
       'after',
@@ -118,11 +118,4 @@ async function gatewayAt(
       return await startGateway({ ...options, port: 0 })
     throw error
   }
-}
-
-async function aborted(signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return
-  await new Promise<void>((resolve) => {
-    signal.addEventListener('abort', () => resolve(), { once: true })
-  })
 }

@@ -1,6 +1,6 @@
 import { open, type FileHandle } from 'node:fs/promises'
 import { Command } from 'commander'
-import { createEngine, parseEngineName } from '../../src/engine/select.ts'
+import { createEngine, parseEngineName, ENGINE_CHOICES } from '../../src/engine/select.ts'
 import type { Engine } from '../../src/engine/engine.ts'
 import { ChoraleError, errorMessage } from '../../src/errors.ts'
 import { loadEmbedding } from '../../src/model/embedding.ts'
@@ -30,7 +30,7 @@ export function traceCommand(): Command {
     .argument('<model>', 'folder, .gguf file or hub name')
     .requiredOption('--ids <ids>', 'prompt token ids, e.g. 5,6,7')
     .option('--decode <n>', 'greedy steps after the prompt', '0')
-    .option('--engine <name>', 'auto, reference, onnx or wgsl', 'reference')
+    .option('--engine <name>', ENGINE_CHOICES, 'reference')
     .option('--attention <kind>', 'as transformers computes with eager or sdpa attention', 'eager')
     .option('--blocks <split>', 'spans to cut the model into, e.g. 0:2,2:5 (default: one span)')
     .requiredOption(

@@ -4,6 +4,9 @@ import type { Engine, EngineName } from './engine.ts'
 
 export const ENGINE_NAMES: readonly EngineName[] = ['reference', 'onnx', 'wgsl', 'wasm']
 
+/** What an `--engine` flag takes, for help texts. */
+export const ENGINE_CHOICES = `auto, ${ENGINE_NAMES.join(', ')}`
+
 export interface EngineChoice {
   readonly engine: Engine
   /** One sentence for people: why this engine. */
@@ -55,13 +58,9 @@ async function cpuEngine(platform: Platform, wish: EngineWish, noGpu: string): P
 /** Reads an `--engine` value. @throws `bad_config`. */
 export function parseEngineName(value: string): EngineName | 'auto' {
   if (value === 'auto' || ENGINE_NAMES.some((name) => name === value)) return value as EngineName | 'auto'
-  throw new ChoraleError(
-    'bad_config',
-    `unknown engine ${JSON.stringify(value)}; use auto, ${ENGINE_NAMES.join(', ')}`,
-    {
-      field: 'engine',
-    },
-  )
+  throw new ChoraleError('bad_config', `unknown engine ${JSON.stringify(value)}; use ${ENGINE_CHOICES}`, {
+    field: 'engine',
+  })
 }
 
 /** Whether this machine has a GPU worth using, in words. */

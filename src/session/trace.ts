@@ -2,6 +2,7 @@ import type { Engine, EngineHead } from '../engine/engine.ts'
 import { ChoraleError } from '../errors.ts'
 import type { Embedding } from '../model/embedding.ts'
 import type { Model } from '../model/model.ts'
+import { argmax } from '../sampling/filters.ts'
 import { rows, tensor, type Tensor } from '../tensor/tensor.ts'
 import { createLocalSpan } from './local-span.ts'
 import type { Span, SpanRunner, SpanSession } from './span-runner.ts'
@@ -100,15 +101,6 @@ async function decodeGreedy(
     row = (await client.head.logits(states)).data
   }
   return { decodeIds, decodeLogits }
-}
-
-/** Index of the largest value, the lowest on ties. */
-function argmax(values: Float32Array): number {
-  let best = 0
-  for (let index = 1; index < values.length; index++) {
-    if ((values[index] as number) > (values[best] as number)) best = index
-  }
-  return best
 }
 
 /**

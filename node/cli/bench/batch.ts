@@ -1,5 +1,5 @@
 import { Command } from 'commander'
-import { createEngine, parseEngineName } from '../../../src/engine/select.ts'
+import { createEngine, parseEngineName, ENGINE_CHOICES } from '../../../src/engine/select.ts'
 import { ChoraleError } from '../../../src/errors.ts'
 import { createClient } from '../../../src/session/client.ts'
 import type { LanguageModel } from '../../../src/session/language-model.ts'
@@ -40,7 +40,7 @@ export function batchBenchCommand(): Command {
   return new Command('batch')
     .description('decode speed of many answers at once, against one alone, on the same engine')
     .option('--model <model>', 'model to measure; repeatable', collectModel, [])
-    .option('--engine <name>', 'auto, reference, onnx, wgsl or wasm', 'auto')
+    .option('--engine <name>', ENGINE_CHOICES, 'auto')
     .option('--threads <n>', 'CPU threads of the engine')
     .option('--sessions <n>', 'answers at once', '16')
     .option('--tokens <n>', 'tokens of each answer', '32')

@@ -1,5 +1,5 @@
 import { Command } from 'commander'
-import { createEngine, parseEngineName } from '../../../src/engine/select.ts'
+import { createEngine, parseEngineName, ENGINE_CHOICES } from '../../../src/engine/select.ts'
 import { ChoraleError, errorMessage } from '../../../src/errors.ts'
 import { createClient } from '../../../src/session/client.ts'
 import type { LanguageModel } from '../../../src/session/language-model.ts'
@@ -44,7 +44,7 @@ export function chainBenchCommand(): Command {
       .description('decode speed over server processes on loopback, against one process with the same engine')
       .option('--model <model>', 'model to measure; repeatable', collectModel, [])
       // Float32 on every machine, so that ratios of different machines and releases compare.
-      .option('--engine <name>', 'auto, reference, onnx, wgsl or wasm', 'onnx')
+      .option('--engine <name>', ENGINE_CHOICES, 'onnx')
       .option('--threads <n>', 'CPU threads of the local process and of each server', '1')
       .option('--servers <n>', 'server processes', '3')
       .option('--rounds <n>', 'alternating rounds whose median is taken', '5')

@@ -13,6 +13,7 @@ import { createNodePlatform, stderrLogger } from '../../platform.ts'
 import { joinSwarm } from '../chat/join-swarm.ts'
 import { createFaults, type FaultKind, type Faults } from './faults.ts'
 import { watchOutgoingSockets } from './outgoing-sockets.ts'
+import { seededRandom } from '../../seeded-random.ts'
 
 export interface ChaosOptions {
   readonly reference?: string
@@ -234,15 +235,4 @@ async function untilServed(
 function countUp(): () => number {
   let next = 0
   return () => next++
-}
-
-/** Numbers in [0, 1) of a seed: mulberry32. Faults are to be repeatable, nothing more. */
-function seededRandom(seed: number): () => number {
-  let state = seed >>> 0
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1)
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61)
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
-  }
 }

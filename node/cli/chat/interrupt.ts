@@ -38,3 +38,11 @@ export function catchInterrupt(): Interrupt {
     },
   }
 }
+
+/** Resolves when `signal` aborts. It keeps no process alive: a listening server or an open peer does. */
+export function aborted(signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return Promise.resolve()
+  return new Promise((resolve) => {
+    signal.addEventListener('abort', () => resolve(), { once: true })
+  })
+}

@@ -9,6 +9,7 @@ import {
   viewPlacement,
 } from '../../../src/routing/placement.ts'
 import { maxFlow } from '../../../src/routing/max-flow.ts'
+import { seededRandom } from '../../seeded-random.ts'
 
 export interface SimulationOptions {
   readonly peers: number
@@ -183,16 +184,5 @@ function createServer(
     loading: undefined,
     joinsAt,
     moves: 0,
-  }
-}
-
-/** Numbers in [0, 1) of a seed: mulberry32. */
-export function seededRandom(seed: number): () => number {
-  let state = seed >>> 0
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1)
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61)
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
   }
 }
