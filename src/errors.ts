@@ -20,6 +20,8 @@ export type ErrorCode =
   | 'timeout' // a deadline passed
   | 'session_lost' // a session died and could not be rebuilt
   | 'engine' // a compute engine failed or is unusable here
+  | 'ledger' // the ledger refused a call, or can't be read
+  | 'refused' // a peer is not admitted: no stake, no valid pass, or over its rate
   | 'cancelled' // the caller asked to stop
   | 'internal' // a bug in Chorale
 

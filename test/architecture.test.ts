@@ -11,7 +11,9 @@ const ROWS: readonly (readonly string[])[] = [
   ['node', 'web'],
   ['src/api'],
   ['src/server'],
+  ['src/attest'],
   ['src/swarm', 'src/store'],
+  ['src/ledger'],
   ['src/session'],
   ['src/protocol'],
   ['src/routing'],
@@ -30,7 +32,9 @@ const ADDRESSES: readonly { readonly name: RegExp; readonly only: RegExp }[] = [
   { name: /^webgpu$/, only: /^node\/gpu\.ts$/ },
   { name: /^hono/, only: /^(src\/api\/|node\/)/ },
   { name: /^@hono\//, only: /^node\// },
-  { name: /^commander$/, only: /^node\// },
+  { name: /^@polkadot\//, only: /^src\/ledger\/substrate/ },
+  { name: /^(scale-ts|fzstd|@polkadot-api\/)/, only: /^src\/ledger\/devnet\// },
+  { name: /^(commander|ws)$/, only: /^node\// },
 ]
 
 /** Pure folders decide from their arguments alone. */
