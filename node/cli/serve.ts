@@ -3,7 +3,7 @@ import { checkSpan } from '../../src/engine/check-span.ts'
 import { createEngine, type EngineChoice, parseEngineName, ENGINE_CHOICES } from '../../src/engine/select.ts'
 import type { Logger } from '../../src/log.ts'
 import type { Model } from '../../src/model/model.ts'
-import { weakestWindow } from '../../src/server/place-span.ts'
+import { joiningSpan, startPlacementLoop } from '../../src/server/placement-loop.ts'
 import { type ServingServer, startServer } from '../../src/server/server.ts'
 import type { Span } from '../../src/session/span-runner.ts'
 import { resolveModel } from '../../src/store/resolve-model.ts'
@@ -18,6 +18,7 @@ import { createProgress } from './terminal.ts'
 
 interface ServeFlags {
   blocks: string
+  dwell?: string
   maxMemory?: string
   bootstrap?: string[]
   listen: string[]
@@ -44,9 +45,10 @@ export function serveCommand(): Command {
     .argument('[model]', `folder, .gguf file or hub name (default: ${BUNDLED_MODEL}, the bundled model)`)
     .option(
       '--blocks <start:end>',
-      'blocks to serve, end exclusive; auto = those that need a server most',
+      'blocks to serve, end exclusive; auto = those that need a server most, moving when others need it more',
       'auto',
     )
+    .option('--dwell <seconds>', 'with auto: stay in a span at least this long before moving (default: 600)')
     .option('--max-memory <amount>', 'memory to use at most, e.g. 2GB: decides how many blocks auto takes')
     .option('--bootstrap <addrs...>', 'peers to join the network through (none: start a new network)')
     .option('--listen <addrs...>', 'multiaddrs to listen on', [...DEFAULT_LISTEN])
@@ -80,6 +82,7 @@ async function runServe(reference: string | undefined, flags: ServeFlags): Promi
   const kvTokens = parseCount('kv-tokens', flags.kvTokens, 1)
   const maxSessions = parseCount('max-sessions', flags.maxSessions, 1)
   const drainMs = parseCount('drain', flags.drain, 0) * 1_000
+  const dwellMs = flags.dwell === undefined ? undefined : parseCount('dwell', flags.dwell, 1) * 1_000
   const threads = flags.threads === undefined ? undefined : parseCount('threads', flags.threads, 1)
   const engineName = parseEngineName(flags.engine)
   const log = stderrLogger(flags.verbose === true ? 'debug' : 'warn')
@@ -112,8 +115,10 @@ async function runServe(reference: string | undefined, flags: ServeFlags): Promi
       ...(flags.identity && { identity: await readIdentityFile(flags.identity) }),
     })
     closers.push(() => network.close())
-    const span = asked ?? (await weakestSpan(model, network, kvTokens, maxMemory))
+    const maxBlocks = blocksThatFit(model, kvTokens, maxMemory)
+    const span = asked ?? (await neededSpan(model, network, maxBlocks))
     const { engine } = choice
+    const loadStarted = performance.now()
     const server = await startServer({
       peer: network.peer,
       directory: network.directory,
@@ -127,25 +132,51 @@ async function runServe(reference: string | undefined, flags: ServeFlags): Promi
       engine: engine.name,
       maxSessions,
       prefixCache: flags.prefixCache,
-      load: () =>
+      load: (blocks) =>
         engine.loadSpan(model, {
-          ...span,
+          ...blocks,
           kvTokens,
           signal: interrupt.signal,
           onProgress: (loaded, total) =>
-            progress.update(`loading blocks ${span.start}:${span.end}`, loaded, total),
+            progress.update(`loading blocks ${blocks.start}:${blocks.end}`, loaded, total),
         }),
     })
     progress.end()
+    let loop: ReturnType<typeof startPlacementLoop> | undefined
+    if (asked === undefined) {
+      loop = startPlacementLoop({
+        server,
+        directory: network.directory,
+        model: { modelId: model.id, blockCount: model.spec.blockCount },
+        peerId: network.peer.id,
+        maxBlocks,
+        loadMs: performance.now() - loadStarted,
+        drainMs,
+        ...(dwellMs !== undefined && { dwellMs, decideMs: dwellMs / 2 }),
+        random: Math.random,
+        log,
+        onMove: ({ from, to, done }) => {
+          progress.end()
+          tell({ event: done ? 'moved' : 'moving', from, to })
+          say(
+            done
+              ? `serving blocks ${to.start}:${to.end} now`
+              : `the swarm needs blocks ${to.start}:${to.end} more than ${from.start}:${from.end}: moving`,
+          )
+        },
+      })
+    }
     tell(readyEvent(model, network, server, choice))
     sayReady(say, model, network, server, flags)
     await aborted(interrupt.signal)
+    const placed = loop?.stop()
     if (server.sessions > 0) {
       say(
         `leaving when ${server.sessions} sessions are done, at most ${drainMs / 1000} s; Ctrl-C again leaves now`,
       )
     }
     await server.stop(drainMs)
+    await placed
     tell({ event: 'left', peerId: network.peer.id })
     say('left the network')
   } finally {
@@ -155,14 +186,12 @@ async function runServe(reference: string | undefined, flags: ServeFlags): Promi
   }
 }
 
-async function weakestSpan(
-  model: Model,
-  network: Network,
-  kvTokens: number,
-  maxMemory: number | undefined,
-): Promise<Span> {
-  const size = blocksThatFit(model, kvTokens, maxMemory)
-  return weakestWindow(model.spec.blockCount, size, await network.directory.servers(model.id))
+async function neededSpan(model: Model, network: Network, maxBlocks: number): Promise<Span> {
+  return joiningSpan(model.spec.blockCount, await network.directory.servers(model.id), {
+    peerId: network.peer.id,
+    maxBlocks,
+    now: Date.now(),
+  })
 }
 
 function readyEvent(

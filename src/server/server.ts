@@ -1,5 +1,5 @@
 import type { EngineSpan } from '../engine/engine.ts'
-import { errorMessage } from '../errors.ts'
+import { ChoraleError, errorMessage } from '../errors.ts'
 import type { Logger } from '../log.ts'
 import { MAX_ADDRS } from '../protocol/limits.ts'
 import type { ModelRecord, ServerRecord, ServerState } from '../routing/snapshot.ts'
@@ -7,18 +7,18 @@ import type { Directory } from '../session/directory.ts'
 import type { Span } from '../session/span-runner.ts'
 import type { Peer } from '../swarm/peer.ts'
 import { serveSpan } from '../swarm/serve-span.ts'
-import type { ServeCounters, ServeSpanOptions } from '../swarm/span-host.ts'
-import { createSpanHost } from './span-host.ts'
-import { measurePrefill, measureThroughput } from './throughput.ts'
+import type { ServeCounters, ServeSpanOptions, SpanHost } from '../swarm/span-host.ts'
+import { hostSpan, type LoadedSpan, retireSpan } from './loaded-span.ts'
+import { MAX_STEP_TOKENS } from './span-host.ts'
 
 export interface ServerOptions {
   readonly peer: Peer
   readonly directory: Directory
   readonly model: ModelRecord
-  /** The blocks to serve. */
+  /** The blocks to serve first. */
   readonly span: Span
-  /** Loads them; called once, after the server was announced as joining. */
-  readonly load: () => Promise<EngineSpan>
+  /** Loads blocks; called after the server was announced as joining, and for every move. */
+  readonly load: (span: Span) => Promise<EngineSpan>
   /** The engine's name. */
   readonly engine: string
   /** Weight precision as computed (default `f32`). */
@@ -39,6 +39,7 @@ export interface ServerOptions {
 
 /** A running server. */
 export interface ServingServer {
+  /** The span that takes new sessions. */
   readonly span: Span
   readonly engine: string
   readonly state: ServerState
@@ -48,6 +49,14 @@ export interface ServingServer {
   readonly sessions: number
   readonly weightBytes: number
   readonly kvTokens: number
+  /** Tells others where this server is about to go, or that it stays after all. */
+  intend(span: Span | undefined): Promise<void>
+  /**
+   * Serves another span instead. With `overlap` the new one is loaded and announced first and the old one then lets its
+   * sessions finish for `drainMs`; without (memory for one only) the old one goes first, and comes back when the new one
+   * can't be loaded. @throws what `load` throws.
+   */
+  move(span: Span, options: { readonly overlap: boolean; readonly drainMs: number }): Promise<void>
   /**
    * Takes no new sessions, waits up to `drainMs` for the present ones, leaves the directory, frees the span.
    * A second call with a shorter wait cuts the first one short.
@@ -69,18 +78,23 @@ const NEWS_MS = 1_000
  * @throws what `load` throws.
  */
 export async function startServer(options: ServerOptions): Promise<ServingServer> {
-  const { peer, directory, model, span, engine } = options
+  const { peer, directory, model, engine } = options
   const now = options.now ?? Date.now
   const log = peer.log
+  let { span } = options
   let state: ServerState = 'joining'
-  let throughput = 0
-  let prefillThroughput = 0
+  let intent: Span | undefined
+  /** Undefined while it loads. */
+  let current: LoadedSpan | undefined
+  /** Spans that were left and still have sessions. */
+  const leaving = new Set<LoadedSpan>()
   let lastIssued = 0
   let queued = (): number => 0
-  let load = { sessions: 0, freeKvTokens: 0 }
+  let news: ReturnType<typeof setTimeout> | undefined
 
   const announce = async (): Promise<void> => {
     lastIssued = Math.max(now(), lastIssued + 1)
+    const load = current?.host.load() ?? { sessions: 0, freeKvTokens: 0 }
     const record: ServerRecord = {
       peerId: peer.id,
       addrs: peer.addrs().slice(0, MAX_ADDRS),
@@ -88,8 +102,9 @@ export async function startServer(options: ServerOptions): Promise<ServingServer
       start: span.start,
       end: span.end,
       state,
-      throughput,
-      ...(prefillThroughput > 0 && { prefillThroughput }),
+      throughput: current?.throughput ?? 0,
+      ...(current && current.prefillThroughput > 0 && { prefillThroughput: current.prefillThroughput }),
+      ...(intent && { intent }),
       queued: queued(),
       freeKvTokens: load.freeKvTokens,
       sessions: load.sessions,
@@ -104,38 +119,53 @@ export async function startServer(options: ServerOptions): Promise<ServingServer
     })
   }
 
+  const tellSoon = (): void => {
+    news ??= setTimeout(() => {
+      news = undefined
+      void announce()
+    }, NEWS_MS)
+  }
+
+  const load = async (wanted: Span): Promise<LoadedSpan> => {
+    const loaded = await options.load(wanted)
+    return await hostSpan(loaded, {
+      modelId: model.modelId,
+      hiddenSize: model.hiddenSize,
+      engine,
+      limits: {
+        maxSessions: options.maxSessions ?? MAX_SESSIONS,
+        // A gateway is one peer with many users, so one peer may have all sessions unless told otherwise.
+        maxSessionsPerPeer: options.maxSessionsPerPeer ?? options.maxSessions ?? MAX_SESSIONS,
+        maxLeaseTokens: options.maxLeaseTokens ?? loaded.kvTokens,
+      },
+      ...(options.prefixCache !== undefined && { prefixCache: options.prefixCache }),
+      onChange: tellSoon,
+    })
+  }
+
+  /** Takes sessions for the present span; those of a span that was left run on in its own host. */
+  const host: SpanHost = {
+    modelId: model.modelId,
+    hiddenSize: model.hiddenSize,
+    get span() {
+      return span
+    },
+    engine,
+    maxStepTokens: MAX_STEP_TOKENS,
+    open: async (request) => {
+      if (!current) throw new ChoraleError('capacity', 'this server is loading its blocks')
+      return await current.host.open(request)
+    },
+    load: () => current?.host.load() ?? { sessions: 0, freeKvTokens: 0 },
+  }
+
   await announce()
-  let loaded: EngineSpan
   try {
-    loaded = await options.load()
+    current = await load(span)
   } catch (error) {
     await quietly(log, directory.withdraw(model.modelId))
     throw error
   }
-  let news: ReturnType<typeof setTimeout> | undefined
-  const host = createSpanHost({
-    span: loaded,
-    modelId: model.modelId,
-    hiddenSize: model.hiddenSize,
-    engine,
-    limits: {
-      maxSessions: options.maxSessions ?? MAX_SESSIONS,
-      // A gateway is one peer with many users, so one peer may have all sessions unless told otherwise.
-      maxSessionsPerPeer: options.maxSessionsPerPeer ?? options.maxSessions ?? MAX_SESSIONS,
-      maxLeaseTokens: options.maxLeaseTokens ?? loaded.kvTokens,
-    },
-    ...(options.prefixCache !== undefined && { prefixCache: options.prefixCache }),
-    onChange: () => {
-      load = host.load()
-      news ??= setTimeout(() => {
-        news = undefined
-        void announce()
-      }, NEWS_MS)
-    },
-  })
-  throughput = await measureThroughput(loaded, model.hiddenSize)
-  prefillThroughput = await measurePrefill(loaded, model.hiddenSize)
-  load = host.load()
   const service = await serveSpan(peer, host, options.serve)
   queued = () => service.queued
   state = 'online'
@@ -143,37 +173,104 @@ export async function startServer(options: ServerOptions): Promise<ServingServer
   const timer = setInterval(() => void announce(), options.announceMs ?? ANNOUNCE_MS)
 
   let stopping: Promise<void> | undefined
-  let hurry: (() => void) | undefined
+  let moving: Promise<void> = Promise.resolve()
+  let hurry: () => void = () => undefined
+  const hurried = new Promise<void>((resolve) => (hurry = resolve))
+
+  const retire = async (old: LoadedSpan, drainMs: number): Promise<void> => {
+    leaving.add(old)
+    await retireSpan(old, drainMs, hurried)
+    leaving.delete(old)
+  }
+
+  const move = async (target: Span, overlap: boolean, drainMs: number): Promise<void> => {
+    const old = current
+    if (state !== 'online' || !old)
+      throw new ChoraleError('bad_request', `a server that is ${state} can't move`)
+    const from = span
+    const arrive = async (loaded: LoadedSpan, at: Span): Promise<void> => {
+      current = loaded
+      span = at
+      state = 'online'
+      intent = undefined
+      await announce()
+    }
+    if (overlap) {
+      await arrive(await load(target), target)
+      void retire(old, drainMs)
+      return
+    }
+    current = undefined
+    span = target
+    state = 'joining'
+    await announce()
+    await retire(old, drainMs)
+    try {
+      await arrive(await load(target), target)
+    } catch (error) {
+      await arrive(await load(from), from)
+      throw error
+    }
+  }
+
+  const hurries: ReturnType<typeof setTimeout>[] = []
+  const hurryAfter = (drainMs: number): void => {
+    hurries.push(setTimeout(hurry, drainMs))
+  }
   const leave = async (drainMs: number): Promise<void> => {
+    hurryAfter(drainMs)
+    await moving.catch(() => undefined)
     state = 'draining'
-    host.drain()
     clearInterval(timer)
     void announce()
-    const hurried = new Promise<void>((resolve) => (hurry = resolve))
-    await Promise.race([host.idle(drainMs), hurried])
+    current?.host.drain()
+    await Promise.race([
+      Promise.all([...leaving, ...(current ? [current] : [])].map((one) => one.host.idle(drainMs))),
+      hurried,
+    ])
     clearTimeout(news)
     state = 'offline'
     await quietly(log, directory.withdraw(model.modelId))
     await service.close('the server left')
-    await host.idle(1_000)
+    if (current) await retire(current, 0)
     clearTimeout(news)
-    await host.close()
+    for (const timer of hurries) clearTimeout(timer)
   }
   return {
-    span,
+    get span() {
+      return span
+    },
     engine,
     get state() {
       return state
     },
-    throughput,
+    get throughput() {
+      return current?.throughput ?? 0
+    },
     counters: service.counters,
     get sessions() {
-      return host.load().sessions
+      return [...leaving, ...(current ? [current] : [])].reduce(
+        (sum, one) => sum + one.host.load().sessions,
+        0,
+      )
     },
-    weightBytes: loaded.weightBytes,
-    kvTokens: loaded.kvTokens,
+    get weightBytes() {
+      return current?.weightBytes ?? 0
+    },
+    get kvTokens() {
+      return current?.kvTokens ?? 0
+    },
+    intend: async (target) => {
+      intent = target
+      await announce()
+    },
+    move: async (target, { overlap, drainMs }) => {
+      const work = moving.then(() => move(target, overlap, drainMs))
+      moving = work.catch(() => undefined)
+      await work
+    },
     stop: async (drainMs) => {
-      if (stopping !== undefined) setTimeout(() => hurry?.(), drainMs)
+      if (stopping !== undefined && state !== 'offline') hurryAfter(drainMs)
       stopping ??= leave(drainMs)
       await stopping
     },

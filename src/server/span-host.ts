@@ -25,11 +25,14 @@ export interface EngineSpanHost extends SpanHost {
   drain(): void
   /** Resolves when no session is left, or after `timeoutMs`; whether none is left. */
   idle(timeoutMs: number): Promise<boolean>
+  /** Ends every session: its next step fails. */
+  endSessions(): Promise<void>
   /** Waits for the engine and frees the span. Sessions must be closed before. */
   close(): Promise<void>
 }
 
-const MAX_STEP_TOKENS = 512
+/** Most tokens of one step, where nothing else is said. */
+export const MAX_STEP_TOKENS = 512
 
 /** Admits sessions to a span; the local span takes care that each gets its turn and single tokens run together. */
 export function createSpanHost(options: SpanHostOptions): EngineSpanHost {
@@ -109,6 +112,9 @@ export function createSpanHost(options: SpanHostOptions): EngineSpanHost {
         const timer = setTimeout(finish, timeoutMs)
         idleWaiters.add(finish)
       })
+    },
+    endSessions: async () => {
+      await Promise.all([...sessions.keys()].map((session) => session.close()))
     },
     close: () => runner.close(),
   }

@@ -4,6 +4,7 @@ import type { ServerRecord } from '../../src/routing/snapshot.ts'
 import { type ServerOptions, startServer } from '../../src/server/server.ts'
 import { measureThroughput } from '../../src/server/throughput.ts'
 import type { Directory } from '../../src/session/directory.ts'
+import type { Span } from '../../src/session/span-runner.ts'
 import { memoryDirectory, memoryDirectoryState } from '../../src/session/memory-directory.ts'
 import type { Peer } from '../../src/swarm/peer.ts'
 import { connectRemoteSpan } from '../../src/swarm/remote-span.ts'
@@ -111,6 +112,55 @@ describe('startServer', () => {
     await server.stop(50)
     expect(await failureOf(session.step(someHidden(1, HIDDEN, 1)))).toBe('session_lost')
     expect(span.kvTokensFree).toBe(256)
+  })
+
+  it.each([true, false])(
+    'moves to another span (overlap %s): sessions go on until the wait is over',
+    async (overlap) => {
+      const spans: Span[] = []
+      const { announced, start, connect } = setup({
+        load: async (span) => {
+          spans.push(span)
+          return fakeSpan({ ...span, kvTokens: 256 })
+        },
+      })
+      const server = await start()
+      const session = await connect().open({ maxTokens: 16 })
+      const before = await session.step(someHidden(1, HIDDEN, 1))
+      const moved = server.move({ start: 4, end: 8 }, { overlap, drainMs: 300 })
+      expect((await session.step(someHidden(1, HIDDEN, 1))).shape).toEqual(before.shape)
+      await moved
+      expect(server.span).toEqual({ start: 4, end: 8 })
+      expect(spans).toEqual([
+        { start: 0, end: 4 },
+        { start: 4, end: 8 },
+      ])
+      const seen = announced.map(({ start: first, state }) => `${first} ${state}`)
+      expect(seen.includes('4 joining')).toBe(!overlap)
+      expect(seen.at(-1)).toBe('4 online')
+      expect(await failureOf(connect().open({ maxTokens: 16 }))).toBe('not_supported')
+      await until(() => server.sessions === 0, 'the old span ended its session')
+      expect(await failureOf(session.step(someHidden(1, HIDDEN, 1)))).toBe('session_lost')
+      await server.stop(0)
+    },
+  )
+
+  it('comes back to its span when the new one can not be loaded', async () => {
+    let loads = 0
+    const { start, connect } = setup({
+      load: async (span) => {
+        if (++loads === 2) throw new ChoraleError('engine', 'no memory')
+        return fakeSpan({ ...span, kvTokens: 256 })
+      },
+    })
+    const server = await start()
+    await expect(server.move({ start: 4, end: 8 }, { overlap: false, drainMs: 0 })).rejects.toThrow(
+      'no memory',
+    )
+    expect(server).toMatchObject({ state: 'online', span: { start: 0, end: 4 } })
+    const session = await connect().open({ maxTokens: 16 })
+    await session.close()
+    await server.stop(0)
   })
 
   it('takes its announcement back when loading fails', async () => {
