@@ -1,0 +1,171 @@
+import { ChoraleError } from '../errors.ts'
+import { createFrame, encodeFrame } from '../protocol/frame.ts'
+import { MAX_QUEUED_BYTES_PER_SESSION, MAX_QUEUED_STEPS } from '../protocol/limits.ts'
+import type { Output, Rollback, Step } from '../protocol/messages.ts'
+import { fromWire, toWire, type WireDtype, wireRows } from '../protocol/wire-dtype.ts'
+import type { SpanSession } from '../session/span-runner.ts'
+import { tensor } from '../tensor/tensor.ts'
+import type { FramedStream } from './framed-stream.ts'
+import type { PushLink } from './push-link.ts'
+import type { ServeContext } from './span-host.ts'
+
+/** Something that waits for its turn in a session. */
+export type Work =
+  | { readonly message: Step; readonly payload: Uint8Array; readonly receivedAt: number }
+  | { readonly message: Rollback }
+
+/** The steps of one session on a server: they run one after the other, and the client gets their outputs. */
+export interface StepQueue {
+  readonly length: number
+  /** @throws `protocol` when too many wait. */
+  checkRoom(): void
+  add(work: Work): void
+  /** Drops what waits and gives its bytes back; for when the session ended. */
+  clear(): void
+}
+
+/** One session's parts that its steps need. */
+export interface StepQueueOptions {
+  readonly context: ServeContext
+  readonly hosted: SpanSession
+  readonly dtype: WireDtype
+  readonly wire: FramedStream
+  /** The way to the next server, where there is one. */
+  readonly link: () => PushLink | undefined
+  readonly dropLink: () => void
+  /** Whether the session ended. */
+  readonly over: () => boolean
+  /** Stops and restarts reading from everybody who brings steps. */
+  readonly pause: () => void
+  readonly resume: () => void
+  /** What a step threw; the session ends. */
+  readonly onError: (error: unknown) => void
+  /** A step's output was handed to the stream: its input and the rows that were sent, as on the wire. */
+  readonly onStep?: (step: Step, input: Uint8Array, output: Uint8Array) => void
+  readonly onRollback?: (message: Rollback) => void
+}
+
+/** An empty queue. */
+export function createStepQueue(options: StepQueueOptions): StepQueue {
+  const { context, hosted, dtype, wire, over } = options
+  const { host, counters, budget } = context
+  const queue: Work[] = []
+  let queuedBytes = 0
+  let running = false
+
+  const release = (work: Work): void => {
+    if (!('payload' in work)) return
+    context.queued--
+    queuedBytes -= work.payload.length
+    budget.give(work.payload.length)
+    if (over() || queuedBytes >= MAX_QUEUED_BYTES_PER_SESSION) return
+    if (budget.full) budget.onRoom(options.resume)
+    else options.resume()
+  }
+
+  /** Runs what waits, one after the other; the next step starts only when the client took the last output. */
+  const run = async (): Promise<void> => {
+    running = true
+    try {
+      for (;;) {
+        const work = queue[0]
+        if (over() || work === undefined) break
+        const done =
+          'payload' in work ? runStep(work.message, work.payload, work.receivedAt) : runRollback(work.message)
+        try {
+          await done
+        } finally {
+          // `clear` may have emptied the queue and given the bytes back while the step ran.
+          if (queue[0] === work) {
+            queue.shift()
+            release(work)
+          }
+        }
+      }
+    } catch (error) {
+      options.onError(error)
+    } finally {
+      running = false
+    }
+  }
+
+  const runStep = async (step: Step, payload: Uint8Array, receivedAt: number): Promise<void> => {
+    const input = tensor(step.tokens, host.hiddenSize, fromWire(payload, dtype))
+    const started = performance.now()
+    if (started - receivedAt > step.deadlineMs) {
+      throw new ChoraleError('timeout', `step ${step.seq} waited longer than the client would`)
+    }
+    if (step.position < hosted.position) await hosted.rollback(step.position)
+    const wanted = await hosted.step(input, { want: step.onward ? 'all' : step.want })
+    if (over()) return
+    counters.tokens += step.tokens
+    const bytes = toWire(wanted.data, dtype)
+    const pushed = step.onward && (await pushOn(step, step.onward, bytes))
+    if (over()) return
+    const shown = step.onward ? wireRows(bytes, step.want, wanted.shape[0]) : bytes
+    const output: Output = {
+      type: 'output',
+      seq: step.seq,
+      position: step.position + step.tokens,
+      serverMs: performance.now() - started,
+      ...(pushed !== undefined && { pushed }),
+    }
+    let sent: Uint8Array | undefined
+    await wire.send(() => {
+      const frame = createFrame(output, shown.length)
+      frame.payload.set(shown)
+      sent = frame.payload
+      counters.bytesOut += shown.length
+      return frame.bytes
+    })
+    if (sent) options.onStep?.(step, payload, sent)
+  }
+
+  /** Gives a step's output to the next server. @returns false when there is no link, or the server is gone. */
+  const pushOn = async (
+    step: Step,
+    [first, ...rest]: NonNullable<Step['onward']>,
+    payload: Uint8Array,
+  ): Promise<boolean> => {
+    const link = options.link()
+    if (first === undefined || link === undefined) return false
+    counters.bytesOut += payload.length
+    const { position, tokens, deadlineMs } = step
+    const next: Step = { type: 'step', ...first, position, tokens, deadlineMs }
+    const pushed = await link.push(rest.length > 0 ? { ...next, onward: rest } : next, payload)
+    // The client carries this step now; a later one that took the link again would overtake it.
+    if (!pushed) options.dropLink()
+    return pushed
+  }
+
+  const runRollback = async (message: Rollback): Promise<void> => {
+    await hosted.rollback(message.position)
+    await wire.send(() => encodeFrame({ type: 'rolledback', seq: message.seq, position: message.position }))
+    options.onRollback?.(message)
+  }
+
+  return {
+    get length() {
+      return queue.length
+    },
+    checkRoom: () => {
+      if (queue.length >= MAX_QUEUED_STEPS) {
+        throw new ChoraleError('protocol', `more than ${MAX_QUEUED_STEPS} steps wait`)
+      }
+    },
+    add: (work) => {
+      queue.push(work)
+      if ('payload' in work) {
+        context.queued++
+        counters.bytesIn += work.payload.length
+        queuedBytes += work.payload.length
+        budget.take(work.payload.length)
+      }
+      if (budget.full || queuedBytes >= MAX_QUEUED_BYTES_PER_SESSION) options.pause()
+      if (!running) void run()
+    },
+    clear: () => {
+      for (const work of queue.splice(0)) release(work)
+    },
+  }
+}
