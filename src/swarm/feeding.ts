@@ -15,7 +15,11 @@ export interface Feeding {
 /** Attaches the stream `wire` of `peerId` by its token; it is not read until its session came. */
 export function attachFeeding(
   desk: PushDesk,
-  { token, peerId, wire }: { readonly token: Uint8Array; readonly peerId: string; readonly wire: FramedStream },
+  {
+    token,
+    peerId,
+    wire,
+  }: { readonly token: Uint8Array; readonly peerId: string; readonly wire: FramedStream },
   events: { readonly onJoined: () => void; readonly onError: (error: unknown) => void },
 ): Feeding {
   let session: Feedable | undefined
