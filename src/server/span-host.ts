@@ -22,6 +22,7 @@ export interface SpanHostOptions {
 
 /** A `SpanHost` over an engine's span that can be told to take no more sessions. */
 export interface EngineSpanHost extends SpanHost {
+  /** Takes no more sessions, and tells those it has that it leaves. */
   drain(): void
   /** Resolves when no session is left, or after `timeoutMs`; whether none is left. */
   idle(timeoutMs: number): Promise<boolean>
@@ -47,6 +48,7 @@ export function createSpanHost(options: SpanHostOptions): EngineSpanHost {
   const sessions = new Map<SpanSession, string>()
   const idleWaiters = new Set<() => void>()
   let draining = false
+  const leaving = Promise.withResolvers<void>()
   /** Admitted and not opened yet: they count, or a burst would pass the limit. */
   let opening = 0
 
@@ -85,6 +87,7 @@ export function createSpanHost(options: SpanHostOptions): EngineSpanHost {
         get route() {
           return session.route
         },
+        leaving: leaving.promise,
         step: (hidden, stepOptions) => session.step(hidden, stepOptions),
         rollback: (position) => session.rollback(position),
         close: async () => {
@@ -100,6 +103,7 @@ export function createSpanHost(options: SpanHostOptions): EngineSpanHost {
     load: () => ({ sessions: sessions.size, freeKvTokens: span.kvTokensFree }),
     drain: () => {
       draining = true
+      leaving.resolve()
     },
     idle: async (timeoutMs) => {
       if (sessions.size === 0) return true

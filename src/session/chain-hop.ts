@@ -32,6 +32,8 @@ export interface Hop {
   readonly lastSignOfLife: number
   /** Steps that succeeded. */
   readonly steps: number
+  /** Resolves when the server says that it leaves; undefined where it would not say. */
+  readonly leaving: Promise<void> | undefined
   /** Runs and checks one step. Steps run in call order. @throws what killed the hop, or `cancelled`. */
   step(input: Tensor, want: StepOptions['want'], signal: AbortSignal | undefined): Promise<Tensor>
   /** How servers feed each other; undefined where they can't. */
@@ -223,6 +225,7 @@ export function createHop(options: HopOptions): Hop {
     get steps() {
       return steps
     },
+    leaving: session.leaving,
     step,
     push: session.push,
     get linked() {

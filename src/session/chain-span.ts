@@ -6,13 +6,14 @@ import { concatRows, rows } from '../tensor/tensor.ts'
 import type { Hop } from './chain-hop.ts'
 import { failureReason } from './chain-hop.ts'
 import type { ChainContext } from './chain-opening.ts'
+import { createHandovers } from './chain-handover.ts'
 import { createLinkMemory, rememberLinks } from './chain-links.ts'
 import { openChain } from './chain-opening.ts'
 import type { ChainOptions } from './chain-options.ts'
 import { runThroughHops } from './chain-pipeline.ts'
 import { recoverHops } from './chain-recovery.ts'
 import { cancelled, checkOpen, checkRollback, checkStep } from './check-step.ts'
-import type { OpenOptions, Span, SpanRunner, SpanSession, StepOptions } from './span-runner.ts'
+import type { Failover, OpenOptions, Span, SpanRunner, SpanSession, StepOptions } from './span-runner.ts'
 import { createStepPace } from './step-pace.ts'
 import { createSwarmView } from './swarm-view.ts'
 
@@ -103,6 +104,30 @@ function createChainSession(
 
   const freeHops = () => Promise.all(hops.map((hop) => hop.close()))
 
+  const handovers = createHandovers(context, hops, {
+    maxTokens: open.maxTokens,
+    seed,
+    chunkTokens,
+    window: options.window ?? hops.length + 2,
+    signal: closed.signal,
+    position: () => position,
+    over: () => closing !== undefined || failure?.lost === true,
+    betweenSteps(work) {
+      const turn = tail.then(work)
+      tail = turn.catch(() => undefined)
+      return turn
+    },
+    onFailover: tellFailover,
+  })
+  handovers.watch()
+
+  function tellFailover(failover: Failover): void {
+    const { span, from, reason, recoveryMs } = failover
+    options.log?.info('span moved', { start: span.start, end: span.end, from, reason, recoveryMs })
+    options.onEvent?.({ type: 'failover', ...failover })
+    open.onFailover?.(failover)
+  }
+
   async function recover(at: number, signal: AbortSignal): Promise<void> {
     await recoverHops(context, {
       hops,
@@ -112,13 +137,9 @@ function createChainSession(
       chunkTokens,
       window: options.window ?? hops.length + 2,
       signal,
-      onFailover(failover) {
-        const { span, from, reason, recoveryMs } = failover
-        options.log?.info('span moved', { start: span.start, end: span.end, from, reason, recoveryMs })
-        options.onEvent?.({ type: 'failover', ...failover })
-        open.onFailover?.(failover)
-      },
+      onFailover: tellFailover,
     })
+    handovers.watch()
   }
 
   /** Brings `hidden` through all hops, through as many failures as it takes. */
@@ -197,12 +218,18 @@ function createChainSession(
       if (closing) throw new ChoraleError('session_lost', 'the session is closed')
       if (running > 0) throw new ChoraleError('bad_request', 'rollback while a step is under way')
       checkRollback(to, position)
-      await Promise.all(hops.map((hop) => hop.settled()))
-      // A hop that can't go back is dead, and the next step replaces it.
-      await Promise.all(hops.map((hop) => hop.rollback(to)))
-      position = to
-      asked = to
-      failure = undefined
+      // In the steps' order: a hand-over may be putting other hops in right now.
+      const turn = tail.then(async () => {
+        await Promise.all(hops.map((hop) => hop.settled()))
+        // A hop that can't go back is dead, and the next step replaces it.
+        await Promise.all(hops.map((hop) => hop.rollback(to)))
+        handovers.rolledBack(to)
+        position = to
+        asked = to
+        failure = undefined
+      })
+      tail = turn
+      await turn
     },
     close() {
       closing ??= (async () => {

@@ -66,6 +66,8 @@ export interface SpanSession {
   readonly push?: PushPort
   /** hidden [tokens, hiddenSize]: prefill when tokens > 1. Returns [tokens, hiddenSize], or fewer rows as asked. */
   step(hidden: Tensor, options?: StepOptions): Promise<Tensor>
+  /** Resolves when the machine behind says that it will leave soon: whoever can should bring the session elsewhere. */
+  readonly leaving?: Promise<void>
   /** Tokens whose results an earlier session with the same beginning had computed, where the runner knows. */
   readonly reusedTokens?: number
   /** Forgets everything from `position` on. No step may be under way. */

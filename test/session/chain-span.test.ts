@@ -360,4 +360,85 @@ describe('createChain', () => {
     expect(order.indexOf('a1.1')).toBeLessThan(order.indexOf('c1.0'))
     await session.close()
   })
+
+  it('goes to another server before one leaves, at any step of prefill and decode, bit for bit', async () => {
+    const expected = await undisturbed()
+    for (let at = 0; at < 9; at++) {
+      const swarm = createFakeSwarm(HIDDEN, TWO_PER_BLOCK)
+      const failovers: Failover[] = []
+      let left: string | undefined
+      for (const server of [swarm.server('b1'), swarm.server('b2')]) {
+        server.onStep = (step) => {
+          if (step !== at || left) return
+          left = server.id
+          server.leave()
+        }
+      }
+      const runner = chainOver(swarm)
+      const session = await runner.open({ maxTokens: 32, onFailover: (failover) => failovers.push(failover) })
+      const outputs = [await session.step(PROMPT, { want: 'last' })]
+      for (let i = 0; i < DECODE; i++) {
+        const last = outputs.at(-1)!
+        outputs.push(await session.step({ shape: last.shape, data: last.data.map((value) => value / 64) }))
+      }
+      expect(outputs).toEqual(expected)
+      // Nobody waits for the next question: a server that leaves is free soon.
+      await until(() => swarm.server(left!).openSessions === 0)
+      expect(failovers).toMatchObject([
+        {
+          span: { start: 2, end: 4 },
+          from: left,
+          to: [left === 'b1' ? 'b2' : 'b1'],
+          reason: 'the server leaves',
+        },
+      ])
+      await session.close()
+      await expectNothingLeft(swarm)
+    }
+  })
+
+  it('stays with a server that leaves while nobody can take over, and closes cleanly under a hand-over', async () => {
+    const swarm = createFakeSwarm(HIDDEN, TWO_PER_BLOCK)
+    swarm.server('a2').mode = 'full'
+    const session = await chainOver(swarm).open({ maxTokens: 32 })
+    await session.step(PROMPT)
+    swarm.server('a1').leave()
+    await session.step(PROMPT)
+    expect(session.route[0]?.peer).toBe('a1')
+    const b = session.route[1]!.peer
+    swarm.server(b).leave()
+    await session.close()
+    await expectNothingLeft(swarm)
+  })
+
+  it('gives the undisturbed answer with leaving and failing servers, rollbacks in between, 300 cases', async () => {
+    const reference = createFakeSwarm(HIDDEN, TWO_PER_BLOCK)
+    const event = fc.record({
+      op: fc.constantFrom('step', 'step', 'rollback', 'leave', 'dead', 'wait'),
+      server: fc.constantFrom('a1', 'b1', 'c1'),
+      tokens: fc.integer({ min: 1, max: 5 }),
+    })
+    await fc.assert(
+      fc.asyncProperty(fc.array(event, { minLength: 1, maxLength: 10 }), async (events) => {
+        const swarm = createFakeSwarm(HIDDEN, TWO_PER_BLOCK)
+        const session = await chainOver(swarm).open({ maxTokens: 64 })
+        const twin = await chainOver(reference).open({ maxTokens: 64 })
+        for (const [i, { op, server, tokens }] of events.entries()) {
+          if (op === 'leave') swarm.server(server).leave()
+          else if (op === 'dead') swarm.server(server).mode = 'dead'
+          else if (op === 'wait') await new Promise((resolve) => setTimeout(resolve, 1))
+          else if (op === 'rollback') {
+            const to = Math.max(0, session.position - tokens)
+            await Promise.all([session.rollback(to), twin.rollback(to)])
+          } else {
+            const input = someHidden(tokens, HIDDEN, i)
+            expect(await session.step(input)).toEqual(await twin.step(input))
+          }
+        }
+        await Promise.all([session.close(), twin.close()])
+        await expectNothingLeft(swarm)
+      }),
+      { numRuns: 300 },
+    )
+  })
 })

@@ -21,6 +21,8 @@ export interface FakeServer {
   mode: FakeMode
   /** Called before each step with its number; may change modes. */
   onStep: ((step: number) => void) | undefined
+  /** Tells its sessions that it will leave, and takes no new ones. */
+  leave(): void
 }
 
 export interface FakeSwarm {
@@ -86,6 +88,7 @@ function createFakeServer(hiddenSize: number, spec: FakeServerSpec, wakers: Set<
     steps: 0,
     onStep: undefined as ((step: number) => void) | undefined,
   }
+  const leaving = Promise.withResolvers<void>()
   const gone = () => new ChoraleError('unreachable', `${id} is gone`)
   const wake = () =>
     new Promise<void>((resolve) => {
@@ -114,6 +117,7 @@ function createFakeServer(hiddenSize: number, spec: FakeServerSpec, wakers: Set<
         return inner.position
       },
       route: inner.route,
+      leaving: leaving.promise,
       async step(hidden, options) {
         state.onStep?.(state.steps++)
         if (over) throw gone()
@@ -147,6 +151,10 @@ function createFakeServer(hiddenSize: number, spec: FakeServerSpec, wakers: Set<
 
   return {
     id,
+    leave() {
+      state.mode = state.mode === 'ok' ? 'full' : state.mode
+      leaving.resolve()
+    },
     get freeTokens() {
       return engine.kvTokensFree
     },
