@@ -27,6 +27,17 @@ export const CONTROL_CLAIMS = 320
 export const MAX_PHASES = 1024
 export const CONTROL_BYTES = 4416
 
+/**
+ * Scratch of each thread for a matmul, behind the control record: 4-bit weights of an octet and up to `TILE_COLUMNS`
+ * columns as bytes, with scales and minima as float32 (`TILE_GROUP_BYTES` a group of 32), then the unfinished sums of
+ * `TILE_ROWS` rows. Both fit the first level of cache together.
+ */
+export const TILE_COLUMNS = 1024
+export const TILE_GROUP_BYTES = 320
+export const TILE_ROWS = 64
+export const TILE_WEIGHTS_BYTES = 10240
+export const TILE_BYTES = 12288
+
 export const OPERATION_STOP = 0
 export const OPERATION_SPAN = 1
 export const OPERATION_HEAD = 2
@@ -68,20 +79,27 @@ export const LEVELS = 127
 export const WIDE_LEVELS = 16256
 
 /**
- * Rounded row of K activations: K × int8 (high), K × |high|, K × sign mask of high, a record for each group of 32,
- * K × low (in 15 bits).
+ * Rounded activations: a record for each group of 32 of a row: 32 × int8 (high), 32 × low (in 15 bits), what the group's
+ * scale and sums are, 32 × |high|, 32 × sign mask of high. Four rows that are multiplied together take turns, group by
+ * group (`roundedGroup`).
  */
 export const ROUNDED_BYTES_PER_VALUE = 5
-export const GROUP_SCALE = 0
+export const ROUNDED_LOW = 32
+export const GROUP_SCALE = 64
 /** scale × sum of the integers. */
-export const GROUP_SUM = 4
+export const GROUP_SUM = 68
 /** -8 × sum of the integers: what the zero point of Q4_0 adds. */
-export const GROUP_ZERO = 8
+export const GROUP_ZERO = 72
 /** Sum of |high| of the negative integers, of the group and of its halves. */
-export const GROUP_NEGATIVE = 12
-export const GROUP_NEGATIVE_LOW = 16
-export const GROUP_NEGATIVE_HIGH = 20
-export const GROUP_BYTES = 32
+export const GROUP_NEGATIVE = 76
+export const GROUP_NEGATIVE_LOW = 80
+export const GROUP_NEGATIVE_HIGH = 84
+export const ROUNDED_ABSOLUTE = 96
+export const ROUNDED_MASK = 128
+export const GROUP_BYTES = 160
+/** Rows multiplied together. */
+export const QUAD = 4
+export const QUAD_BYTES = 640
 
 /** Block record: addresses. */
 export const BLOCK_ATTENTION_NORM = 0

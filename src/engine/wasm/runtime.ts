@@ -1,7 +1,7 @@
 import { ChoraleError, errorMessage } from '../../errors.ts'
 import type { Logger } from '../../log.ts'
 import type { WasmKernels, WasmThread, WasmThreadJob } from '../../platform.ts'
-import { CONTROL_BYTES, CONTROL_EPOCH, CONTROL_OPERATION, OPERATION_STOP } from './layout.ts'
+import { CONTROL_BYTES, CONTROL_EPOCH, CONTROL_OPERATION, OPERATION_STOP, TILE_BYTES } from './layout.ts'
 import { createLinearMemory, type LinearMemory } from './linear-memory.ts'
 
 /** The kernels on one memory, with their threads waiting for operations. */
@@ -75,7 +75,7 @@ export async function createWasmRuntime(options: WasmRuntimeOptions): Promise<Wa
   const { log, startThread, threads } = options
   const relaxed = options.plain !== true && hasRelaxedSimd()
   const linear = createLinearMemory()
-  const control = linear.allocate(CONTROL_BYTES, 'thread control')
+  const control = linear.allocate(CONTROL_BYTES + threads * TILE_BYTES, 'thread control')
   linear.bytes(control, CONTROL_BYTES).fill(0)
   let module: WebAssembly.Module
   let exports: KernelExports

@@ -47,7 +47,7 @@ import { exp4 } from './exponential'
 import { isQuantized, isWide, matmul } from './matmul'
 import { normalize } from './norm'
 import { useRows } from './prepare'
-import { roundGroup, roundRow } from './round'
+import { groupStride, roundedRow, roundGroup, roundRow } from './round'
 import { strideBytes } from './span-record'
 import { barrier, claim, pieceOf } from './threads'
 
@@ -176,11 +176,20 @@ function fillSlots(span: usize, block: usize): void {
     const slot = load<usize>(route, ROUTE_SLOT)
     const row = load<usize>(span, SPAN_PREPARED) + <usize>(i / topK) * stride
     memory.copy(load<usize>(span, SPAN_SLOT_ROWS) + slot * stride, row, stride)
-    const expert = experts + load<usize>(route, ROUTE_EXPERT) * EXPERT_BYTES
+    const index = load<i32>(route, ROUTE_EXPERT)
+    const expert = experts + <usize>index * EXPERT_BYTES
     const gate = load<usize>(expert, EXPERT_GATE)
     const up = load<usize>(expert, EXPERT_UP)
     if (isQuantized(gate) || isQuantized(up)) {
-      roundRow(row, columns, load<usize>(span, SPAN_SLOT_ROUNDED) + slot * roundedStride, isWide(gate) || isWide(up))
+      const first = firstSlot(span, index)
+      roundRow(
+        row,
+        columns,
+        load<usize>(span, SPAN_SLOT_ROUNDED) + <usize>first * roundedStride,
+        <i32>slot - first,
+        firstSlot(span, index + 1) - first,
+        isWide(gate) || isWide(up),
+      )
     }
   }
   barrier()
@@ -231,9 +240,10 @@ function gateUp(span: usize, block: usize): void {
       const offset = at + <usize>first * (OCTET * 4)
       activate(activation, gated + offset, upped + offset, (end - first) * OCTET)
       if (!isQuantized(down)) continue
-      const rounded = load<usize>(span, SPAN_ACTIVATED_ROUNDED) + (slot + row) * roundedStride
-      for (let group = from; group < to; group++) {
-        roundGroup(gated + at + <usize>group * (GROUP * 4), columns, rounded, group, isWide(down))
+      const record = roundedRow(load<usize>(span, SPAN_ACTIVATED_ROUNDED) + slot * roundedStride, columns, row, rows)
+      const groupBytes = groupStride(row, rows)
+      for (let group = <usize>from; group < <usize>to; group++) {
+        roundGroup(gated + at + group * (GROUP * 4), record + group * groupBytes, isWide(down))
       }
     }
   }

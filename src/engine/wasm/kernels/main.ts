@@ -93,7 +93,7 @@ export function multiply(
   const roundedStride = <usize>columns * ROUNDED_BYTES_PER_VALUE
   if (rounded != 0) {
     for (let row = 0; row < rows; row++) {
-      roundRow(x + <usize>row * stride, columns, rounded + <usize>row * roundedStride, isWide(matrix))
+      roundRow(x + <usize>row * stride, columns, rounded, row, rows, isWide(matrix))
     }
   }
   useRows(x, stride, rounded, roundedStride)

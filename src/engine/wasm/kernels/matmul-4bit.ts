@@ -8,6 +8,7 @@
 // four rows each; row i has bytes 4i..4i+3, low nibbles columns 0..3, high nibbles columns 4..7.
 
 import {
+  GROUP,
   GROUP_BYTES,
   GROUP_SCALE,
   GROUP_SUM,
@@ -16,10 +17,18 @@ import {
   MATRIX_COLUMNS,
   MATRIX_DATA,
   MATRIX_OCTET_BYTES,
+  QUAD,
+  QUAD_BYTES,
+  ROUNDED_LOW,
+  TILE_COLUMNS,
+  TILE_GROUP_BYTES,
+  TILE_ROWS,
+  TILE_WEIGHTS_BYTES,
 } from '../layout'
 import { dot4 } from './dot'
 import { halfMask, halfScale, load4, nibbleMask } from './half'
 import { finish } from './store'
+import { tile } from './threads'
 
 /** Octets [from, to) of `matrix` times `rows` rounded rows at `x`. S: type of scales; MIN, WIDE: i32 with minima, with 15-bit activations; void without. */
 export function matmul4<S, MIN, WIDE>(
@@ -42,13 +51,12 @@ export function matmul4<S, MIN, WIDE>(
     const bias = biases == 0 ? <usize>0 : biases + <usize>octet * 32
     const y = out + <usize>octet * 32
     let row = 0
-    for (; row + 4 <= rows; row += 4) {
-      const xs = x + <usize>row * xStride
+    for (; row + QUAD <= rows; row += TILE_ROWS) {
+      const quads = min(rows - row, TILE_ROWS) / QUAD
       const ys = y + <usize>row * outStride
-      quadByFour<S, MIN, WIDE>(w, 0, columns, xs, xStride, ys, outStride, bias, add)
-      quadByFour<S, MIN, WIDE>(w, 1, columns, xs, xStride, ys + 16, outStride, bias == 0 ? 0 : bias + 16, add)
+      octetByQuads<S, MIN, WIDE>(w, columns, x + <usize>row * xStride, xStride, quads, ys, outStride, bias, add)
     }
-    for (; row < rows; row++) {
+    for (row = rows & -QUAD; row < rows; row++) {
       octetByOne<S, MIN, WIDE>(w, columns, x + <usize>row * xStride, y + <usize>row * outStride, bias, add)
     }
   }
@@ -66,31 +74,26 @@ function high(bytes: v128, nibble: v128): v128 {
   return v128.and(i16x8.shr_u(bytes, 4), nibble)
 }
 
+/** sum + dots * scale of weights * scale of activations, then + minimum * sum of activations. */
 // @ts-ignore: decorator
 @inline
-function scaled<S, MIN>(sum: v128, dots: v128, scales: usize, meta: usize, mask: v128, half: v128): v128 {
-  const scale = f32x4.mul(load4<S>(scales, mask, half), v128.load32_splat(meta, GROUP_SCALE))
-  sum = f32x4.add(sum, f32x4.mul(f32x4.convert_i32x4_s(dots), scale))
-  if (!isVoid<MIN>()) {
-    const minimum = load4<S>(scales + sizeof<S>() * 8, mask, half)
-    sum = f32x4.add(sum, f32x4.mul(minimum, v128.load32_splat(meta, GROUP_SUM)))
-  }
-  return sum
+function scaled<MIN>(sum: v128, dots: v128, scale: v128, xScale: v128, minimum: v128, xSum: v128): v128 {
+  sum = f32x4.add(sum, f32x4.mul(f32x4.convert_i32x4_s(dots), f32x4.mul(scale, xScale)))
+  return isVoid<MIN>() ? sum : f32x4.add(sum, f32x4.mul(minimum, xSum))
 }
 
 // @ts-ignore: decorator
 @inline
-function start<MIN, WIDE>(meta: usize): v128 {
-  if (isVoid<MIN>() && isVoid<WIDE>()) return v128.load32_splat(meta, GROUP_ZERO)
-  return i32x4.splat(0)
+function start<MIN, WIDE>(zero: v128): v128 {
+  return isVoid<MIN>() && isVoid<WIDE>() ? zero : i32x4.splat(0)
 }
 
-/** Dot products of 15-bit activations from those of their limbs. */
+/** Dot products of the high limbs of 15-bit activations, made ready for those of the low limbs. */
 // @ts-ignore: decorator
 @inline
-function wider<MIN>(high: v128, low: v128, meta: usize): v128 {
-  const dots = i32x4.add(i32x4.shl(high, 7), low)
-  return isVoid<MIN>() ? i32x4.add(dots, v128.load32_splat(meta, GROUP_ZERO)) : dots
+function shifted<MIN>(dots: v128, zero: v128): v128 {
+  const high = i32x4.shl(dots, 7)
+  return isVoid<MIN>() ? i32x4.add(high, zero) : high
 }
 
 function octetByOne<S, MIN, WIDE>(w: usize, columns: i32, x: usize, y: usize, bias: usize, add: bool): void {
@@ -98,14 +101,12 @@ function octetByOne<S, MIN, WIDE>(w: usize, columns: i32, x: usize, y: usize, bi
   const mask = halfMask()
   const half = halfScale()
   const header: usize = sizeof<S>() * (isVoid<MIN>() ? 8 : 16)
-  let meta = x + <usize>columns * 3
-  const low2 = <usize>columns * 4
-  const end = x + <usize>columns
+  const end = x + <usize>(columns / GROUP) * GROUP_BYTES
   let sumA = f32x4.splat(0)
   let sumB = f32x4.splat(0)
   while (x < end) {
     const q = w + header
-    let a = start<MIN, WIDE>(meta)
+    let a = start<MIN, WIDE>(v128.load32_splat(x, GROUP_ZERO))
     let b = a
     let a2 = i32x4.splat(0)
     let b2 = a2
@@ -116,8 +117,8 @@ function octetByOne<S, MIN, WIDE>(w: usize, columns: i32, x: usize, y: usize, bi
     a = dot4(x1, high(wa, nibble), dot4(x0, low(wa, nibble), a))
     b = dot4(x1, high(wb, nibble), dot4(x0, low(wb, nibble), b))
     if (!isVoid<WIDE>()) {
-      x0 = v128.load32_splat(x + low2, 0)
-      x1 = v128.load32_splat(x + low2, 4)
+      x0 = v128.load32_splat(x, 32)
+      x1 = v128.load32_splat(x, 36)
       a2 = dot4(x1, high(wa, nibble), dot4(x0, low(wa, nibble), a2))
       b2 = dot4(x1, high(wb, nibble), dot4(x0, low(wb, nibble), b2))
     }
@@ -128,8 +129,8 @@ function octetByOne<S, MIN, WIDE>(w: usize, columns: i32, x: usize, y: usize, bi
     a = dot4(x1, high(wa, nibble), dot4(x0, low(wa, nibble), a))
     b = dot4(x1, high(wb, nibble), dot4(x0, low(wb, nibble), b))
     if (!isVoid<WIDE>()) {
-      x0 = v128.load32_splat(x + low2, 8)
-      x1 = v128.load32_splat(x + low2, 12)
+      x0 = v128.load32_splat(x, 40)
+      x1 = v128.load32_splat(x, 44)
       a2 = dot4(x1, high(wa, nibble), dot4(x0, low(wa, nibble), a2))
       b2 = dot4(x1, high(wb, nibble), dot4(x0, low(wb, nibble), b2))
     }
@@ -140,8 +141,8 @@ function octetByOne<S, MIN, WIDE>(w: usize, columns: i32, x: usize, y: usize, bi
     a = dot4(x1, high(wa, nibble), dot4(x0, low(wa, nibble), a))
     b = dot4(x1, high(wb, nibble), dot4(x0, low(wb, nibble), b))
     if (!isVoid<WIDE>()) {
-      x0 = v128.load32_splat(x + low2, 16)
-      x1 = v128.load32_splat(x + low2, 20)
+      x0 = v128.load32_splat(x, 48)
+      x1 = v128.load32_splat(x, 52)
       a2 = dot4(x1, high(wa, nibble), dot4(x0, low(wa, nibble), a2))
       b2 = dot4(x1, high(wb, nibble), dot4(x0, low(wb, nibble), b2))
     }
@@ -152,138 +153,257 @@ function octetByOne<S, MIN, WIDE>(w: usize, columns: i32, x: usize, y: usize, bi
     a = dot4(x1, high(wa, nibble), dot4(x0, low(wa, nibble), a))
     b = dot4(x1, high(wb, nibble), dot4(x0, low(wb, nibble), b))
     if (!isVoid<WIDE>()) {
-      x0 = v128.load32_splat(x + low2, 24)
-      x1 = v128.load32_splat(x + low2, 28)
+      x0 = v128.load32_splat(x, 56)
+      x1 = v128.load32_splat(x, 60)
       a2 = dot4(x1, high(wa, nibble), dot4(x0, low(wa, nibble), a2))
       b2 = dot4(x1, high(wb, nibble), dot4(x0, low(wb, nibble), b2))
     }
     if (!isVoid<WIDE>()) {
-      a = wider<MIN>(a, a2, meta)
-      b = wider<MIN>(b, b2, meta)
+      a = i32x4.add(shifted<MIN>(a, v128.load32_splat(x, GROUP_ZERO)), a2)
+      b = i32x4.add(shifted<MIN>(b, v128.load32_splat(x, GROUP_ZERO)), b2)
     }
-    sumA = scaled<S, MIN>(sumA, a, w, meta, mask, half)
-    sumB = scaled<S, MIN>(sumB, b, w + sizeof<S>() * 4, meta, mask, half)
-    x += 32
-    meta += GROUP_BYTES
+    const minimum = w + sizeof<S>() * 8
+    const minimumA = isVoid<MIN>() ? f32x4.splat(0) : load4<S>(minimum, mask, half)
+    const minimumB = isVoid<MIN>() ? f32x4.splat(0) : load4<S>(minimum + sizeof<S>() * 4, mask, half)
+    const xScale = v128.load32_splat(x, GROUP_SCALE)
+    const xSum = v128.load32_splat(x, GROUP_SUM)
+    sumA = scaled<MIN>(sumA, a, load4<S>(w, mask, half), xScale, minimumA, xSum)
+    sumB = scaled<MIN>(sumB, b, load4<S>(w + sizeof<S>() * 4, mask, half), xScale, minimumB, xSum)
+    x += GROUP_BYTES
     w = q + 128
   }
   finish(y, sumA, bias, add)
   finish(y + 16, sumB, bias == 0 ? 0 : bias + 16, add)
 }
 
-/** Four rows of weights (the first or second quad of an octet) times four tokens. */
-function quadByFour<S, MIN, WIDE>(
+/** An octet times `quads` times four tokens: its nibbles become bytes once for all of them, some columns at a time. */
+function octetByQuads<S, MIN, WIDE>(
   w: usize,
-  quad: usize,
   columns: i32,
   x: usize,
   xStride: usize,
+  quads: i32,
   y: usize,
   yStride: usize,
   bias: usize,
   add: bool,
 ): void {
+  const sums = tile + TILE_WEIGHTS_BYTES
+  memory.fill(sums, 0, <usize>quads * (QUAD * 32))
+  const packed: usize = sizeof<S>() * (isVoid<MIN>() ? 8 : 16) + 128
+  for (let column = 0; column < columns; column += TILE_COLUMNS) {
+    const groups = min(columns - column, TILE_COLUMNS) / GROUP
+    unpack<S, MIN>(w, groups)
+    w += <usize>groups * packed
+    const from = x + <usize>(column / GROUP) * QUAD_BYTES
+    for (let quad = 0; quad < quads; quad++) {
+      octetByFour<MIN, WIDE>(groups, from + <usize>(quad * QUAD) * xStride, sums + <usize>quad * (QUAD * 32))
+    }
+  }
+  for (let row: usize = 0; row < <usize>(quads * QUAD); row++) {
+    const sum = sums + row * 32
+    finish(y + row * yStride, v128.load(sum), bias, add)
+    finish(y + row * yStride + 16, v128.load(sum, 16), bias == 0 ? 0 : bias + 16, add)
+  }
+}
+
+/** Writes `groups` groups of an octet to `tile`: 8 float32 scales, 8 minima, for each 4 columns two vectors of four rows. */
+function unpack<S, MIN>(w: usize, groups: i32): void {
   const nibble = nibbleMask()
   const mask = halfMask()
   const half = halfScale()
-  const header: usize = sizeof<S>() * (isVoid<MIN>() ? 8 : 16)
-  const toMeta = <usize>columns * 3
-  const low2 = <usize>columns * 4
-  let xa = x
-  let xb = x + xStride
-  let xc = xb + xStride
-  let xd = xc + xStride
-  let sumA = f32x4.splat(0)
-  let sumB = f32x4.splat(0)
-  let sumC = f32x4.splat(0)
-  let sumD = f32x4.splat(0)
-  let meta = xa + toMeta
-  const end = xa + <usize>columns
-  while (xa < end) {
-    const q = w + header + quad * 16
-    const metaB = meta + xStride
-    const metaC = metaB + xStride
-    const metaD = metaC + xStride
-    let a = start<MIN, WIDE>(meta)
-    let b = start<MIN, WIDE>(metaB)
-    let c = start<MIN, WIDE>(metaC)
-    let d = start<MIN, WIDE>(metaD)
-    let a2 = i32x4.splat(0)
-    let b2 = a2
-    let c2 = a2
-    let d2 = a2
-    let bytes = v128.load(q)
-    let l = low(bytes, nibble)
-    let h = high(bytes, nibble)
-    a = dot4(v128.load32_splat(xa, 4), h, dot4(v128.load32_splat(xa), l, a))
-    b = dot4(v128.load32_splat(xb, 4), h, dot4(v128.load32_splat(xb), l, b))
-    c = dot4(v128.load32_splat(xc, 4), h, dot4(v128.load32_splat(xc), l, c))
-    d = dot4(v128.load32_splat(xd, 4), h, dot4(v128.load32_splat(xd), l, d))
-    if (!isVoid<WIDE>()) {
-      a2 = dot4(v128.load32_splat(xa + low2, 4), h, dot4(v128.load32_splat(xa + low2, 0), l, a2))
-      b2 = dot4(v128.load32_splat(xb + low2, 4), h, dot4(v128.load32_splat(xb + low2, 0), l, b2))
-      c2 = dot4(v128.load32_splat(xc + low2, 4), h, dot4(v128.load32_splat(xc + low2, 0), l, c2))
-      d2 = dot4(v128.load32_splat(xd + low2, 4), h, dot4(v128.load32_splat(xd + low2, 0), l, d2))
+  let to = tile
+  for (let group = 0; group < groups; group++) {
+    v128.store(to, load4<S>(w, mask, half))
+    v128.store(to, load4<S>(w + sizeof<S>() * 4, mask, half), 16)
+    w += sizeof<S>() * 8
+    if (!isVoid<MIN>()) {
+      v128.store(to, load4<S>(w, mask, half), 32)
+      v128.store(to, load4<S>(w + sizeof<S>() * 4, mask, half), 48)
+      w += sizeof<S>() * 8
     }
-    bytes = v128.load(q, 32)
-    l = low(bytes, nibble)
-    h = high(bytes, nibble)
-    a = dot4(v128.load32_splat(xa, 12), h, dot4(v128.load32_splat(xa, 8), l, a))
-    b = dot4(v128.load32_splat(xb, 12), h, dot4(v128.load32_splat(xb, 8), l, b))
-    c = dot4(v128.load32_splat(xc, 12), h, dot4(v128.load32_splat(xc, 8), l, c))
-    d = dot4(v128.load32_splat(xd, 12), h, dot4(v128.load32_splat(xd, 8), l, d))
-    if (!isVoid<WIDE>()) {
-      a2 = dot4(v128.load32_splat(xa + low2, 12), h, dot4(v128.load32_splat(xa + low2, 8), l, a2))
-      b2 = dot4(v128.load32_splat(xb + low2, 12), h, dot4(v128.load32_splat(xb + low2, 8), l, b2))
-      c2 = dot4(v128.load32_splat(xc + low2, 12), h, dot4(v128.load32_splat(xc + low2, 8), l, c2))
-      d2 = dot4(v128.load32_splat(xd + low2, 12), h, dot4(v128.load32_splat(xd + low2, 8), l, d2))
+    to += 64
+    for (let eight = 0; eight < 4; eight++) {
+      const a = v128.load(w)
+      const b = v128.load(w, 16)
+      v128.store(to, low(a, nibble))
+      v128.store(to, low(b, nibble), 16)
+      v128.store(to, high(a, nibble), 32)
+      v128.store(to, high(b, nibble), 48)
+      w += 32
+      to += 64
     }
-    bytes = v128.load(q, 64)
-    l = low(bytes, nibble)
-    h = high(bytes, nibble)
-    a = dot4(v128.load32_splat(xa, 20), h, dot4(v128.load32_splat(xa, 16), l, a))
-    b = dot4(v128.load32_splat(xb, 20), h, dot4(v128.load32_splat(xb, 16), l, b))
-    c = dot4(v128.load32_splat(xc, 20), h, dot4(v128.load32_splat(xc, 16), l, c))
-    d = dot4(v128.load32_splat(xd, 20), h, dot4(v128.load32_splat(xd, 16), l, d))
-    if (!isVoid<WIDE>()) {
-      a2 = dot4(v128.load32_splat(xa + low2, 20), h, dot4(v128.load32_splat(xa + low2, 16), l, a2))
-      b2 = dot4(v128.load32_splat(xb + low2, 20), h, dot4(v128.load32_splat(xb + low2, 16), l, b2))
-      c2 = dot4(v128.load32_splat(xc + low2, 20), h, dot4(v128.load32_splat(xc + low2, 16), l, c2))
-      d2 = dot4(v128.load32_splat(xd + low2, 20), h, dot4(v128.load32_splat(xd + low2, 16), l, d2))
-    }
-    bytes = v128.load(q, 96)
-    l = low(bytes, nibble)
-    h = high(bytes, nibble)
-    a = dot4(v128.load32_splat(xa, 28), h, dot4(v128.load32_splat(xa, 24), l, a))
-    b = dot4(v128.load32_splat(xb, 28), h, dot4(v128.load32_splat(xb, 24), l, b))
-    c = dot4(v128.load32_splat(xc, 28), h, dot4(v128.load32_splat(xc, 24), l, c))
-    d = dot4(v128.load32_splat(xd, 28), h, dot4(v128.load32_splat(xd, 24), l, d))
-    if (!isVoid<WIDE>()) {
-      a2 = dot4(v128.load32_splat(xa + low2, 28), h, dot4(v128.load32_splat(xa + low2, 24), l, a2))
-      b2 = dot4(v128.load32_splat(xb + low2, 28), h, dot4(v128.load32_splat(xb + low2, 24), l, b2))
-      c2 = dot4(v128.load32_splat(xc + low2, 28), h, dot4(v128.load32_splat(xc + low2, 24), l, c2))
-      d2 = dot4(v128.load32_splat(xd + low2, 28), h, dot4(v128.load32_splat(xd + low2, 24), l, d2))
-    }
-    if (!isVoid<WIDE>()) {
-      a = wider<MIN>(a, a2, meta)
-      b = wider<MIN>(b, b2, metaB)
-      c = wider<MIN>(c, c2, metaC)
-      d = wider<MIN>(d, d2, metaD)
-    }
-    const scales = w + quad * (sizeof<S>() * 4)
-    sumA = scaled<S, MIN>(sumA, a, scales, meta, mask, half)
-    sumB = scaled<S, MIN>(sumB, b, scales, metaB, mask, half)
-    sumC = scaled<S, MIN>(sumC, c, scales, metaC, mask, half)
-    sumD = scaled<S, MIN>(sumD, d, scales, metaD, mask, half)
-    xa += 32
-    xb += 32
-    xc += 32
-    xd += 32
-    meta += GROUP_BYTES
-    w += header + 128
   }
-  finish(y, sumA, bias, add)
-  finish(y + yStride, sumB, bias, add)
-  finish(y + yStride * 2, sumC, bias, add)
-  finish(y + yStride * 3, sumD, bias, add)
+}
+
+/** The octet at `tile` times four tokens whose groups at `x` take turns; adds to eight sums a token at `sums`. */
+function octetByFour<MIN, WIDE>(groups: i32, x: usize, sums: usize): void {
+  let w = tile
+  const end = w + <usize>groups * TILE_GROUP_BYTES
+  while (w < end) {
+    let a = start<MIN, WIDE>(v128.load32_splat(x, GROUP_ZERO))
+    let b = start<MIN, WIDE>(v128.load32_splat(x, GROUP_ZERO + GROUP_BYTES))
+    let c = start<MIN, WIDE>(v128.load32_splat(x, GROUP_ZERO + GROUP_BYTES * 2))
+    let d = start<MIN, WIDE>(v128.load32_splat(x, GROUP_ZERO + GROUP_BYTES * 3))
+    let a2 = a
+    let b2 = b
+    let c2 = c
+    let d2 = d
+    let q = w + 64
+    let limb = x
+    for (let half = 0; half < 2; half++) {
+      let wa = v128.load(q)
+      let wb = v128.load(q, 16)
+      let v = v128.load32_splat(limb)
+      a = dot4(v, wa, a)
+      a2 = dot4(v, wb, a2)
+      v = v128.load32_splat(limb, 160)
+      b = dot4(v, wa, b)
+      b2 = dot4(v, wb, b2)
+      v = v128.load32_splat(limb, 320)
+      c = dot4(v, wa, c)
+      c2 = dot4(v, wb, c2)
+      v = v128.load32_splat(limb, 480)
+      d = dot4(v, wa, d)
+      d2 = dot4(v, wb, d2)
+      wa = v128.load(q, 32)
+      wb = v128.load(q, 48)
+      v = v128.load32_splat(limb, 4)
+      a = dot4(v, wa, a)
+      a2 = dot4(v, wb, a2)
+      v = v128.load32_splat(limb, 164)
+      b = dot4(v, wa, b)
+      b2 = dot4(v, wb, b2)
+      v = v128.load32_splat(limb, 324)
+      c = dot4(v, wa, c)
+      c2 = dot4(v, wb, c2)
+      v = v128.load32_splat(limb, 484)
+      d = dot4(v, wa, d)
+      d2 = dot4(v, wb, d2)
+      wa = v128.load(q, 64)
+      wb = v128.load(q, 80)
+      v = v128.load32_splat(limb, 8)
+      a = dot4(v, wa, a)
+      a2 = dot4(v, wb, a2)
+      v = v128.load32_splat(limb, 168)
+      b = dot4(v, wa, b)
+      b2 = dot4(v, wb, b2)
+      v = v128.load32_splat(limb, 328)
+      c = dot4(v, wa, c)
+      c2 = dot4(v, wb, c2)
+      v = v128.load32_splat(limb, 488)
+      d = dot4(v, wa, d)
+      d2 = dot4(v, wb, d2)
+      wa = v128.load(q, 96)
+      wb = v128.load(q, 112)
+      v = v128.load32_splat(limb, 12)
+      a = dot4(v, wa, a)
+      a2 = dot4(v, wb, a2)
+      v = v128.load32_splat(limb, 172)
+      b = dot4(v, wa, b)
+      b2 = dot4(v, wb, b2)
+      v = v128.load32_splat(limb, 332)
+      c = dot4(v, wa, c)
+      c2 = dot4(v, wb, c2)
+      v = v128.load32_splat(limb, 492)
+      d = dot4(v, wa, d)
+      d2 = dot4(v, wb, d2)
+      q += 128
+      limb += 16
+    }
+    if (!isVoid<WIDE>()) {
+      a = shifted<MIN>(a, v128.load32_splat(x, GROUP_ZERO))
+      b = shifted<MIN>(b, v128.load32_splat(x, GROUP_ZERO + GROUP_BYTES))
+      c = shifted<MIN>(c, v128.load32_splat(x, GROUP_ZERO + GROUP_BYTES * 2))
+      d = shifted<MIN>(d, v128.load32_splat(x, GROUP_ZERO + GROUP_BYTES * 3))
+      a2 = shifted<MIN>(a2, v128.load32_splat(x, GROUP_ZERO))
+      b2 = shifted<MIN>(b2, v128.load32_splat(x, GROUP_ZERO + GROUP_BYTES))
+      c2 = shifted<MIN>(c2, v128.load32_splat(x, GROUP_ZERO + GROUP_BYTES * 2))
+      d2 = shifted<MIN>(d2, v128.load32_splat(x, GROUP_ZERO + GROUP_BYTES * 3))
+      q = w + 64
+      limb = x + ROUNDED_LOW
+      for (let half = 0; half < 2; half++) {
+        let wa = v128.load(q)
+        let wb = v128.load(q, 16)
+        let v = v128.load32_splat(limb)
+        a = dot4(v, wa, a)
+        a2 = dot4(v, wb, a2)
+        v = v128.load32_splat(limb, 160)
+        b = dot4(v, wa, b)
+        b2 = dot4(v, wb, b2)
+        v = v128.load32_splat(limb, 320)
+        c = dot4(v, wa, c)
+        c2 = dot4(v, wb, c2)
+        v = v128.load32_splat(limb, 480)
+        d = dot4(v, wa, d)
+        d2 = dot4(v, wb, d2)
+        wa = v128.load(q, 32)
+        wb = v128.load(q, 48)
+        v = v128.load32_splat(limb, 4)
+        a = dot4(v, wa, a)
+        a2 = dot4(v, wb, a2)
+        v = v128.load32_splat(limb, 164)
+        b = dot4(v, wa, b)
+        b2 = dot4(v, wb, b2)
+        v = v128.load32_splat(limb, 324)
+        c = dot4(v, wa, c)
+        c2 = dot4(v, wb, c2)
+        v = v128.load32_splat(limb, 484)
+        d = dot4(v, wa, d)
+        d2 = dot4(v, wb, d2)
+        wa = v128.load(q, 64)
+        wb = v128.load(q, 80)
+        v = v128.load32_splat(limb, 8)
+        a = dot4(v, wa, a)
+        a2 = dot4(v, wb, a2)
+        v = v128.load32_splat(limb, 168)
+        b = dot4(v, wa, b)
+        b2 = dot4(v, wb, b2)
+        v = v128.load32_splat(limb, 328)
+        c = dot4(v, wa, c)
+        c2 = dot4(v, wb, c2)
+        v = v128.load32_splat(limb, 488)
+        d = dot4(v, wa, d)
+        d2 = dot4(v, wb, d2)
+        wa = v128.load(q, 96)
+        wb = v128.load(q, 112)
+        v = v128.load32_splat(limb, 12)
+        a = dot4(v, wa, a)
+        a2 = dot4(v, wb, a2)
+        v = v128.load32_splat(limb, 172)
+        b = dot4(v, wa, b)
+        b2 = dot4(v, wb, b2)
+        v = v128.load32_splat(limb, 332)
+        c = dot4(v, wa, c)
+        c2 = dot4(v, wb, c2)
+        v = v128.load32_splat(limb, 492)
+        d = dot4(v, wa, d)
+        d2 = dot4(v, wb, d2)
+        q += 128
+        limb += 16
+      }
+    }
+    const scale = v128.load(w)
+    const scale2 = v128.load(w, 16)
+    const minimum = v128.load(w, 32)
+    const minimum2 = v128.load(w, 48)
+    let xScale = v128.load32_splat(x, GROUP_SCALE)
+    let xSum = v128.load32_splat(x, GROUP_SUM)
+    v128.store(sums, scaled<MIN>(v128.load(sums), a, scale, xScale, minimum, xSum))
+    v128.store(sums, scaled<MIN>(v128.load(sums, 16), a2, scale2, xScale, minimum2, xSum), 16)
+    xScale = v128.load32_splat(x, GROUP_SCALE + GROUP_BYTES)
+    xSum = v128.load32_splat(x, GROUP_SUM + GROUP_BYTES)
+    v128.store(sums, scaled<MIN>(v128.load(sums, 32), b, scale, xScale, minimum, xSum), 32)
+    v128.store(sums, scaled<MIN>(v128.load(sums, 48), b2, scale2, xScale, minimum2, xSum), 48)
+    xScale = v128.load32_splat(x, GROUP_SCALE + GROUP_BYTES * 2)
+    xSum = v128.load32_splat(x, GROUP_SUM + GROUP_BYTES * 2)
+    v128.store(sums, scaled<MIN>(v128.load(sums, 64), c, scale, xScale, minimum, xSum), 64)
+    v128.store(sums, scaled<MIN>(v128.load(sums, 80), c2, scale2, xScale, minimum2, xSum), 80)
+    xScale = v128.load32_splat(x, GROUP_SCALE + GROUP_BYTES * 3)
+    xSum = v128.load32_splat(x, GROUP_SUM + GROUP_BYTES * 3)
+    v128.store(sums, scaled<MIN>(v128.load(sums, 96), d, scale, xScale, minimum, xSum), 96)
+    v128.store(sums, scaled<MIN>(v128.load(sums, 112), d2, scale2, xScale, minimum2, xSum), 112)
+    x += QUAD_BYTES
+    w += TILE_GROUP_BYTES
+  }
 }

@@ -8,6 +8,7 @@
 // for each 4 columns two vectors of four rows each; row i has bytes 4i..4i+3.
 
 import {
+  GROUP,
   GROUP_BYTES,
   GROUP_NEGATIVE,
   GROUP_NEGATIVE_HIGH,
@@ -18,10 +19,17 @@ import {
   MATRIX_COLUMNS,
   MATRIX_DATA,
   MATRIX_OCTET_BYTES,
+  QUAD,
+  QUAD_BYTES,
+  ROUNDED_ABSOLUTE,
+  ROUNDED_LOW,
+  ROUNDED_MASK,
+  TILE_WEIGHTS_BYTES,
 } from '../layout'
 import { dot4 } from './dot'
 import { halfMask, halfScale, load4 } from './half'
 import { finish } from './store'
+import { tile } from './threads'
 
 /** As `matmul4`; HALF: i32 when each 16 weights have a scale, void when each 32 have. */
 export function matmul8<S, MIN, HALF, WIDE>(
@@ -44,12 +52,11 @@ export function matmul8<S, MIN, HALF, WIDE>(
     const bias = biases == 0 ? <usize>0 : biases + <usize>octet * 32
     const y = out + <usize>octet * 32
     let row = 0
-    for (; row + 2 <= rows; row += 2) {
-      const xs = x + <usize>row * xStride
+    for (; row + QUAD <= rows; row += QUAD) {
       const ys = y + <usize>row * outStride
-      octetByTwo<S, MIN, HALF, WIDE>(w, columns, xs, xStride, ys, outStride, bias, add)
+      octetByFour<S, MIN, HALF, WIDE>(w, columns, x + <usize>row * xStride, ys, outStride, bias, add)
     }
-    if (row < rows) {
+    for (; row < rows; row++) {
       octetByOne<S, MIN, HALF, WIDE>(w, columns, x + <usize>row * xStride, y + <usize>row * outStride, bias, add)
     }
   }
@@ -69,143 +76,133 @@ function header<S, MIN, HALF>(): usize {
   return sizeof<S>() * 8 * (1 + (isVoid<MIN>() ? 0 : 1) + (isVoid<HALF>() ? 0 : 1))
 }
 
-/** sum + dots * scales. */
+/** sum + dots * scale of weights * scale of activations. */
 // @ts-ignore: decorator
 @inline
-function scaled<S>(sum: v128, dots: v128, scales: usize, meta: usize, bits: v128, factor: v128): v128 {
-  const scale = f32x4.mul(load4<S>(scales, bits, factor), v128.load32_splat(meta, GROUP_SCALE))
-  return f32x4.add(sum, f32x4.mul(f32x4.convert_i32x4_s(dots), scale))
+function scaled(sum: v128, dots: v128, scale: v128, xScale: v128): v128 {
+  return f32x4.add(sum, f32x4.mul(f32x4.convert_i32x4_s(dots), f32x4.mul(scale, xScale)))
 }
 
 // @ts-ignore: decorator
 @inline
-function minimum<S, MIN>(sum: v128, scales: usize, meta: usize, bits: v128, factor: v128): v128 {
+function minimum<S, MIN>(sum: v128, scales: usize, x: usize, bits: v128, factor: v128): v128 {
   if (isVoid<MIN>()) return sum
-  return f32x4.add(sum, f32x4.mul(load4<S>(scales + sizeof<S>() * 8, bits, factor), v128.load32_splat(meta, GROUP_SUM)))
+  return f32x4.add(sum, f32x4.mul(load4<S>(scales + sizeof<S>() * 8, bits, factor), v128.load32_splat(x, GROUP_SUM)))
 }
 
 function octetByOne<S, MIN, HALF, WIDE>(w: usize, columns: i32, x: usize, y: usize, bias: usize, add: bool): void {
   const bits = halfMask()
   const factor = halfScale()
-  const k = <usize>columns
-  let meta = x + k * 3
-  const end = x + k
+  const end = x + <usize>(columns / GROUP) * GROUP_BYTES
   let sumA = f32x4.splat(0)
   let sumB = f32x4.splat(0)
   while (x < end) {
     let q = w + header<S, MIN, HALF>()
-    let absolute = x + k
-    let mask = absolute + k
-    let second = x + k * 4
+    let limb = x
+    const xScale = v128.load32_splat(x, GROUP_SCALE)
     if (isVoid<HALF>()) {
-      let a = v128.load32_splat(meta, GROUP_NEGATIVE)
+      let a = v128.load32_splat(x, GROUP_NEGATIVE)
       let b = a
       let a2 = i32x4.splat(0)
       let b2 = a2
       for (let half = 0; half < 2; half++) {
-        let m = v128.load32_splat(mask)
-        let v = v128.load32_splat(absolute)
+        let m = v128.load32_splat(limb, ROUNDED_MASK)
+        let v = v128.load32_splat(limb, ROUNDED_ABSOLUTE)
         let wa = v128.load(q)
         let wb = v128.load(q, 16)
         a = dot4(v128.xor(wa, m), v, a)
         b = dot4(v128.xor(wb, m), v, b)
         if (!isVoid<WIDE>()) {
-          v = v128.load32_splat(second)
+          v = v128.load32_splat(limb, ROUNDED_LOW)
           a2 = dot4(wa, v, a2)
           b2 = dot4(wb, v, b2)
         }
-        m = v128.load32_splat(mask, 4)
-        v = v128.load32_splat(absolute, 4)
+        m = v128.load32_splat(limb, ROUNDED_MASK + 4)
+        v = v128.load32_splat(limb, ROUNDED_ABSOLUTE + 4)
         wa = v128.load(q, 32)
         wb = v128.load(q, 48)
         a = dot4(v128.xor(wa, m), v, a)
         b = dot4(v128.xor(wb, m), v, b)
         if (!isVoid<WIDE>()) {
-          v = v128.load32_splat(second, 4)
+          v = v128.load32_splat(limb, ROUNDED_LOW + 4)
           a2 = dot4(wa, v, a2)
           b2 = dot4(wb, v, b2)
         }
-        m = v128.load32_splat(mask, 8)
-        v = v128.load32_splat(absolute, 8)
+        m = v128.load32_splat(limb, ROUNDED_MASK + 8)
+        v = v128.load32_splat(limb, ROUNDED_ABSOLUTE + 8)
         wa = v128.load(q, 64)
         wb = v128.load(q, 80)
         a = dot4(v128.xor(wa, m), v, a)
         b = dot4(v128.xor(wb, m), v, b)
         if (!isVoid<WIDE>()) {
-          v = v128.load32_splat(second, 8)
+          v = v128.load32_splat(limb, ROUNDED_LOW + 8)
           a2 = dot4(wa, v, a2)
           b2 = dot4(wb, v, b2)
         }
-        m = v128.load32_splat(mask, 12)
-        v = v128.load32_splat(absolute, 12)
+        m = v128.load32_splat(limb, ROUNDED_MASK + 12)
+        v = v128.load32_splat(limb, ROUNDED_ABSOLUTE + 12)
         wa = v128.load(q, 96)
         wb = v128.load(q, 112)
         a = dot4(v128.xor(wa, m), v, a)
         b = dot4(v128.xor(wb, m), v, b)
         if (!isVoid<WIDE>()) {
-          v = v128.load32_splat(second, 12)
+          v = v128.load32_splat(limb, ROUNDED_LOW + 12)
           a2 = dot4(wa, v, a2)
           b2 = dot4(wb, v, b2)
         }
         q += 128
-        mask += 16
-        absolute += 16
-        second += 16
+        limb += 16
       }
       if (!isVoid<WIDE>()) {
         a = wider(a, a2)
         b = wider(b, b2)
       }
-      sumA = scaled<S>(sumA, a, w, meta, bits, factor)
-      sumB = scaled<S>(sumB, b, w + sizeof<S>() * 4, meta, bits, factor)
+      sumA = scaled(sumA, a, load4<S>(w, bits, factor), xScale)
+      sumB = scaled(sumB, b, load4<S>(w + sizeof<S>() * 4, bits, factor), xScale)
     } else {
       for (let half: usize = 0; half < 2; half++) {
-        let a = v128.load32_splat(half == 0 ? meta + GROUP_NEGATIVE_LOW : meta + GROUP_NEGATIVE_HIGH)
+        let a = v128.load32_splat(half == 0 ? x + GROUP_NEGATIVE_LOW : x + GROUP_NEGATIVE_HIGH)
         let b = a
         let a2 = i32x4.splat(0)
         let b2 = a2
         for (let four = 0; four < 4; four++) {
-          const m = v128.load32_splat(mask)
-          let v = v128.load32_splat(absolute)
+          const m = v128.load32_splat(limb, ROUNDED_MASK)
+          let v = v128.load32_splat(limb, ROUNDED_ABSOLUTE)
           const wa = v128.load(q)
           const wb = v128.load(q, 16)
           a = dot4(v128.xor(wa, m), v, a)
           b = dot4(v128.xor(wb, m), v, b)
           if (!isVoid<WIDE>()) {
-            v = v128.load32_splat(second)
+            v = v128.load32_splat(limb, ROUNDED_LOW)
             a2 = dot4(wa, v, a2)
             b2 = dot4(wb, v, b2)
           }
           q += 32
-          mask += 4
-          absolute += 4
-          second += 4
+          limb += 4
         }
         if (!isVoid<WIDE>()) {
           a = wider(a, a2)
           b = wider(b, b2)
         }
         const scales = w + half * (sizeof<S>() * 8)
-        sumA = scaled<S>(sumA, a, scales, meta, bits, factor)
-        sumB = scaled<S>(sumB, b, scales + sizeof<S>() * 4, meta, bits, factor)
+        sumA = scaled(sumA, a, load4<S>(scales, bits, factor), xScale)
+        sumB = scaled(sumB, b, load4<S>(scales + sizeof<S>() * 4, bits, factor), xScale)
       }
     }
-    sumA = minimum<S, MIN>(sumA, w, meta, bits, factor)
-    sumB = minimum<S, MIN>(sumB, w + sizeof<S>() * 4, meta, bits, factor)
-    x += 32
-    meta += GROUP_BYTES
+    sumA = minimum<S, MIN>(sumA, w, x, bits, factor)
+    sumB = minimum<S, MIN>(sumB, w + sizeof<S>() * 4, x, bits, factor)
+    x += GROUP_BYTES
     w = q
   }
   finish(y, sumA, bias, add)
   finish(y + 16, sumB, bias == 0 ? 0 : bias + 16, add)
 }
 
-/** Eight rows of weights times two tokens. */
-function octetByTwo<S, MIN, HALF, WIDE>(
+/** Eight rows of weights times four tokens whose groups at `x` take turns. */
+function octetByFour<S, MIN, HALF, WIDE>(
   w: usize,
   columns: i32,
   x: usize,
-  xStride: usize,
   y: usize,
   yStride: usize,
   bias: usize,
@@ -213,131 +210,212 @@ function octetByTwo<S, MIN, HALF, WIDE>(
 ): void {
   const bits = halfMask()
   const factor = halfScale()
-  const k = <usize>columns
-  let meta = x + k * 3
-  const end = x + k
-  let sumA = f32x4.splat(0)
-  let sumB = f32x4.splat(0)
-  let sumC = f32x4.splat(0)
-  let sumD = f32x4.splat(0)
+  // A group is one part, or two with scales of their own.
+  const parts: usize = isVoid<HALF>() ? 1 : 2
+  const loops = isVoid<HALF>() ? 2 : 1
+  const sums = tile + TILE_WEIGHTS_BYTES
+  memory.fill(sums, 0, QUAD * 32)
+  const end = x + <usize>(columns / GROUP) * QUAD_BYTES
   while (x < end) {
     let q = w + header<S, MIN, HALF>()
-    const meta2 = meta + xStride
-    let absolute = x + k
-    let mask = absolute + k
-    let absolute2 = absolute + xStride
-    let mask2 = mask + xStride
-    let second = x + k * 4
-    let second2 = second + xStride
-    if (isVoid<HALF>()) {
-      let a = v128.load32_splat(meta, GROUP_NEGATIVE)
-      let b = a
-      let c = v128.load32_splat(meta2, GROUP_NEGATIVE)
-      let d = c
-      for (let four = 0; four < 8; four++) {
-        const wa = v128.load(q)
-        const wb = v128.load(q, 16)
-        let m = v128.load32_splat(mask)
-        let v = v128.load32_splat(absolute)
+    let limb = x
+    for (let part: usize = 0; part < parts; part++) {
+      const negative = x + (isVoid<HALF>() ? 0 : 4 + part * 4)
+      let a = v128.load32_splat(negative, GROUP_NEGATIVE)
+      let b = v128.load32_splat(negative, GROUP_NEGATIVE + GROUP_BYTES)
+      let c = v128.load32_splat(negative, GROUP_NEGATIVE + GROUP_BYTES * 2)
+      let d = v128.load32_splat(negative, GROUP_NEGATIVE + GROUP_BYTES * 3)
+      let a2 = a
+      let b2 = b
+      let c2 = c
+      let d2 = d
+      for (let loop = 0; loop < loops; loop++) {
+        let wa = v128.load(q)
+        let wb = v128.load(q, 16)
+        let m = v128.load32_splat(limb, ROUNDED_MASK)
+        let v = v128.load32_splat(limb, ROUNDED_ABSOLUTE)
         a = dot4(v128.xor(wa, m), v, a)
-        b = dot4(v128.xor(wb, m), v, b)
-        m = v128.load32_splat(mask2)
-        v = v128.load32_splat(absolute2)
+        a2 = dot4(v128.xor(wb, m), v, a2)
+        m = v128.load32_splat(limb, ROUNDED_MASK + 160)
+        v = v128.load32_splat(limb, ROUNDED_ABSOLUTE + 160)
+        b = dot4(v128.xor(wa, m), v, b)
+        b2 = dot4(v128.xor(wb, m), v, b2)
+        m = v128.load32_splat(limb, ROUNDED_MASK + 320)
+        v = v128.load32_splat(limb, ROUNDED_ABSOLUTE + 320)
         c = dot4(v128.xor(wa, m), v, c)
-        d = dot4(v128.xor(wb, m), v, d)
-        q += 32
-        mask += 4
-        absolute += 4
-        mask2 += 4
-        absolute2 += 4
+        c2 = dot4(v128.xor(wb, m), v, c2)
+        m = v128.load32_splat(limb, ROUNDED_MASK + 480)
+        v = v128.load32_splat(limb, ROUNDED_ABSOLUTE + 480)
+        d = dot4(v128.xor(wa, m), v, d)
+        d2 = dot4(v128.xor(wb, m), v, d2)
+        wa = v128.load(q, 32)
+        wb = v128.load(q, 48)
+        m = v128.load32_splat(limb, ROUNDED_MASK + 4)
+        v = v128.load32_splat(limb, ROUNDED_ABSOLUTE + 4)
+        a = dot4(v128.xor(wa, m), v, a)
+        a2 = dot4(v128.xor(wb, m), v, a2)
+        m = v128.load32_splat(limb, ROUNDED_MASK + 164)
+        v = v128.load32_splat(limb, ROUNDED_ABSOLUTE + 164)
+        b = dot4(v128.xor(wa, m), v, b)
+        b2 = dot4(v128.xor(wb, m), v, b2)
+        m = v128.load32_splat(limb, ROUNDED_MASK + 324)
+        v = v128.load32_splat(limb, ROUNDED_ABSOLUTE + 324)
+        c = dot4(v128.xor(wa, m), v, c)
+        c2 = dot4(v128.xor(wb, m), v, c2)
+        m = v128.load32_splat(limb, ROUNDED_MASK + 484)
+        v = v128.load32_splat(limb, ROUNDED_ABSOLUTE + 484)
+        d = dot4(v128.xor(wa, m), v, d)
+        d2 = dot4(v128.xor(wb, m), v, d2)
+        wa = v128.load(q, 64)
+        wb = v128.load(q, 80)
+        m = v128.load32_splat(limb, ROUNDED_MASK + 8)
+        v = v128.load32_splat(limb, ROUNDED_ABSOLUTE + 8)
+        a = dot4(v128.xor(wa, m), v, a)
+        a2 = dot4(v128.xor(wb, m), v, a2)
+        m = v128.load32_splat(limb, ROUNDED_MASK + 168)
+        v = v128.load32_splat(limb, ROUNDED_ABSOLUTE + 168)
+        b = dot4(v128.xor(wa, m), v, b)
+        b2 = dot4(v128.xor(wb, m), v, b2)
+        m = v128.load32_splat(limb, ROUNDED_MASK + 328)
+        v = v128.load32_splat(limb, ROUNDED_ABSOLUTE + 328)
+        c = dot4(v128.xor(wa, m), v, c)
+        c2 = dot4(v128.xor(wb, m), v, c2)
+        m = v128.load32_splat(limb, ROUNDED_MASK + 488)
+        v = v128.load32_splat(limb, ROUNDED_ABSOLUTE + 488)
+        d = dot4(v128.xor(wa, m), v, d)
+        d2 = dot4(v128.xor(wb, m), v, d2)
+        wa = v128.load(q, 96)
+        wb = v128.load(q, 112)
+        m = v128.load32_splat(limb, ROUNDED_MASK + 12)
+        v = v128.load32_splat(limb, ROUNDED_ABSOLUTE + 12)
+        a = dot4(v128.xor(wa, m), v, a)
+        a2 = dot4(v128.xor(wb, m), v, a2)
+        m = v128.load32_splat(limb, ROUNDED_MASK + 172)
+        v = v128.load32_splat(limb, ROUNDED_ABSOLUTE + 172)
+        b = dot4(v128.xor(wa, m), v, b)
+        b2 = dot4(v128.xor(wb, m), v, b2)
+        m = v128.load32_splat(limb, ROUNDED_MASK + 332)
+        v = v128.load32_splat(limb, ROUNDED_ABSOLUTE + 332)
+        c = dot4(v128.xor(wa, m), v, c)
+        c2 = dot4(v128.xor(wb, m), v, c2)
+        m = v128.load32_splat(limb, ROUNDED_MASK + 492)
+        v = v128.load32_splat(limb, ROUNDED_ABSOLUTE + 492)
+        d = dot4(v128.xor(wa, m), v, d)
+        d2 = dot4(v128.xor(wb, m), v, d2)
+        q += 128
+        limb += 16
       }
       if (!isVoid<WIDE>()) {
         // Once more with the low limbs, which have no sign; the high ones count 128 times.
         a = i32x4.shl(a, 7)
+        a2 = i32x4.shl(a2, 7)
         b = i32x4.shl(b, 7)
+        b2 = i32x4.shl(b2, 7)
         c = i32x4.shl(c, 7)
+        c2 = i32x4.shl(c2, 7)
         d = i32x4.shl(d, 7)
-        q -= 256
-        for (let four = 0; four < 8; four++) {
-          const wa = v128.load(q)
-          const wb = v128.load(q, 16)
-          let v = v128.load32_splat(second)
+        d2 = i32x4.shl(d2, 7)
+        q -= 128 * loops
+        limb -= 16 * loops
+        for (let loop = 0; loop < loops; loop++) {
+          let wa = v128.load(q)
+          let wb = v128.load(q, 16)
+          let v = v128.load32_splat(limb, ROUNDED_LOW)
           a = dot4(wa, v, a)
-          b = dot4(wb, v, b)
-          v = v128.load32_splat(second2)
+          a2 = dot4(wb, v, a2)
+          v = v128.load32_splat(limb, ROUNDED_LOW + 160)
+          b = dot4(wa, v, b)
+          b2 = dot4(wb, v, b2)
+          v = v128.load32_splat(limb, ROUNDED_LOW + 320)
           c = dot4(wa, v, c)
-          d = dot4(wb, v, d)
-          q += 32
-          second += 4
-          second2 += 4
+          c2 = dot4(wb, v, c2)
+          v = v128.load32_splat(limb, ROUNDED_LOW + 480)
+          d = dot4(wa, v, d)
+          d2 = dot4(wb, v, d2)
+          wa = v128.load(q, 32)
+          wb = v128.load(q, 48)
+          v = v128.load32_splat(limb, ROUNDED_LOW + 4)
+          a = dot4(wa, v, a)
+          a2 = dot4(wb, v, a2)
+          v = v128.load32_splat(limb, ROUNDED_LOW + 164)
+          b = dot4(wa, v, b)
+          b2 = dot4(wb, v, b2)
+          v = v128.load32_splat(limb, ROUNDED_LOW + 324)
+          c = dot4(wa, v, c)
+          c2 = dot4(wb, v, c2)
+          v = v128.load32_splat(limb, ROUNDED_LOW + 484)
+          d = dot4(wa, v, d)
+          d2 = dot4(wb, v, d2)
+          wa = v128.load(q, 64)
+          wb = v128.load(q, 80)
+          v = v128.load32_splat(limb, ROUNDED_LOW + 8)
+          a = dot4(wa, v, a)
+          a2 = dot4(wb, v, a2)
+          v = v128.load32_splat(limb, ROUNDED_LOW + 168)
+          b = dot4(wa, v, b)
+          b2 = dot4(wb, v, b2)
+          v = v128.load32_splat(limb, ROUNDED_LOW + 328)
+          c = dot4(wa, v, c)
+          c2 = dot4(wb, v, c2)
+          v = v128.load32_splat(limb, ROUNDED_LOW + 488)
+          d = dot4(wa, v, d)
+          d2 = dot4(wb, v, d2)
+          wa = v128.load(q, 96)
+          wb = v128.load(q, 112)
+          v = v128.load32_splat(limb, ROUNDED_LOW + 12)
+          a = dot4(wa, v, a)
+          a2 = dot4(wb, v, a2)
+          v = v128.load32_splat(limb, ROUNDED_LOW + 172)
+          b = dot4(wa, v, b)
+          b2 = dot4(wb, v, b2)
+          v = v128.load32_splat(limb, ROUNDED_LOW + 332)
+          c = dot4(wa, v, c)
+          c2 = dot4(wb, v, c2)
+          v = v128.load32_splat(limb, ROUNDED_LOW + 492)
+          d = dot4(wa, v, d)
+          d2 = dot4(wb, v, d2)
+          q += 128
+          limb += 16
         }
       }
-      sumA = scaled<S>(sumA, a, w, meta, bits, factor)
-      sumB = scaled<S>(sumB, b, w + sizeof<S>() * 4, meta, bits, factor)
-      sumC = scaled<S>(sumC, c, w, meta2, bits, factor)
-      sumD = scaled<S>(sumD, d, w + sizeof<S>() * 4, meta2, bits, factor)
-    } else {
-      for (let half: usize = 0; half < 2; half++) {
-        const negative: usize = half == 0 ? GROUP_NEGATIVE_LOW : GROUP_NEGATIVE_HIGH
-        let a = v128.load32_splat(meta + negative)
-        let b = a
-        let c = v128.load32_splat(meta2 + negative)
-        let d = c
-        for (let four = 0; four < 4; four++) {
-          const wa = v128.load(q)
-          const wb = v128.load(q, 16)
-          let m = v128.load32_splat(mask)
-          let v = v128.load32_splat(absolute)
-          a = dot4(v128.xor(wa, m), v, a)
-          b = dot4(v128.xor(wb, m), v, b)
-          m = v128.load32_splat(mask2)
-          v = v128.load32_splat(absolute2)
-          c = dot4(v128.xor(wa, m), v, c)
-          d = dot4(v128.xor(wb, m), v, d)
-          q += 32
-          mask += 4
-          absolute += 4
-          mask2 += 4
-          absolute2 += 4
-        }
-        if (!isVoid<WIDE>()) {
-          // Once more with the low limbs, which have no sign; the high ones count 128 times.
-          a = i32x4.shl(a, 7)
-          b = i32x4.shl(b, 7)
-          c = i32x4.shl(c, 7)
-          d = i32x4.shl(d, 7)
-          q -= 128
-          for (let four = 0; four < 4; four++) {
-            const wa = v128.load(q)
-            const wb = v128.load(q, 16)
-            let v = v128.load32_splat(second)
-            a = dot4(wa, v, a)
-            b = dot4(wb, v, b)
-            v = v128.load32_splat(second2)
-            c = dot4(wa, v, c)
-            d = dot4(wb, v, d)
-            q += 32
-            second += 4
-            second2 += 4
-          }
-        }
-        const scales = w + half * (sizeof<S>() * 8)
-        sumA = scaled<S>(sumA, a, scales, meta, bits, factor)
-        sumB = scaled<S>(sumB, b, scales + sizeof<S>() * 4, meta, bits, factor)
-        sumC = scaled<S>(sumC, c, scales, meta2, bits, factor)
-        sumD = scaled<S>(sumD, d, scales + sizeof<S>() * 4, meta2, bits, factor)
-      }
+      const scales = w + part * (sizeof<S>() * 8)
+      const scale = load4<S>(scales, bits, factor)
+      const scale2 = load4<S>(scales + sizeof<S>() * 4, bits, factor)
+      let xScale = v128.load32_splat(x, GROUP_SCALE)
+      v128.store(sums, scaled(v128.load(sums), a, scale, xScale))
+      v128.store(sums, scaled(v128.load(sums, 16), a2, scale2, xScale), 16)
+      xScale = v128.load32_splat(x, GROUP_SCALE + GROUP_BYTES)
+      v128.store(sums, scaled(v128.load(sums, 32), b, scale, xScale), 32)
+      v128.store(sums, scaled(v128.load(sums, 48), b2, scale2, xScale), 48)
+      xScale = v128.load32_splat(x, GROUP_SCALE + GROUP_BYTES * 2)
+      v128.store(sums, scaled(v128.load(sums, 64), c, scale, xScale), 64)
+      v128.store(sums, scaled(v128.load(sums, 80), c2, scale2, xScale), 80)
+      xScale = v128.load32_splat(x, GROUP_SCALE + GROUP_BYTES * 3)
+      v128.store(sums, scaled(v128.load(sums, 96), d, scale, xScale), 96)
+      v128.store(sums, scaled(v128.load(sums, 112), d2, scale2, xScale), 112)
     }
-    sumA = minimum<S, MIN>(sumA, w, meta, bits, factor)
-    sumB = minimum<S, MIN>(sumB, w + sizeof<S>() * 4, meta, bits, factor)
-    sumC = minimum<S, MIN>(sumC, w, meta2, bits, factor)
-    sumD = minimum<S, MIN>(sumD, w + sizeof<S>() * 4, meta2, bits, factor)
-    x += 32
-    meta += GROUP_BYTES
+    if (!isVoid<MIN>()) {
+      const minimum = load4<S>(w + sizeof<S>() * 8, bits, factor)
+      const minimum2 = load4<S>(w + sizeof<S>() * 12, bits, factor)
+      let xSum = v128.load32_splat(x, GROUP_SUM)
+      v128.store(sums, f32x4.add(v128.load(sums), f32x4.mul(minimum, xSum)))
+      v128.store(sums, f32x4.add(v128.load(sums, 16), f32x4.mul(minimum2, xSum)), 16)
+      xSum = v128.load32_splat(x, GROUP_SUM + GROUP_BYTES)
+      v128.store(sums, f32x4.add(v128.load(sums, 32), f32x4.mul(minimum, xSum)), 32)
+      v128.store(sums, f32x4.add(v128.load(sums, 48), f32x4.mul(minimum2, xSum)), 48)
+      xSum = v128.load32_splat(x, GROUP_SUM + GROUP_BYTES * 2)
+      v128.store(sums, f32x4.add(v128.load(sums, 64), f32x4.mul(minimum, xSum)), 64)
+      v128.store(sums, f32x4.add(v128.load(sums, 80), f32x4.mul(minimum2, xSum)), 80)
+      xSum = v128.load32_splat(x, GROUP_SUM + GROUP_BYTES * 3)
+      v128.store(sums, f32x4.add(v128.load(sums, 96), f32x4.mul(minimum, xSum)), 96)
+      v128.store(sums, f32x4.add(v128.load(sums, 112), f32x4.mul(minimum2, xSum)), 112)
+    }
+    x += QUAD_BYTES
     w = q
   }
-  finish(y, sumA, bias, add)
-  finish(y + 16, sumB, bias == 0 ? 0 : bias + 16, add)
-  finish(y + yStride, sumC, bias, add)
-  finish(y + yStride + 16, sumD, bias == 0 ? 0 : bias + 16, add)
+  for (let token: usize = 0; token < <usize>QUAD; token++) {
+    const sum = sums + token * 32
+    finish(y + token * yStride, v128.load(sum), bias, add)
+    finish(y + token * yStride + 16, v128.load(sum, 16), bias == 0 ? 0 : bias + 16, add)
+  }
 }

@@ -13,16 +13,40 @@ import {
   GROUP_SUM,
   GROUP_ZERO,
   LEVELS,
+  QUAD,
+  QUAD_BYTES,
+  ROUNDED_ABSOLUTE,
+  ROUNDED_BYTES_PER_VALUE,
+  ROUNDED_LOW,
+  ROUNDED_MASK,
   WIDE_LEVELS,
 } from '../layout'
 
-/** Rounds all `columns` (whole groups) of the row at `x` to the rounded row at `to`. */
-export function roundRow(x: usize, columns: i32, to: usize, wide: bool): void {
-  for (let group = 0; group < columns / GROUP; group++) roundGroup(x + <usize>group * 128, columns, to, group, wide)
+/** Bytes from a group of row `row` of `rows` to the row's next: whole quads of rows lie together. */
+// @ts-ignore: decorator
+@inline
+export function groupStride(row: i32, rows: i32): usize {
+  return row < (rows & -QUAD) ? QUAD_BYTES : GROUP_BYTES
 }
 
-/** Rounds 32 values at `x` to group `group` of the rounded row at `to`. */
-export function roundGroup(x: usize, columns: i32, to: usize, group: i32, wide: bool): void {
+/** The first group of row `row` of `rows` rounded rows of `columns` values at `base`. */
+// @ts-ignore: decorator
+@inline
+export function roundedRow(base: usize, columns: i32, row: i32, rows: i32): usize {
+  const bytes = <usize>columns * ROUNDED_BYTES_PER_VALUE
+  if (row >= (rows & -QUAD)) return base + <usize>row * bytes
+  return base + <usize>(row & -QUAD) * bytes + <usize>(row & (QUAD - 1)) * GROUP_BYTES
+}
+
+/** Rounds all `columns` (whole groups) of the row at `x`, which is row `row` of `rows` rounded rows at `base`. */
+export function roundRow(x: usize, columns: i32, base: usize, row: i32, rows: i32, wide: bool): void {
+  let to = roundedRow(base, columns, row, rows)
+  const stride = groupStride(row, rows)
+  for (const end = x + <usize>columns * 4; x < end; x += GROUP * 4, to += stride) roundGroup(x, to, wide)
+}
+
+/** Rounds 32 values at `x` to the group record at `to`. */
+export function roundGroup(x: usize, to: usize, wide: bool): void {
   let largest = f32x4.abs(v128.load(x))
   for (let i: usize = 16; i < 128; i += 16) largest = f32x4.max(largest, f32x4.abs(v128.load(x + i)))
   largest = f32x4.max(largest, v128.shuffle<i32>(largest, largest, 2, 3, 0, 1))
@@ -30,8 +54,6 @@ export function roundGroup(x: usize, columns: i32, to: usize, group: i32, wide: 
   const scale = max / <f32>(wide ? WIDE_LEVELS : LEVELS)
   const inverse: f32 = scale == 0 ? 0 : 1 / scale
   const factor = f32x4.splat(inverse)
-  const k = <usize>columns
-  const at = to + <usize>group * GROUP
   const shift = wide ? 7 : 0
   const lowBits = i32x4.splat(wide ? 127 : 0)
   let total = i32x4.splat(0)
@@ -47,22 +69,21 @@ export function roundGroup(x: usize, columns: i32, to: usize, group: i32, wide: 
     const q = bytes(i32x4.shr_s(a, shift), i32x4.shr_s(b, shift), i32x4.shr_s(c, shift), i32x4.shr_s(d, shift))
     const mask = i8x16.shr_s(q, 7)
     const absolute = i8x16.abs(q)
-    v128.store(at + half * 16, q)
-    v128.store(at + k + half * 16, absolute)
-    v128.store(at + k * 2 + half * 16, mask)
+    v128.store(to + half * 16, q)
+    v128.store(to + half * 16, absolute, ROUNDED_ABSOLUTE)
+    v128.store(to + half * 16, mask, ROUNDED_MASK)
     const low = bytes(v128.and(a, lowBits), v128.and(b, lowBits), v128.and(c, lowBits), v128.and(d, lowBits))
-    v128.store(at + k * 4 + half * 16, low)
+    v128.store(to + half * 16, low, ROUNDED_LOW)
     negativeLow = negative
     negative = i32x4.add(negative, sum16(v128.and(absolute, mask)))
   }
   const sum = lanes(total)
-  const meta = to + k * 3 + <usize>group * GROUP_BYTES
-  store<f32>(meta, scale, GROUP_SCALE)
-  store<f32>(meta, scale * <f32>sum, GROUP_SUM)
-  store<i32>(meta, -8 * sum, GROUP_ZERO)
-  store<i32>(meta, lanes(negative), GROUP_NEGATIVE)
-  store<i32>(meta, lanes(negativeLow), GROUP_NEGATIVE_LOW)
-  store<i32>(meta, lanes(negative) - lanes(negativeLow), GROUP_NEGATIVE_HIGH)
+  store<f32>(to, scale, GROUP_SCALE)
+  store<f32>(to, scale * <f32>sum, GROUP_SUM)
+  store<i32>(to, -8 * sum, GROUP_ZERO)
+  store<i32>(to, lanes(negative), GROUP_NEGATIVE)
+  store<i32>(to, lanes(negativeLow), GROUP_NEGATIVE_LOW)
+  store<i32>(to, lanes(negative) - lanes(negativeLow), GROUP_NEGATIVE_HIGH)
 }
 
 // @ts-ignore: decorator

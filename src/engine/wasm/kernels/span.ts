@@ -70,7 +70,7 @@ import { attendHead, paddedDim, readyHead, writeKeysValues } from './attention'
 import { addExperts, runExperts } from './experts'
 import { isQuantized, isWide, matmul } from './matmul'
 import { prepare, useRows } from './prepare'
-import { roundGroup } from './round'
+import { groupStride, roundedRow, roundGroup } from './round'
 import { privateScratch, strideBytes } from './span-record'
 import { barrier, claim, nextPhase, pieceOf } from './threads'
 
@@ -283,9 +283,10 @@ function gateUp(span: usize, block: usize): void {
       const at = <usize>row * stride + <usize>first * (OCTET * 4)
       activate(activation, gated + at, plain ? 0 : upped + at, (end - first) * OCTET)
       if (!round) continue
-      const roundedRow = rounded + <usize>row * columns * ROUNDED_BYTES_PER_VALUE
-      for (let group = from; group < to; group++) {
-        roundGroup(gated + <usize>row * stride + <usize>group * (GROUP * 4), columns, roundedRow, group, wide)
+      const groupBytes = groupStride(row, rows)
+      const record = roundedRow(rounded, columns, row, rows)
+      for (let group = <usize>from; group < <usize>to; group++) {
+        roundGroup(gated + <usize>row * stride + group * (GROUP * 4), record + group * groupBytes, wide)
       }
     }
   }

@@ -4,10 +4,12 @@
 
 import {
   CONTROL_ARRIVED,
+  CONTROL_BYTES,
   CONTROL_CLAIMS,
   CONTROL_GENERATION,
   CONTROL_SLEEPERS,
   MAX_PHASES,
+  TILE_BYTES,
 } from '../layout'
 
 /** Looks at a barrier before a thread goes to sleep: some 50 µs, longer than neighbours are apart unless one lost its core. */
@@ -18,11 +20,14 @@ let control: usize = 0
 export let thread: i32 = 0
 export let threads: i32 = 1
 let phase: usize = 0
+/** This thread's scratch for a matmul. */
+export let tile: usize = 0
 
 export function bindThread(controlAddress: usize, threadIndex: i32, threadCount: i32): void {
   control = controlAddress
   thread = threadIndex
   threads = threadCount
+  tile = controlAddress + CONTROL_BYTES + <usize>threadIndex * TILE_BYTES
 }
 
 /** Every thread calls this first in an operation. */
