@@ -151,6 +151,11 @@ export interface Close {
   readonly type: 'close'
 }
 
+/** The server will leave soon: the client should bring the session elsewhere, and may go on until then. */
+export interface Leaving {
+  readonly type: 'leaving'
+}
+
 /** Sent by an end that had nothing else to say for a while. */
 export interface Ping {
   readonly type: 'ping'
@@ -170,7 +175,7 @@ export interface Failure {
 }
 
 export type ClientMessage = Hello | Open | Link | Attach | Step | Rollback | Close | Ping | Pong | Failure
-export type ServerMessage = Welcome | Opened | Output | RolledBack | Ping | Pong | Failure
+export type ServerMessage = Welcome | Opened | Output | RolledBack | Leaving | Ping | Pong | Failure
 export type SpanMessage = ClientMessage | ServerMessage
 
 const WANTS = ['all', 'last', 'none'] as const
@@ -267,6 +272,7 @@ function readMessage(map: CborMap): SpanMessage {
         position: uintField(map, 'position', MAX_LEASE_TOKENS),
       }
     case 'close':
+    case 'leaving':
     case 'ping':
     case 'pong':
       return { type }

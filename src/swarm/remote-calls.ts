@@ -31,6 +31,8 @@ export class RemoteCalls {
   opened: Opened | undefined
   /** Why the session is over; undefined while it lives. */
   failure: ChoraleError | undefined
+  /** Resolves when the server says that it will leave. */
+  readonly leaving = Promise.withResolvers<void>()
   /** Position after the last answered step. */
   position = 0
   /** Numbers below this one were dropped or answered: their outputs are of no interest. */
@@ -123,6 +125,9 @@ export class RemoteCalls {
         if (this.#wire?.congested === false) this.post(() => encodeFrame({ type: 'pong' }))
         return
       case 'pong':
+        return
+      case 'leaving':
+        this.leaving.resolve()
         return
       case 'error':
         this.fail(new ChoraleError(message.code, `${this.server}: ${message.message}`))

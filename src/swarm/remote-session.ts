@@ -105,6 +105,10 @@ class RemoteSession implements SpanSession {
     return [{ peer: peerId, engine: this.#calls.opened?.engine ?? engine, start, end }]
   }
 
+  get leaving(): Promise<void> {
+    return this.#calls.leaving.promise
+  }
+
   async open(): Promise<void> {
     const { hiddenSize, maxTokens, dtype, timeouts, signal } = this.#options
     const { modelId, start, end } = this.#target

@@ -226,6 +226,9 @@ export function serveSession(
       load: { ...host.load(), queued: context.queued },
     }
     wire.post(() => encodeFrame(opened))
+    void hosted.leaving?.then(() => {
+      if (!over && told === undefined) wire.post(() => encodeFrame({ type: 'leaving' }))
+    })
     if (earlyLink) takeLink(session, earlyLink)
   }
 

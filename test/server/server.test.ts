@@ -99,6 +99,8 @@ describe('startServer', () => {
     const stopped = server.stop(10_000)
     expect(await failureOf(connect().open({ maxTokens: 16 }))).toBe('capacity')
     expect(states().at(-1)).toBe('draining')
+    // The client is told at once, so that it goes elsewhere by itself.
+    await session.leaving
     await session.step(someHidden(1, HIDDEN, 1))
     await session.close()
     await stopped
