@@ -19,9 +19,13 @@ async function open(): Promise<GPU | undefined> {
   provideRuntimeFolder()
   if ('Deno' in globalThis) return navigator.gpu
   try {
-    const { create } = await import('webgpu')
+    const { create, globals } = await import('webgpu')
     // `opened` keeps it alive: Dawn's devices must not outlive the object that made them.
-    return create([])
+    const gpu = create([])
+    // Where browsers have it: onnxruntime-web looks there, and tells a device by its class.
+    Object.assign(globalThis, globals)
+    Object.defineProperty(navigator, 'gpu', { value: gpu, configurable: true })
+    return gpu
   } catch (error) {
     if (isMissing(error)) return undefined
     throw error

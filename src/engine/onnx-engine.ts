@@ -1,9 +1,9 @@
 import { ChoraleError } from '../errors.ts'
 import { silentLogger, type Logger } from '../log.ts'
-import type { ModelSpec } from '../model/spec.ts'
 import { checkSpan } from './check-span.ts'
 import { checkHeadSupport, checkSupport, type SupportedSpec } from './check-support.ts'
 import type { Engine } from './engine.ts'
+import { checkRotation } from './onnx/head-layout.ts'
 import { loadOnnxHead } from './onnx/onnx-head.ts'
 import { loadOnnxSpan } from './onnx/onnx-span.ts'
 import { createMemoryBudget } from './onnx/memory-budget.ts'
@@ -90,16 +90,4 @@ export async function createOnnxEngine(options: OnnxEngineOptions = {}): Promise
  */
 export function defaultThreads(cores: number): number {
   return Math.max(1, Math.min(4, Math.floor(cores)))
-}
-
-/** @throws `not_supported` for rotated elements that don't pair up. */
-function checkRotation({ positions, headDim }: ModelSpec): void {
-  if (positions.kind !== 'rope') return
-  const { rotaryDim } = positions
-  if (rotaryDim % 2 === 0 && rotaryDim <= headDim) return
-  throw new ChoraleError(
-    'not_supported',
-    `${rotaryDim} rotated of ${headDim} values of a head: engine onnx takes an even number up to all of them`,
-    { field: 'head_dim' },
-  )
 }

@@ -1,15 +1,12 @@
 import { ChoraleError } from '../errors.ts'
 import type { GpuContext } from '../gpu/context.ts'
 import type { MatmulKernelSource } from '../gpu/matmul-kernels.ts'
-import { probeWeights, pseudo } from '../gpu/probe-weights.ts'
 import type { ShaderSources } from '../gpu/shader-set.ts'
-import type { BlockRole, Model, WeightTensor } from '../model/model.ts'
+import type { Model } from '../model/model.ts'
 import type { ModelSpec } from '../model/spec.ts'
-import { blockShape } from '../model/weights.ts'
 import type { FactStore } from '../platform.ts'
-import { type Tensor, tensor } from '../tensor/tensor.ts'
-import type { EngineSpan } from './engine.ts'
-import { createReferenceEngine } from './reference/reference-engine.ts'
+import type { LoadSpanOptions } from './engine.ts'
+import { SELF_TEST_SPEC, spanError } from './span-self-test.ts'
 import { loadWgslSpan } from './wgsl-span.ts'
 
 /** Largest |a - b| / max |b| of a driver that works; float32 rounding stays a hundred times below. */
@@ -29,8 +26,9 @@ export async function selfTest(
 ): Promise<void> {
   const key = `wgsl ${context.device.adapter.name} ${shaderHash(shaders)}`
   if ((await store?.get(key)) === PASSED) return
+  const load = (model: Model, options: LoadSpanOptions) => loadWgslSpan(context, kernels, model, options)
   for (const { name, spec, tokens } of CASES) {
-    const error = await tryOut(context, kernels, spec, tokens)
+    const error = await spanError(load, spec, tokens)
     if (error <= TOLERANCE) continue
     throw new ChoraleError(
       'engine',
@@ -51,46 +49,16 @@ function shaderHash(shaders: ShaderSources): string {
   return (hash >>> 0).toString(16)
 }
 
-/** Odd where the kernels allow it; rows of 96 and 160 values so that some weights can be quantised. */
-const BASE: ModelSpec = {
-  family: 'self-test',
-  hiddenSize: 96,
-  blockCount: 1,
-  headCount: 6,
-  kvHeadCount: 2,
-  headDim: 18,
-  intermediateSize: 160,
-  vocabSize: 1,
-  contextLength: 512,
-  norm: { kind: 'rms', epsilon: 1e-5 },
-  residual: { kind: 'sequential' },
-  mlp: { kind: 'plain' },
-  activation: 'gelu',
-  positions: {
-    kind: 'rope',
-    rotaryDim: 12,
-    inverseFrequencies: [1, 0.4, 0.2, 0.1, 0.05, 0.02],
-    attentionFactor: 1.1,
-  },
-  windows: [null],
-  qkNorm: false,
-  embeddingNorm: false,
-  biases: { qkv: false, attentionOut: false, mlp: false },
-  tiedHead: false,
-  bosTokenId: undefined,
-  eosTokenIds: [],
-}
-
 /**
  * Together they run every kernel, each matmul tile, several tiles and splits of keys, and a window's edge; of the
  * linear layers only two variants, since each costs three pipelines and is tried when it is first compiled.
  */
 const CASES: readonly { name: string; spec: ModelSpec; tokens: number }[] = [
-  { name: 'head norms, window', spec: { ...BASE, qkNorm: true, windows: [70] }, tokens: 90 },
+  { name: 'head norms, window', spec: { ...SELF_TEST_SPEC, qkNorm: true, windows: [70] }, tokens: 90 },
   {
     name: 'layer norms, linear biases, parallel',
     spec: {
-      ...BASE,
+      ...SELF_TEST_SPEC,
       norm: { kind: 'layer', epsilon: 1e-5 },
       residual: { kind: 'parallel', norms: 2 },
       positions: {
@@ -106,89 +74,7 @@ const CASES: readonly { name: string; spec: ModelSpec; tokens: number }[] = [
   },
   {
     name: 'experts',
-    spec: { ...BASE, mlp: { kind: 'moe', expertCount: 5, topK: 2, normalizeTopK: true } },
+    spec: { ...SELF_TEST_SPEC, mlp: { kind: 'moe', expertCount: 5, topK: 2, normalizeTopK: true } },
     tokens: 20,
   },
 ]
-
-/** Error of one block: a prefill, then a few tokens, then one, so that each matmul kernel has its turn. */
-async function tryOut(
-  context: GpuContext,
-  kernels: MatmulKernelSource,
-  spec: ModelSpec,
-  tokens: number,
-): Promise<number> {
-  const model = testModel(spec)
-  const options = { start: 0, end: 1, kvTokens: tokens }
-  const values = Float32Array.from({ length: tokens * spec.hiddenSize }, (_, i) => pseudo(i, 7919))
-  const span = await loadWgslSpan(context, kernels, model, options)
-  const reference = await createReferenceEngine().loadSpan(model, options)
-  try {
-    const cuts = [tokens - 4, tokens - 1, tokens]
-    const actual = await runCuts(span, values, spec.hiddenSize, cuts)
-    const expected = await runCuts(reference, values, spec.hiddenSize, [tokens])
-    const largest = expected.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
-    let error = 0
-    for (const [i, value] of expected.entries()) {
-      const difference = Math.abs((actual[i] as number) - value)
-      if (!(difference <= error)) error = difference
-    }
-    return error / largest
-  } finally {
-    await span.close()
-    await reference.close()
-  }
-}
-
-async function runCuts(
-  span: EngineSpan,
-  values: Float32Array,
-  width: number,
-  cuts: readonly number[],
-): Promise<Float32Array> {
-  const out = new Float32Array(values.length)
-  const lease = span.lease(values.length / width)
-  let from = 0
-  for (const to of cuts) {
-    const hidden = tensor(to - from, width, values.slice(from * width, to * width))
-    const [result] = await span.step([{ lease, hidden }])
-    out.set((result as Tensor).data, from * width)
-    from = to
-  }
-  lease.release()
-  return out
-}
-
-/** A model of pseudo-random weights in memory: the mlp's in 8 bits, the rest float32. */
-function testModel(spec: ModelSpec): Model {
-  const weight = (role: BlockRole): WeightTensor => {
-    const shape = blockShape(spec, role)
-    const [rows = 0, columns] = shape
-    // Every role its own numbers, or exchanged weights would not show.
-    const seed = Array.from(role).reduce((sum, letter) => sum * 31 + letter.charCodeAt(0), 7) % 99_991
-    if (columns !== undefined) {
-      return probeWeights(/^(gate|up|down)/.test(role) ? 'q8' : 'f32', rows, columns, seed)
-    }
-    const centre = role.endsWith('Bias') ? 0 : 1
-    const values = Float32Array.from({ length: rows }, (_, i) => centre + pseudo(i + seed, 31_337) / 4)
-    return { dtype: 'F32', shape, bytes: new Uint8Array(values.buffer) }
-  }
-  const none = () => {
-    throw new ChoraleError('not_found', 'the self-test has blocks only')
-  }
-  return {
-    name: 'self-test',
-    id: 'self-test@0',
-    format: 'safetensors',
-    spec,
-    weights: {
-      blockInfo: (_, role) => weight(role),
-      block: async (_, role) => weight(role),
-      clientInfo: none,
-      client: none,
-    },
-    tokenizerFiles: async () => undefined,
-    generationDefaults: {},
-    close: async () => undefined,
-  }
-}

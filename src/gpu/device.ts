@@ -40,6 +40,10 @@ export interface OpenDeviceOptions {
   allowSoftware?: boolean
   /** Lowers `maxStorageBufferBindingSize`, in bytes: lets a test split small tensors. */
   maxBindingBytes?: number
+  /** Features to ask for where the adapter has them; own kernels need none. */
+  optionalFeatures?: readonly GPUFeatureName[]
+  /** Raises every limit to the adapter's own, for libraries whose kernels are not known here. */
+  everyLimit?: boolean
 }
 
 const LIMIT_NAMES = [
@@ -50,6 +54,12 @@ const LIMIT_NAMES = [
   'maxComputeInvocationsPerWorkgroup',
   'maxComputeWorkgroupsPerDimension',
 ] as const satisfies readonly (keyof GpuLimits)[]
+
+const FURTHER_LIMITS = [
+  'maxComputeWorkgroupSizeX',
+  'maxComputeWorkgroupSizeY',
+  'maxComputeWorkgroupSizeZ',
+] as const satisfies readonly (keyof GPUSupportedLimits)[]
 
 type AdapterInfo = Pick<GPUAdapterInfo, 'vendor' | 'architecture' | 'description'> & {
   readonly device?: string
@@ -92,11 +102,14 @@ export async function openDevice(options: OpenDeviceOptions): Promise<GpuDevice>
       `the only WebGPU adapter is software (${description.name}), slower than the onnx engine; use --engine onnx`,
     )
   }
-  const requiredLimits: Record<string, number> = {}
-  for (const name of LIMIT_NAMES) requiredLimits[name] = description.limits[name]
+  const requiredLimits: Record<string, number> = { ...description.limits }
+  if (options.everyLimit === true) {
+    for (const name of FURTHER_LIMITS) requiredLimits[name] = adapter.limits[name]
+  }
+  const requiredFeatures = (options.optionalFeatures ?? []).filter((name) => adapter.features.has(name))
   let raw: GPUDevice
   try {
-    raw = await adapter.requestDevice({ label: 'chorale', requiredLimits })
+    raw = await adapter.requestDevice({ label: 'chorale', requiredLimits, requiredFeatures })
   } catch (error) {
     throw new ChoraleError(
       'engine',

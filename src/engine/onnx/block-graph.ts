@@ -153,7 +153,7 @@ export function expertGraph(spec: ModelSpec, block: number, expert: number): Gra
  * `qkv` to `normedQkv`: an RMSNorm of each query and key head. The means are taken over `width` slots, of which
  * width - headDim hold zeros; this epsilon and the factor of `readBlock`'s weights make up for it.
  */
-function normHeads(layers: LayerBuilder, spec: ModelSpec, width: number): void {
+export function normHeads(layers: LayerBuilder, spec: ModelSpec, width: number): void {
   const epsilon = (spec.norm.epsilon * spec.headDim) / width
   const headNorm = (name: 'q' | 'k') => ({
     op: 'SimplifiedLayerNormalization',

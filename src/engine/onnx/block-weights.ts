@@ -33,12 +33,14 @@ export type GraphWeights = Map<string, Float32Array>
 /**
  * Reads one block's weights, all but experts, as float32 under the names of `blockGraph`: q, k and v as one matrix,
  * gate and up as one, heads in the layout's order. Stored tensors are read and converted one after the other.
+ * @param skip layers (`qkv`, `o`, `gateUp`, `up`, `down`) whose weight matrix is left out: the caller has it otherwise.
  */
 export async function readBlock(
   model: Model,
   layout: HeadLayout,
   block: number,
   signal?: AbortSignal,
+  skip: ReadonlySet<string> = NO_LAYERS,
 ): Promise<GraphWeights> {
   const { spec } = model
   const { hiddenSize, headDim, headCount, kvHeadCount, mlp, biases } = spec
@@ -60,6 +62,13 @@ export async function readBlock(
     }
     return fused
   }
+  const readOut = async (): Promise<Float32Array> => {
+    const stored = await read('o')
+    if (plain) return stored
+    const out = new Float32Array(hiddenSize * headCount * width)
+    layOutColumns(stored, out, layout.valueSlots, headDim, headCount)
+    return out
+  }
   const readHeadNorm = async (role: 'qNorm' | 'kNorm'): Promise<Float32Array> => {
     const laidOut = new Float32Array(width)
     layOutRows(await read(role), laidOut, layout.rotarySlots, headDim, 1)
@@ -67,23 +76,17 @@ export async function readBlock(
   }
 
   await readNorm('attentionNorm')
-  weights.set('qkv.weight', await readQkv(['q', 'k', 'v'], hiddenSize))
+  if (!skip.has('qkv')) weights.set('qkv.weight', await readQkv(['q', 'k', 'v'], hiddenSize))
   if (biases.qkv) weights.set('qkv.bias', await readQkv(['qBias', 'kBias', 'vBias'], 1))
   if (spec.qkNorm) {
     weights.set('qNorm.weight', await readHeadNorm('qNorm'))
     weights.set('kNorm.weight', await readHeadNorm('kNorm'))
   }
-  let out = await read('o')
-  if (!plain) {
-    const stored = out
-    out = new Float32Array(hiddenSize * headCount * width)
-    layOutColumns(stored, out, layout.valueSlots, headDim, headCount)
-  }
-  weights.set('o.weight', out)
+  if (!skip.has('o')) weights.set('o.weight', await readOut())
   if (biases.attentionOut) weights.set('o.bias', await read('oBias'))
   await readNorm('mlpNorm')
   if (mlp.kind === 'moe') weights.set('router.weight', await read('router'))
-  else await readMlp(spec, read, weights)
+  else await readMlp(spec, read, weights, skip)
   return weights
 }
 
@@ -105,13 +108,20 @@ export async function readExpert(
   ])
 }
 
+const NO_LAYERS: ReadonlySet<string> = new Set()
+
 type Read = (role: BlockRole) => Promise<Float32Array>
 
 function reader(model: Model, block: number, signal: AbortSignal | undefined): Read {
   return async (role) => dequantize(await model.weights.block(block, role, signal))
 }
 
-async function readMlp(spec: ModelSpec, read: Read, weights: GraphWeights): Promise<void> {
+async function readMlp(
+  spec: ModelSpec,
+  read: Read,
+  weights: GraphWeights,
+  skip: ReadonlySet<string>,
+): Promise<void> {
   const { hiddenSize, intermediateSize, biases } = spec
   const readPair = async (first: BlockRole, second: BlockRole, columns: number): Promise<Float32Array> => {
     const fused = new Float32Array(2 * intermediateSize * columns)
@@ -120,12 +130,12 @@ async function readMlp(spec: ModelSpec, read: Read, weights: GraphWeights): Prom
     return fused
   }
   if (spec.mlp.kind === 'plain') {
-    weights.set('up.weight', await read('up'))
+    if (!skip.has('up')) weights.set('up.weight', await read('up'))
     if (biases.mlp) weights.set('up.bias', await read('upBias'))
   } else {
-    weights.set('gateUp.weight', await readPair('gate', 'up', hiddenSize))
+    if (!skip.has('gateUp')) weights.set('gateUp.weight', await readPair('gate', 'up', hiddenSize))
     if (biases.mlp) weights.set('gateUp.bias', await readPair('gateBias', 'upBias', 1))
   }
-  weights.set('down.weight', await read('down'))
+  if (!skip.has('down')) weights.set('down.weight', await read('down'))
   if (biases.mlp) weights.set('down.bias', await read('downBias'))
 }

@@ -1,3 +1,4 @@
+import { ChoraleError } from '../../errors.ts'
 import type { ModelSpec } from '../../model/spec.ts'
 
 /**
@@ -96,4 +97,16 @@ export function ropeTable(
     }
   }
   return { cos, sin }
+}
+
+/** @throws `not_supported` for rotated elements that don't pair up. */
+export function checkRotation({ positions, headDim }: ModelSpec): void {
+  if (positions.kind !== 'rope') return
+  const { rotaryDim } = positions
+  if (rotaryDim % 2 === 0 && rotaryDim <= headDim) return
+  throw new ChoraleError(
+    'not_supported',
+    `${rotaryDim} rotated of ${headDim} values of a head: engine onnx takes an even number up to all of them`,
+    { field: 'head_dim' },
+  )
 }

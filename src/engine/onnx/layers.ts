@@ -15,9 +15,26 @@ export interface LayerBuilder {
   mlp(input: string, output: 'down'): void
 }
 
+/** How a builder's weights are stored; by default all float32 and linear layers [rows, columns]. */
+export interface WeightStorage {
+  /** Of activations and all weights but quantised ones. */
+  readonly type: 'float' | 'float16'
+  /** Bits of a linear layer's weights in groups of 32, or undefined: then they are kept transposed, [columns, rows]. */
+  readonly bits: (layer: string) => QuantizedBits | undefined
+  /** MatMulNBits' `accuracy_level`: 0 as the input's type, 4 lets it round activations to 8 bits. */
+  readonly accuracyLevel: 0 | 4
+}
+
+/** What onnxruntime's MatMulNBits takes of GGUF's formats without loss: Q4_0 and Q8_0. */
+export type QuantizedBits = 4 | 8
+
+/** Weights that share a scale. */
+export const QUANTIZED_GROUP = 32
+
 /** A builder of layers of `spec`. */
-export function layerBuilder(spec: ModelSpec): LayerBuilder {
+export function layerBuilder(spec: ModelSpec, storage?: WeightStorage): LayerBuilder {
   const { hiddenSize, intermediateSize, norm, biases } = spec
+  const type = storage?.type ?? 'float'
   const nodes: GraphNode[] = []
   const weights: GraphWeight[] = []
 
@@ -25,7 +42,7 @@ export function layerBuilder(spec: ModelSpec): LayerBuilder {
     nodes,
     weights,
     weight(name, shape) {
-      weights.push({ name, shape })
+      weights.push({ name, shape, type })
       return name
     },
     norm(input, output) {
@@ -39,13 +56,21 @@ export function layerBuilder(spec: ModelSpec): LayerBuilder {
       })
     },
     linear(input, output, rows, columns, bias) {
-      nodes.push({
-        op: 'FusedMatMul',
-        domain: 'com.microsoft',
-        inputs: [input, builder.weight(`${output}.weight`, [rows, columns])],
-        outputs: [bias ? `${output}.product` : output],
-        attributes: { transB: { int: 1 } },
-      })
+      const product = bias ? `${output}.product` : output
+      const bits = storage?.bits(output)
+      if (bits !== undefined) quantizedLinear(input, output, product, rows, columns, bits)
+      else if (storage !== undefined) {
+        const weight = builder.weight(`${output}.weight`, [columns, rows])
+        nodes.push({ op: 'MatMul', inputs: [input, weight], outputs: [product] })
+      } else {
+        nodes.push({
+          op: 'FusedMatMul',
+          domain: 'com.microsoft',
+          inputs: [input, builder.weight(`${output}.weight`, [rows, columns])],
+          outputs: [product],
+          attributes: { transB: { int: 1 } },
+        })
+      }
       if (bias) builder.add(`${output}.product`, builder.weight(`${output}.bias`, [rows]), output)
     },
     add(a, b, output) {
@@ -71,6 +96,31 @@ export function layerBuilder(spec: ModelSpec): LayerBuilder {
       }
       builder.linear('inner', output, hiddenSize, intermediateSize, bias)
     },
+  }
+  function quantizedLinear(
+    input: string,
+    layer: string,
+    output: string,
+    rows: number,
+    columns: number,
+    bits: QuantizedBits,
+  ): void {
+    const groups = columns / QUANTIZED_GROUP
+    const packed = { name: `${layer}.weight`, shape: [rows, groups, bits * 4], type: 'uint8' } as const
+    weights.push(packed)
+    nodes.push({
+      op: 'MatMulNBits',
+      domain: 'com.microsoft',
+      inputs: [input, packed.name, builder.weight(`${layer}.scales`, [rows * groups])],
+      outputs: [output],
+      attributes: {
+        K: { int: columns },
+        N: { int: rows },
+        block_size: { int: QUANTIZED_GROUP },
+        bits: { int: bits },
+        accuracy_level: { int: storage?.accuracyLevel ?? 0 },
+      },
+    })
   }
   return builder
 }

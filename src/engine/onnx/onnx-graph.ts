@@ -6,8 +6,17 @@ import { messageWriter, type MessageWriter } from './protobuf.ts'
  */
 
 /** Element types this engine uses, with ONNX's numbers. */
-export const ONNX_TYPE = { float: 1, int32: 6, int64: 7 } as const
+export const ONNX_TYPE = { float: 1, uint8: 2, int32: 6, int64: 7, float16: 10 } as const
 export type OnnxType = keyof typeof ONNX_TYPE
+
+/** Bytes of one element. */
+export const ONNX_BYTES: Readonly<Record<OnnxType, number>> = {
+  float: 4,
+  uint8: 1,
+  int32: 4,
+  int64: 8,
+  float16: 2,
+}
 
 /** A dimension: a number, or the name of one that varies from run to run. */
 export type Dimension = number | string
@@ -33,10 +42,12 @@ export type AttributeValue =
   | { readonly float: number }
   | { readonly ints: readonly number[] }
 
-/** A weight whose float32 values are handed over beside the graph under `name`, not inside it. */
+/** A weight whose values are handed over beside the graph under `name`, not inside it. */
 export interface GraphWeight {
   readonly name: string
   readonly shape: readonly number[]
+  /** Default `float`. */
+  readonly type?: OnnxType
 }
 
 export interface Graph {
@@ -97,9 +108,10 @@ function attributeProto(name: string, value: AttributeValue): MessageWriter {
 function weightProto(weight: GraphWeight): MessageWriter {
   const proto = messageWriter()
   for (const dimension of weight.shape) proto.integer(1, dimension)
-  const bytes = weight.shape.reduce((product, dimension) => product * dimension, 4)
+  const type = weight.type ?? 'float'
+  const bytes = weight.shape.reduce((product, dimension) => product * dimension, ONNX_BYTES[type])
   return proto
-    .integer(2, ONNX_TYPE.float)
+    .integer(2, ONNX_TYPE[type])
     .string(8, weight.name)
     .message(13, messageWriter().string(1, 'location').string(2, weight.name))
     .message(13, messageWriter().string(1, 'offset').string(2, '0'))

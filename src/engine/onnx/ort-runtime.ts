@@ -1,5 +1,5 @@
 import { ChoraleError, isChoraleError } from '../../errors.ts'
-import { encodeGraph, ONNX_TYPE, type Graph, type OnnxType } from './onnx-graph.ts'
+import { encodeGraph, ONNX_BYTES, ONNX_TYPE, type Graph, type OnnxType } from './onnx-graph.ts'
 import { instantiateOrt, type OrtWasm } from './ort-wasm.ts'
 
 /** Values in WebAssembly memory at a byte address; `shape` says how an operator sees them. */
@@ -163,7 +163,7 @@ function createTensor(wasm: OrtWasm, value: OrtValue): number {
     wasm.setPointer(dims + index * POINTER, dimension)
     elements *= dimension
   }
-  const bytes = elements * (value.type === 'int64' ? 8 : 4)
+  const bytes = elements * ONNX_BYTES[value.type]
   const tensor = wasm.createTensor(ONNX_TYPE[value.type], value.address, bytes, dims, rank, LOCATION_CPU)
   wasm.stackRestore(stack)
   if (tensor === 0) throw lastError(wasm, `onnxruntime refuses a tensor [${value.shape.join(', ')}]`)

@@ -1,0 +1,158 @@
+import type { BlockRole, Model, WeightTensor } from '../../../model/model.ts'
+import type { ModelSpec } from '../../../model/spec.ts'
+import { f16Table, f32ToBytes, f32ToF16 } from '../../../tensor/dtype.ts'
+import { readBlock } from '../block-weights.ts'
+import type { HeadLayout } from '../head-layout.ts'
+import { QUANTIZED_GROUP, type QuantizedBits } from '../layers.ts'
+import type { Graph } from '../onnx-graph.ts'
+
+/** What activations, and weights that are not quantised, are computed in. */
+export type GpuPrecision = 'float' | 'float16'
+
+/** Formats that MatMulNBits holds without loss. */
+const BITS: Readonly<Partial<Record<WeightTensor['dtype'], QuantizedBits>>> = { Q4_0: 4, Q8_0: 8 }
+
+/** The roles stacked into each linear layer of a block's graph. */
+function layerRoles(spec: ModelSpec): ReadonlyMap<string, readonly BlockRole[]> {
+  const inner: readonly [string, readonly BlockRole[]] =
+    spec.mlp.kind === 'plain' ? ['up', ['up']] : ['gateUp', ['gate', 'up']]
+  return new Map([['qkv', ['q', 'k', 'v']], ['o', ['o']], inner, ['down', ['down']]])
+}
+
+/** Layers of a block whose weights stay quantised: all their parts in one format that MatMulNBits holds. */
+export function quantizedLayers(
+  model: Model,
+  layout: HeadLayout,
+  block: number,
+): ReadonlyMap<string, QuantizedBits> {
+  const found = new Map<string, QuantizedBits>()
+  for (const [layer, roles] of layerRoles(model.spec)) {
+    // Heads that have to be rearranged: o's columns would cross groups.
+    if (!layout.plain && (layer === 'qkv' || layer === 'o')) continue
+    const dtypes = new Set(roles.map((role) => model.weights.blockInfo(block, role).dtype))
+    const [dtype] = dtypes
+    const bits = dtype === undefined || dtypes.size > 1 ? undefined : BITS[dtype]
+    if (bits !== undefined) found.set(layer, bits)
+  }
+  return found
+}
+
+/** Bytes of each weight of a block's graph, in the types the graph says. One stored tensor at a time is read. */
+export async function readGpuBlock(
+  model: Model,
+  layout: HeadLayout,
+  block: number,
+  graph: Graph,
+  quantized: ReadonlyMap<string, QuantizedBits>,
+  signal?: AbortSignal,
+): Promise<Map<string, Uint8Array>> {
+  const floats = await readBlock(model, layout, block, signal, new Set(quantized.keys()))
+  const out = new Map<string, Uint8Array>()
+  for (const { name, shape, type } of graph.weights) {
+    const values = floats.get(name)
+    if (values === undefined) continue
+    floats.delete(name)
+    const [columns, rows] = shape
+    const laidOut = rows === undefined ? values : transpose(values, rows, columns as number)
+    out.set(name, type === 'float16' ? f32ToF16(laidOut) : f32ToBytes(laidOut))
+  }
+  const half = graph.weights.some(({ name, type }) => name.endsWith('.scales') && type === 'float16')
+  const roles = layerRoles(model.spec)
+  for (const layer of quantized.keys()) {
+    const parts: PackedGroups[] = []
+    for (const role of roles.get(layer) ?? []) {
+      parts.push(packGroups(await model.weights.block(block, role, signal)))
+    }
+    const scales = concat(parts.map((part) => part.scales))
+    out.set(`${layer}.weight`, concat(parts.map((part) => part.weights)))
+    out.set(`${layer}.scales`, half ? scales : halvesToFloats(scales))
+  }
+  return out
+}
+
+/** Values of [rows, columns] as [columns, rows]. */
+export function transpose(values: Float32Array, rows: number, columns: number): Float32Array {
+  const out = new Float32Array(values.length)
+  // By tiles, so that reads and writes stay in the processor's cache.
+  const TILE = 32
+  for (let row0 = 0; row0 < rows; row0 += TILE) {
+    for (let column0 = 0; column0 < columns; column0 += TILE) {
+      for (let row = row0; row < Math.min(rows, row0 + TILE); row++) {
+        for (let column = column0; column < Math.min(columns, column0 + TILE); column++) {
+          out[column * rows + row] = values[row * columns + column] as number
+        }
+      }
+    }
+  }
+  return out
+}
+
+/** Integers as MatMulNBits wants them, and float16 scales, one a group. */
+export interface PackedGroups {
+  readonly weights: Uint8Array
+  readonly scales: Uint8Array
+}
+
+/**
+ * Q4_0 or Q8_0 blocks as MatMulNBits reads them: integers unsigned with the zero in the middle; 4-bit ones in order,
+ * the first in the low half (GGUF keeps the upper 16 of a block in the high halves).
+ */
+export function packGroups(weight: WeightTensor): PackedGroups {
+  const { bytes, dtype } = weight
+  const four = dtype === 'Q4_0'
+  const blockBytes = four ? 18 : 34
+  const packedBytes = four ? 16 : 32
+  const blocks = bytes.length / blockBytes
+  const weights = new Uint8Array(blocks * packedBytes)
+  const scales = new Uint8Array(blocks * 2)
+  for (let block = 0; block < blocks; block++) {
+    const from = block * blockBytes
+    const to = block * packedBytes
+    scales[block * 2] = bytes[from] as number
+    scales[block * 2 + 1] = bytes[from + 1] as number
+    if (four) {
+      for (let j = 0; j < 8; j++) {
+        const [a, b] = [bytes[from + 2 + 2 * j] as number, bytes[from + 3 + 2 * j] as number]
+        weights[to + j] = (a & 15) | ((b & 15) << 4)
+        weights[to + 8 + j] = (a >> 4) | (b & 0xf0)
+      }
+    } else {
+      for (let j = 0; j < QUANTIZED_GROUP; j++) weights[to + j] = (bytes[from + 2 + j] as number) ^ 0x80
+    }
+  }
+  return { weights, scales }
+}
+
+/** The slices of a head that MatMulNBits holds, named as layer `out`; undefined for other formats. */
+export function packHead(
+  weight: WeightTensor,
+  precision: GpuPrecision,
+): { readonly bits: QuantizedBits; readonly weights: Map<string, Uint8Array> } | undefined {
+  const bits = BITS[weight.dtype]
+  if (bits === undefined) return undefined
+  const { scales, weights } = packGroups(weight)
+  return {
+    bits,
+    weights: new Map([
+      ['out.weight', weights],
+      ['out.scales', precision === 'float16' ? scales : halvesToFloats(scales)],
+    ]),
+  }
+}
+
+function halvesToFloats(bytes: Uint8Array): Uint8Array {
+  const table = f16Table()
+  const halves = new Uint16Array(bytes.buffer, bytes.byteOffset, bytes.length / 2)
+  return f32ToBytes(Float32Array.from(halves, (half) => table[half] as number))
+}
+
+function concat(parts: readonly Uint8Array[]): Uint8Array {
+  if (parts.length === 1 && parts[0] !== undefined) return parts[0]
+  const out = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0))
+  let at = 0
+  for (const part of parts) {
+    out.set(part, at)
+    at += part.length
+  }
+  return out
+}

@@ -1,0 +1,123 @@
+import { ChoraleError } from '../errors.ts'
+import { probeWeights, pseudo } from '../gpu/probe-weights.ts'
+import type { BlockRole, Model, WeightTensor } from '../model/model.ts'
+import type { ModelSpec } from '../model/spec.ts'
+import { blockShape } from '../model/weights.ts'
+import { type Tensor, tensor } from '../tensor/tensor.ts'
+import type { EngineSpan, LoadSpanOptions } from './engine.ts'
+import { createReferenceEngine } from './reference/reference-engine.ts'
+
+/** Odd where the kernels allow it; rows of 96 and 160 values so that some weights can be quantised. */
+export const SELF_TEST_SPEC: ModelSpec = {
+  family: 'self-test',
+  hiddenSize: 96,
+  blockCount: 1,
+  headCount: 6,
+  kvHeadCount: 2,
+  headDim: 18,
+  intermediateSize: 160,
+  vocabSize: 1,
+  contextLength: 512,
+  norm: { kind: 'rms', epsilon: 1e-5 },
+  residual: { kind: 'sequential' },
+  mlp: { kind: 'plain' },
+  activation: 'gelu',
+  positions: {
+    kind: 'rope',
+    rotaryDim: 12,
+    inverseFrequencies: [1, 0.4, 0.2, 0.1, 0.05, 0.02],
+    attentionFactor: 1.1,
+  },
+  windows: [null],
+  qkNorm: false,
+  embeddingNorm: false,
+  biases: { qkv: false, attentionOut: false, mlp: false },
+  tiedHead: false,
+  bosTokenId: undefined,
+  eosTokenIds: [],
+}
+
+/**
+ * Largest |a - b| / max |b| of one block of `spec` on the engine under test (a) and the reference (b): a prefill, then a
+ * few tokens, then one, so that kernels for many rows, few and one have their turn.
+ * @param load the engine's `loadSpan`.
+ */
+export async function spanError(
+  load: (model: Model, options: LoadSpanOptions) => Promise<EngineSpan>,
+  spec: ModelSpec,
+  tokens: number,
+): Promise<number> {
+  const model = testModel(spec)
+  const options = { start: 0, end: 1, kvTokens: tokens }
+  const values = Float32Array.from({ length: tokens * spec.hiddenSize }, (_, i) => pseudo(i, 7919))
+  const span = await load(model, options)
+  const reference = await createReferenceEngine().loadSpan(model, options)
+  try {
+    const cuts = [tokens - 4, tokens - 1, tokens]
+    const actual = await runCuts(span, values, spec.hiddenSize, cuts)
+    const expected = await runCuts(reference, values, spec.hiddenSize, [tokens])
+    const largest = expected.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
+    let error = 0
+    for (const [i, value] of expected.entries()) {
+      const difference = Math.abs((actual[i] as number) - value)
+      if (!(difference <= error)) error = difference
+    }
+    return error / largest
+  } finally {
+    await span.close()
+    await reference.close()
+  }
+}
+
+async function runCuts(
+  span: EngineSpan,
+  values: Float32Array,
+  width: number,
+  cuts: readonly number[],
+): Promise<Float32Array> {
+  const out = new Float32Array(values.length)
+  const lease = span.lease(values.length / width)
+  let from = 0
+  for (const to of cuts) {
+    const hidden = tensor(to - from, width, values.slice(from * width, to * width))
+    const [result] = await span.step([{ lease, hidden }])
+    out.set((result as Tensor).data, from * width)
+    from = to
+  }
+  lease.release()
+  return out
+}
+
+/** A model of pseudo-random weights in memory: the mlp's in 8 bits, the rest float32. */
+function testModel(spec: ModelSpec): Model {
+  const weight = (role: BlockRole): WeightTensor => {
+    const shape = blockShape(spec, role)
+    const [rows = 0, columns] = shape
+    // Every role its own numbers, or exchanged weights would not show.
+    const seed = Array.from(role).reduce((sum, letter) => sum * 31 + letter.charCodeAt(0), 7) % 99_991
+    if (columns !== undefined) {
+      return probeWeights(/^(gate|up|down)/.test(role) ? 'q8' : 'f32', rows, columns, seed)
+    }
+    const centre = role.endsWith('Bias') ? 0 : 1
+    const values = Float32Array.from({ length: rows }, (_, i) => centre + pseudo(i + seed, 31_337) / 4)
+    return { dtype: 'F32', shape, bytes: new Uint8Array(values.buffer) }
+  }
+  const none = () => {
+    throw new ChoraleError('not_found', 'the self-test has blocks only')
+  }
+  return {
+    name: 'self-test',
+    id: 'self-test@0',
+    format: 'safetensors',
+    spec,
+    weights: {
+      blockInfo: (_, role) => weight(role),
+      block: async (_, role) => weight(role),
+      clientInfo: none,
+      client: none,
+    },
+    tokenizerFiles: async () => undefined,
+    generationDefaults: {},
+    close: async () => undefined,
+  }
+}
