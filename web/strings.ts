@@ -70,6 +70,7 @@ export const strings = {
     servedBy: (peers: number, failovers: number) =>
       `served by ${peers} ${peers === 1 ? 'peer' : 'peers'}${failovers === 0 ? '' : `, ${failovers} ${failovers === 1 ? 'failover' : 'failovers'}`}`,
     route: 'Way of this answer',
+    path: { tcp: 'TCP', websocket: 'WebSocket', webrtc: 'WebRTC', relay: 'through a relay' },
     you: 'this tab',
     client: 'tokenizer, embeddings, norm, head, sampling',
     blocks: 'Blocks',

@@ -46,6 +46,8 @@ export interface ServerRecord {
 export interface PeerMeasure {
   /** Round trip in milliseconds; undefined when never measured. */
   readonly rttMs: number | undefined
+  /** How the connection goes; undefined where there is none. */
+  readonly path?: 'tcp' | 'websocket' | 'webrtc' | 'relay'
 }
 
 export interface Snapshot {

@@ -121,8 +121,14 @@ export async function createPeer(options: PeerOptions): Promise<Peer> {
     watch: (protocol, onChange) => watch(node, protocol, onChange),
     closestPeers: (key, signal) => closestPeers(node.services.dht, key, signal),
     measures: () => {
-      const measured = node.getConnections().filter(({ rtt }) => rtt !== undefined)
-      return new Map(measured.map(({ remotePeer, rtt }) => [remotePeer.toString(), { rttMs: rtt }]))
+      const all = node.getConnections().map(({ remotePeer }) => remotePeer)
+      return new Map(
+        all.flatMap((id) => {
+          const connection = openConnection(node, id)
+          const known = { rttMs: connection?.rtt, ...(connection && { path: connectionPath(connection) }) }
+          return connection ? [[id.toString(), known]] : []
+        }),
+      )
     },
     close: async () => {
       bootstrapLoop.stop()
@@ -250,10 +256,10 @@ async function openStream(
   let connection: Connection | undefined
   try {
     const id = peerIdFromString(peerId)
-    connection = node.getConnections(id).find((candidate) => candidate.status === 'open')
+    connection = openConnection(node, id)
     if (connection === undefined) {
       const targets = addrs.map((text) => withPeerId(parseAddr(text, 'addrs'), peerId))
-      connection = await node.dial(targets.length > 0 ? targets : id, { signal })
+      connection = await dial(node, id, targets, { signal, timeoutMs })
     }
     return await connection.newStream(protocol, { signal, maxOutboundStreams: MAX_STREAMS_A_CONNECTION })
   } catch (error) {
@@ -274,6 +280,41 @@ async function openStream(
       cause: error,
     })
   }
+}
+
+/** The open connection to a peer; one of its own before one through a relay. */
+function openConnection(node: Node, id: PeerId): Connection | undefined {
+  const open = node.getConnections(id).filter(({ status }) => status === 'open')
+  return open.find((connection) => connectionPath(connection) !== 'relay') ?? open[0]
+}
+
+/** How a connection goes. */
+function connectionPath({ remoteAddr }: Connection): NonNullable<PeerMeasure['path']> {
+  const names = remoteAddr.getComponents().map(({ name }) => name)
+  if (names.includes('webrtc') || names.includes('webrtc-direct')) return 'webrtc'
+  if (names.includes('p2p-circuit')) return 'relay'
+  return names.includes('ws') || names.includes('wss') ? 'websocket' : 'tcp'
+}
+
+/** Part of the time to dial in which two tabs may find a way of their own before the relay carries everything. */
+const DIRECT_PART = 0.6
+
+/** Dials WebRTC before relays: what a relay carries is slow, and its owner's bandwidth. */
+async function dial(
+  node: Node,
+  id: PeerId,
+  targets: readonly Multiaddr[],
+  { signal, timeoutMs }: { readonly signal: AbortSignal; readonly timeoutMs: number },
+): Promise<Connection> {
+  const direct = targets.filter((address) => address.getComponents().some(({ name }) => name === 'webrtc'))
+  if (direct.length > 0 && (await node.isDialable(direct))) {
+    const patience = AbortSignal.any([signal, AbortSignal.timeout(timeoutMs * DIRECT_PART)])
+    const connection = await node.dial(direct, { signal: patience }).catch(() => undefined)
+    if (connection) return connection
+    signal.throwIfAborted()
+  }
+  const others = targets.filter((address) => !direct.includes(address))
+  return await node.dial(others.length > 0 ? others : targets.length > 0 ? [...targets] : id, { signal })
 }
 
 /** A gateway holds one stream a session on one connection to each server. */

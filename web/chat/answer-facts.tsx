@@ -1,5 +1,5 @@
 import { strings } from '../strings.ts'
-import { formatRate, formatSeconds, shortPeer } from '../ui/format.ts'
+import { formatMs, formatRate, formatSeconds, shortPeer } from '../ui/format.ts'
 import type { AnswerFacts } from './chat.ts'
 
 /** Speed, tokens, seed and, opened, the way an answer took. */
@@ -31,6 +31,8 @@ export function AnswerFactsLine({ facts }: { readonly facts: AnswerFacts }) {
               {shortPeer(hop.peer)}
             </span>{' '}
             {hop.engine}
+            {hop.path && ` · ${words.path[hop.path]}`}
+            {hop.rttMs !== undefined && ` · ${formatMs(hop.rttMs)}`}
           </li>
         ))}
         {facts.failovers.map((failover, index) => (

@@ -1,3 +1,4 @@
+import type { PeerMeasure } from '../../src/routing/snapshot.ts'
 import type { RouteHop, Span } from '../../src/session/span-runner.ts'
 import { type AnswerSettings, checkAnswerSettings } from '../settings/settings.ts'
 import { strings } from '../strings.ts'
@@ -9,6 +10,12 @@ export interface FailoverFact {
   readonly recoveryMs: number
 }
 
+/** A server of a route as this tab saw it. */
+export interface MeasuredHop extends RouteHop {
+  readonly rttMs?: number
+  readonly path?: NonNullable<PeerMeasure['path']>
+}
+
 /** How an answer came about. */
 export interface AnswerFacts {
   readonly promptTokens: number
@@ -17,7 +24,7 @@ export interface AnswerFacts {
   readonly decodeMs: number
   readonly seed: string
   readonly greedy: boolean
-  readonly route: readonly RouteHop[]
+  readonly route: readonly MeasuredHop[]
   readonly failovers: readonly FailoverFact[]
   readonly model: string
 }

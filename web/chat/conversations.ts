@@ -1,7 +1,7 @@
 import { computed, signal } from '@preact/signals'
 import { errorCode, errorMessage } from '../../src/errors.ts'
 import type { ChatMessage } from '../../src/tokenizer/tokenizer.ts'
-import { modelDefaults, modelName, waitForModel } from '../session/tab-session.ts'
+import { measuredRoute, modelDefaults, modelName, waitForModel } from '../session/tab-session.ts'
 import { NO_ANSWER_SETTINGS, samplingOf, settings } from '../settings/settings.ts'
 import { problemText } from '../session/problem-text.ts'
 import { goTo, place } from '../ui/route.ts'
@@ -174,7 +174,7 @@ async function runAnswer(chatId: string): Promise<void> {
       decodeMs: done.timings.decodeMs,
       seed: sampling.seed.toString(),
       greedy: sampling.temperature === 0,
-      route: done.route,
+      route: measuredRoute(done.route),
       failovers,
       model: modelName.value,
     }

@@ -30,7 +30,8 @@ export async function joinAsServer(addrs: readonly string[], log: Logger): Promi
         transports: browserTransports(),
         mode: 'client',
         bootstrap: relays,
-        listen: [`${relay}/p2p-circuit`],
+        // Other tabs reach this one directly once the relay brought them together.
+        listen: [`${relay}/p2p-circuit`, '/webrtc'],
         privateAddresses: isPrivatePage(),
         software: 'chorale-web',
         log,

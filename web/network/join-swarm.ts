@@ -1,6 +1,6 @@
 import { ChoraleError } from '../../src/errors.ts'
 import type { Logger } from '../../src/log.ts'
-import type { ModelRecord } from '../../src/routing/snapshot.ts'
+import type { ModelRecord, PeerMeasure } from '../../src/routing/snapshot.ts'
 import type { ChainRunner } from '../../src/session/chain-span.ts'
 import { createChain } from '../../src/session/chain-span.ts'
 import { createDhtDirectory } from '../../src/swarm/dht-directory.ts'
@@ -14,6 +14,8 @@ import { isPrivatePage } from './private-page.ts'
 export interface TabSwarm {
   readonly peerId: string
   readonly chain: ChainRunner
+  /** Round trips to connected servers, and how the connections go. */
+  measures(): ReadonlyMap<string, PeerMeasure>
   close(): Promise<void>
 }
 
@@ -56,6 +58,7 @@ export async function joinSwarm(
   return {
     peerId: peer.id,
     chain,
+    measures: () => peer.measures(),
     close: async () => {
       await directory.close()
       await peer.close()

@@ -1,4 +1,6 @@
 import { effect, signal } from '@preact/signals'
+import type { MeasuredHop } from '../chat/chat.ts'
+import type { RouteHop } from '../../src/session/span-runner.ts'
 import { ChoraleError, errorCode, errorMessage } from '../../src/errors.ts'
 import type { ClientPart } from '../../src/model/client-part.ts'
 import type { TabModel } from '../engine/tab-model.ts'
@@ -85,6 +87,15 @@ export async function endSession(): Promise<void> {
   tabModel.value = undefined
   await ending?.model.close()
   await ending?.swarm.close()
+}
+
+/** A route with what this tab measured of its servers just now. */
+export function measuredRoute(route: readonly RouteHop[]): readonly MeasuredHop[] {
+  const measures = current?.swarm.measures()
+  return route.map((hop) => {
+    const { rttMs, path } = measures?.get(hop.peer) ?? {}
+    return { ...hop, ...(rttMs !== undefined && { rttMs }), ...(path && { path }) }
+  })
 }
 
 /** What the model's files say about sampling. */

@@ -16,6 +16,11 @@ export function formatSeconds(ms: number): string {
   return `${seconds >= 10 ? Math.round(seconds) : seconds.toFixed(seconds >= 1 ? 1 : 2)} s`
 }
 
+/** A round trip: `3.2 ms`, `48 ms`. */
+export function formatMs(ms: number): string {
+  return `${ms < 10 ? ms.toFixed(1) : Math.round(ms)} ms`
+}
+
 /** Three digits: `49.8`, `1240`. */
 export function formatRate(perSecond: number): string {
   return perSecond >= 100 ? String(Math.round(perSecond)) : perSecond.toPrecision(3)
