@@ -22,13 +22,36 @@ export interface PalletDefinition {
   readonly onInitialize?: (context: PalletContext) => void
   readonly onFinalize?: (context: PalletContext) => void
   readonly genesis?: (context: PalletContext) => void
+  /** Runtime APIs this pallet answers, by trait name: `NetworkRuntimeApi` → `get_subnet_info` → … */
+  readonly runtimeApis?: Readonly<Record<string, Readonly<Record<string, RuntimeApiMethod>>>>
 }
 
-export type TypeDefinition = { readonly path: string } & (
-  | { readonly fields: Readonly<Record<string, string>> }
-  /** Variant name → its fields: none, unnamed, or named. Index = position. */
-  | { readonly variants: Readonly<Record<string, readonly string[] | Readonly<Record<string, string>>>> }
-)
+/** One method of a runtime API; it only reads. Its entry is `Trait_method`. */
+export interface RuntimeApiMethod {
+  /** Argument names and types, in order. */
+  readonly args: Readonly<Record<string, string>>
+  readonly result: string
+  readonly call: (context: PalletContext, args: Readonly<Record<string, LedgerValue>>) => LedgerValue
+}
+
+interface TypePath {
+  readonly path: string
+  /** Generic parameters as metadata names them; undefined for one without a type. */
+  readonly params?: Readonly<Record<string, string | undefined>>
+}
+
+export interface StructDefinition extends TypePath {
+  /** Named fields, or types alone; a struct of one unnamed field has the value of that field. */
+  readonly fields: Readonly<Record<string, string>> | readonly string[]
+}
+
+export interface EnumDefinition extends TypePath {
+  /** Variant name → its fields: none, unnamed, or named. Index = position, unless `indexes` says otherwise. */
+  readonly variants: Readonly<Record<string, readonly string[] | Readonly<Record<string, string>>>>
+  readonly indexes?: Readonly<Record<string, number>>
+}
+
+export type TypeDefinition = StructDefinition | EnumDefinition
 
 export type StorageHasher = 'Identity' | 'Blake2_128Concat' | 'Twox64Concat'
 
@@ -53,6 +76,10 @@ export interface CallDefinition {
   ) => void
   /** Gives the fee back after success. */
   readonly freeOnSuccess?: boolean
+  /** Picoseconds of computing that the fee is taken for; a usual call's without it. */
+  readonly weight?: bigint
+  /** Written by the block's author, never signed. */
+  readonly inherent?: boolean
 }
 
 export interface EventDefinition {

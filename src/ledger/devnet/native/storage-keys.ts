@@ -1,0 +1,26 @@
+import { blake2b } from '@noble/hashes/blake2.js'
+import { twox } from '../twox.ts'
+import type { StorageHasher } from './pallet.ts'
+
+/** Bytes that a hasher puts before the key's own. */
+export const HASH_LENGTH: Readonly<Record<StorageHasher, number>> = {
+  Identity: 0,
+  Blake2_128Concat: 16,
+  Twox64Concat: 8,
+}
+
+/** One key of a map as it stands in a storage key. */
+export function hashKey(hasher: StorageHasher, encoded: Uint8Array): Uint8Array {
+  if (hasher === 'Identity') return encoded
+  return concat(hasher === 'Twox64Concat' ? twox(encoded, 8) : blake2b(encoded, { dkLen: 16 }), encoded)
+}
+
+export function concat(...parts: readonly Uint8Array[]): Uint8Array {
+  const out = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0))
+  let at = 0
+  for (const part of parts) {
+    out.set(part, at)
+    at += part.length
+  }
+  return out
+}
