@@ -132,6 +132,25 @@ export interface LedgerSigner {
   readonly kind: 'ethereum' | 'sr25519' | 'ed25519' | 'ecdsa'
   /** Signs the bytes of a transaction. `ethereum`: 65 bytes r, s, v over keccak-256 of them. */
   sign(payload: Uint8Array): Promise<Uint8Array>
+  /** What a wallet does instead: shows the transaction and answers with the signature as the chain stores it (with its kind). */
+  readonly signPayload?: (payload: SignerPayload) => Promise<Uint8Array>
+}
+
+/** A transaction as the injected-extension protocol hands it to a wallet: fields of `SignerPayloadJSON`, mostly 0x-hex. */
+export interface SignerPayload {
+  readonly address: string
+  readonly blockHash: string
+  readonly blockNumber: string
+  readonly era: string
+  readonly genesisHash: string
+  readonly method: string
+  readonly nonce: string
+  readonly specVersion: string
+  readonly tip: string
+  readonly transactionVersion: string
+  readonly signedExtensions: readonly string[]
+  readonly version: number
+  readonly [field: string]: unknown
 }
 
 export interface SubmitOptions {
