@@ -1,0 +1,102 @@
+import type { Consensus } from '../ledger/ledger.ts'
+import type { SubnetParameters } from '../ledger/subnet-parameters.ts'
+import { type EpochTime, epochWindow } from './epoch-clock.ts'
+
+/**
+ * What a validator owes its subnet now: `(view, memory) → duty`. Pure.
+ *
+ * What was proposed and attested is read from the ledger on every block and nowhere else, so a restart, a reorg or a
+ * call whose fate is unknown needs no recovery of its own. Memory only spaces repeated looks.
+ */
+
+/** What the ledger's best block and the pool of reports say. */
+export interface DutyView {
+  readonly time: EpochTime
+  readonly nodeId: number
+  /** Node elected for this epoch; undefined when nobody is. */
+  readonly elected: number | undefined
+  /** This epoch's proposal. */
+  readonly consensus: Consensus | undefined
+  /** Whether this node's class is Validator and counts by now. */
+  readonly isValidator: boolean
+  /** Reports of the scored epoch that are here, and nodes that may send one. */
+  readonly reports: { readonly here: number; readonly expected: number }
+}
+
+/** What was tried in this epoch by this process. */
+export interface DutyMemory {
+  readonly epoch: number
+  /** Looks at the proposal that ended in disagreement. */
+  readonly looks: number
+  /** Progress (parts per thousand) at the first of them. */
+  readonly firstLook: number
+  /** Proposals and attestations sent that the ledger refused, or whose fate is unknown. */
+  readonly failures: number
+}
+
+export type Duty =
+  | { readonly do: 'propose' }
+  /** Recompute the scores of the proposal, and attest when they agree. */
+  | { readonly do: 'examine'; readonly consensus: Consensus }
+  | { readonly do: 'nothing'; readonly reason: string }
+
+/** A call that keeps failing is given up for the epoch: each refused one may cost a fee. */
+const MAX_FAILURES = 5
+
+export function newEpochMemory(epoch: number): DutyMemory {
+  return { epoch, looks: 0, firstLook: 0, failures: 0 }
+}
+
+/** The duty at `view`. */
+export function decideDuty(view: DutyView, memory: DutyMemory, windows: SubnetParameters['epoch']): Duty {
+  const { consensus, elected, nodeId, time } = view
+  const known = memory.epoch === time.epoch ? memory : newEpochMemory(time.epoch)
+  if (known.failures >= MAX_FAILURES) return nothing(`gave up after ${MAX_FAILURES} refused calls`)
+  const window = epochWindow(time.progress, windows)
+  if (consensus === undefined) {
+    if (elected !== nodeId)
+      return nothing(elected === undefined ? 'nobody is elected' : 'waits for the proposal')
+    if (window === 'early') return nothing('too early to propose')
+    if (window !== 'propose') return nothing('too late to propose')
+    return waitsForReports(view, windows) ? nothing('waits for reports') : { do: 'propose' }
+  }
+  if (consensus.attestors.includes(nodeId)) {
+    return nothing(consensus.proposer === nodeId ? 'proposed' : 'attested')
+  }
+  if (!view.isValidator || !consensus.validators.includes(nodeId))
+    return nothing('no validator of this epoch')
+  if (window === 'closed') return nothing('too late to attest')
+  if (known.looks >= windows.attestTries) return nothing(`disagrees after ${known.looks} looks`)
+  if (time.progress < nextLook(known, windows)) return nothing('disagrees, and will look again')
+  return { do: 'examine', consensus }
+}
+
+/** Memory after a look that ended in disagreement. */
+export function afterDisagreement(memory: DutyMemory, time: EpochTime): DutyMemory {
+  const known = memory.epoch === time.epoch ? memory : newEpochMemory(time.epoch)
+  return { ...known, looks: known.looks + 1, firstLook: known.looks === 0 ? time.progress : known.firstLook }
+}
+
+/** Memory after a call that the ledger refused, or that nobody knows the fate of. */
+export function afterFailure(memory: DutyMemory, time: EpochTime): DutyMemory {
+  const known = memory.epoch === time.epoch ? memory : newEpochMemory(time.epoch)
+  return { ...known, failures: known.failures + 1 }
+}
+
+/** Looks are spread evenly over what was left of the epoch at the first one: evidence arrives late, not never. */
+function nextLook(
+  { looks, firstLook }: DutyMemory,
+  { attestTries, attestUntil }: SubnetParameters['epoch'],
+): number {
+  return looks === 0 ? 0 : firstLook + Math.ceil((looks * (attestUntil - firstLook)) / attestTries)
+}
+
+/** Proposing early pays; a fifth of the window is time enough for what travels. */
+function waitsForReports({ reports, time }: DutyView, windows: SubnetParameters['epoch']): boolean {
+  const patience = windows.proposeFrom + (windows.proposeUntil - windows.proposeFrom) / 5
+  return reports.here < reports.expected && time.progress < patience
+}
+
+function nothing(reason: string): Duty {
+  return { do: 'nothing', reason }
+}
