@@ -20,6 +20,11 @@ export interface EngineWish {
   threads?: number
   /** Lets `wgsl` run on a software adapter: for tests and parity, never for work. Implied when wgsl is asked for by name. */
   allowSoftware?: boolean
+  /**
+   * Where `onnx` computes: `webgpu` needs an adapter and gives up that numbers don't depend on how tokens were cut
+   * into steps (`createOnnxGpuEngine`), so it is never chosen by itself. Default `wasm`.
+   */
+  onnxProvider?: 'wasm' | 'webgpu'
 }
 
 /**
@@ -89,6 +94,21 @@ async function makeEngine(platform: Platform, name: EngineName, wish: EngineWish
       return createReferenceEngine()
     }
     case 'onnx': {
+      if (wish.onnxProvider === 'webgpu') {
+        const gpu = await platform.gpu()
+        if (gpu === undefined) {
+          throw new ChoraleError(
+            'engine',
+            "onnxruntime's WebGPU provider needs WebGPU and this machine has none",
+          )
+        }
+        const { createOnnxGpuEngine } = await import('./onnx-gpu-engine.ts')
+        return await createOnnxGpuEngine({
+          gpu,
+          log: platform.log,
+          ...(wish.allowSoftware === undefined ? {} : { allowSoftware: wish.allowSoftware }),
+        })
+      }
       const { createOnnxEngine } = await import('./onnx-engine.ts')
       return await createOnnxEngine({
         log: platform.log,
