@@ -82,18 +82,12 @@ function scaled<MIN>(sum: v128, dots: v128, scale: v128, xScale: v128, minimum: 
   return isVoid<MIN>() ? sum : f32x4.add(sum, f32x4.mul(minimum, xSum))
 }
 
+/** Dot products from those of both limbs, with the zero point of weights that have no minima. */
 // @ts-ignore: decorator
 @inline
-function start<MIN, WIDE>(zero: v128): v128 {
-  return isVoid<MIN>() && isVoid<WIDE>() ? zero : i32x4.splat(0)
-}
-
-/** Dot products of the high limbs of 15-bit activations, made ready for those of the low limbs. */
-// @ts-ignore: decorator
-@inline
-function shifted<MIN>(dots: v128, zero: v128): v128 {
-  const high = i32x4.shl(dots, 7)
-  return isVoid<MIN>() ? i32x4.add(high, zero) : high
+function integers<MIN, WIDE>(high: v128, low: v128, zero: v128): v128 {
+  const dots = isVoid<WIDE>() ? high : i32x4.add(i32x4.shl(high, 7), low)
+  return isVoid<MIN>() ? i32x4.add(dots, zero) : dots
 }
 
 function octetByOne<S, MIN, WIDE>(w: usize, columns: i32, x: usize, y: usize, bias: usize, add: bool): void {
@@ -106,10 +100,10 @@ function octetByOne<S, MIN, WIDE>(w: usize, columns: i32, x: usize, y: usize, bi
   let sumB = f32x4.splat(0)
   while (x < end) {
     const q = w + header
-    let a = start<MIN, WIDE>(v128.load32_splat(x, GROUP_ZERO))
+    let a = i32x4.splat(0)
     let b = a
-    let a2 = i32x4.splat(0)
-    let b2 = a2
+    let a2 = a
+    let b2 = a
     let x0 = v128.load32_splat(x)
     let x1 = v128.load32_splat(x, 4)
     let wa = v128.load(q)
@@ -158,10 +152,9 @@ function octetByOne<S, MIN, WIDE>(w: usize, columns: i32, x: usize, y: usize, bi
       a2 = dot4(x1, high(wa, nibble), dot4(x0, low(wa, nibble), a2))
       b2 = dot4(x1, high(wb, nibble), dot4(x0, low(wb, nibble), b2))
     }
-    if (!isVoid<WIDE>()) {
-      a = i32x4.add(shifted<MIN>(a, v128.load32_splat(x, GROUP_ZERO)), a2)
-      b = i32x4.add(shifted<MIN>(b, v128.load32_splat(x, GROUP_ZERO)), b2)
-    }
+    const zero = v128.load32_splat(x, GROUP_ZERO)
+    a = integers<MIN, WIDE>(a, a2, zero)
+    b = integers<MIN, WIDE>(b, b2, zero)
     const minimum = w + sizeof<S>() * 8
     const minimumA = isVoid<MIN>() ? f32x4.splat(0) : load4<S>(minimum, mask, half)
     const minimumB = isVoid<MIN>() ? f32x4.splat(0) : load4<S>(minimum + sizeof<S>() * 4, mask, half)
@@ -236,174 +229,122 @@ function unpack<S, MIN>(w: usize, groups: i32): void {
   }
 }
 
-/** The octet at `tile` times four tokens whose groups at `x` take turns; adds to eight sums a token at `sums`. */
+/**
+ * The octet at `tile` times four tokens whose groups at `x` take turns; adds to eight sums a token at `sums`. Two tokens
+ * at a time: eight chains of dot products hide their latency, and more would not stay in registers.
+ */
 function octetByFour<MIN, WIDE>(groups: i32, x: usize, sums: usize): void {
   let w = tile
   const end = w + <usize>groups * TILE_GROUP_BYTES
-  while (w < end) {
-    let a = start<MIN, WIDE>(v128.load32_splat(x, GROUP_ZERO))
-    let b = start<MIN, WIDE>(v128.load32_splat(x, GROUP_ZERO + GROUP_BYTES))
-    let c = start<MIN, WIDE>(v128.load32_splat(x, GROUP_ZERO + GROUP_BYTES * 2))
-    let d = start<MIN, WIDE>(v128.load32_splat(x, GROUP_ZERO + GROUP_BYTES * 3))
-    let a2 = a
-    let b2 = b
-    let c2 = c
-    let d2 = d
-    let q = w + 64
-    let limb = x
-    for (let half = 0; half < 2; half++) {
-      let wa = v128.load(q)
-      let wb = v128.load(q, 16)
-      let v = v128.load32_splat(limb)
-      a = dot4(v, wa, a)
-      a2 = dot4(v, wb, a2)
-      v = v128.load32_splat(limb, 160)
-      b = dot4(v, wa, b)
-      b2 = dot4(v, wb, b2)
-      v = v128.load32_splat(limb, 320)
-      c = dot4(v, wa, c)
-      c2 = dot4(v, wb, c2)
-      v = v128.load32_splat(limb, 480)
-      d = dot4(v, wa, d)
-      d2 = dot4(v, wb, d2)
-      wa = v128.load(q, 32)
-      wb = v128.load(q, 48)
-      v = v128.load32_splat(limb, 4)
-      a = dot4(v, wa, a)
-      a2 = dot4(v, wb, a2)
-      v = v128.load32_splat(limb, 164)
-      b = dot4(v, wa, b)
-      b2 = dot4(v, wb, b2)
-      v = v128.load32_splat(limb, 324)
-      c = dot4(v, wa, c)
-      c2 = dot4(v, wb, c2)
-      v = v128.load32_splat(limb, 484)
-      d = dot4(v, wa, d)
-      d2 = dot4(v, wb, d2)
-      wa = v128.load(q, 64)
-      wb = v128.load(q, 80)
-      v = v128.load32_splat(limb, 8)
-      a = dot4(v, wa, a)
-      a2 = dot4(v, wb, a2)
-      v = v128.load32_splat(limb, 168)
-      b = dot4(v, wa, b)
-      b2 = dot4(v, wb, b2)
-      v = v128.load32_splat(limb, 328)
-      c = dot4(v, wa, c)
-      c2 = dot4(v, wb, c2)
-      v = v128.load32_splat(limb, 488)
-      d = dot4(v, wa, d)
-      d2 = dot4(v, wb, d2)
-      wa = v128.load(q, 96)
-      wb = v128.load(q, 112)
-      v = v128.load32_splat(limb, 12)
-      a = dot4(v, wa, a)
-      a2 = dot4(v, wb, a2)
-      v = v128.load32_splat(limb, 172)
-      b = dot4(v, wa, b)
-      b2 = dot4(v, wb, b2)
-      v = v128.load32_splat(limb, 332)
-      c = dot4(v, wa, c)
-      c2 = dot4(v, wb, c2)
-      v = v128.load32_splat(limb, 492)
-      d = dot4(v, wa, d)
-      d2 = dot4(v, wb, d2)
-      q += 128
-      limb += 16
-    }
-    if (!isVoid<WIDE>()) {
-      a = shifted<MIN>(a, v128.load32_splat(x, GROUP_ZERO))
-      b = shifted<MIN>(b, v128.load32_splat(x, GROUP_ZERO + GROUP_BYTES))
-      c = shifted<MIN>(c, v128.load32_splat(x, GROUP_ZERO + GROUP_BYTES * 2))
-      d = shifted<MIN>(d, v128.load32_splat(x, GROUP_ZERO + GROUP_BYTES * 3))
-      a2 = shifted<MIN>(a2, v128.load32_splat(x, GROUP_ZERO))
-      b2 = shifted<MIN>(b2, v128.load32_splat(x, GROUP_ZERO + GROUP_BYTES))
-      c2 = shifted<MIN>(c2, v128.load32_splat(x, GROUP_ZERO + GROUP_BYTES * 2))
-      d2 = shifted<MIN>(d2, v128.load32_splat(x, GROUP_ZERO + GROUP_BYTES * 3))
-      q = w + 64
-      limb = x + ROUNDED_LOW
+  for (; w < end; w += TILE_GROUP_BYTES) {
+    let y = sums
+    for (let pair = 0; pair < 2; pair++) {
+      let a = i32x4.splat(0)
+      let b = a
+      let c = a
+      let d = a
+      let a2 = a
+      let b2 = a
+      let c2 = a
+      let d2 = a
+      let q = w + 64
+      let limb = x
       for (let half = 0; half < 2; half++) {
         let wa = v128.load(q)
         let wb = v128.load(q, 16)
         let v = v128.load32_splat(limb)
         a = dot4(v, wa, a)
-        a2 = dot4(v, wb, a2)
-        v = v128.load32_splat(limb, 160)
-        b = dot4(v, wa, b)
-        b2 = dot4(v, wb, b2)
-        v = v128.load32_splat(limb, 320)
+        b = dot4(v, wb, b)
+        if (!isVoid<WIDE>()) {
+          v = v128.load32_splat(limb, ROUNDED_LOW)
+          a2 = dot4(v, wa, a2)
+          b2 = dot4(v, wb, b2)
+        }
+        v = v128.load32_splat(limb, GROUP_BYTES)
         c = dot4(v, wa, c)
-        c2 = dot4(v, wb, c2)
-        v = v128.load32_splat(limb, 480)
-        d = dot4(v, wa, d)
-        d2 = dot4(v, wb, d2)
+        d = dot4(v, wb, d)
+        if (!isVoid<WIDE>()) {
+          v = v128.load32_splat(limb, GROUP_BYTES + ROUNDED_LOW)
+          c2 = dot4(v, wa, c2)
+          d2 = dot4(v, wb, d2)
+        }
         wa = v128.load(q, 32)
         wb = v128.load(q, 48)
         v = v128.load32_splat(limb, 4)
         a = dot4(v, wa, a)
-        a2 = dot4(v, wb, a2)
-        v = v128.load32_splat(limb, 164)
-        b = dot4(v, wa, b)
-        b2 = dot4(v, wb, b2)
-        v = v128.load32_splat(limb, 324)
+        b = dot4(v, wb, b)
+        if (!isVoid<WIDE>()) {
+          v = v128.load32_splat(limb, ROUNDED_LOW + 4)
+          a2 = dot4(v, wa, a2)
+          b2 = dot4(v, wb, b2)
+        }
+        v = v128.load32_splat(limb, GROUP_BYTES + 4)
         c = dot4(v, wa, c)
-        c2 = dot4(v, wb, c2)
-        v = v128.load32_splat(limb, 484)
-        d = dot4(v, wa, d)
-        d2 = dot4(v, wb, d2)
+        d = dot4(v, wb, d)
+        if (!isVoid<WIDE>()) {
+          v = v128.load32_splat(limb, GROUP_BYTES + ROUNDED_LOW + 4)
+          c2 = dot4(v, wa, c2)
+          d2 = dot4(v, wb, d2)
+        }
         wa = v128.load(q, 64)
         wb = v128.load(q, 80)
         v = v128.load32_splat(limb, 8)
         a = dot4(v, wa, a)
-        a2 = dot4(v, wb, a2)
-        v = v128.load32_splat(limb, 168)
-        b = dot4(v, wa, b)
-        b2 = dot4(v, wb, b2)
-        v = v128.load32_splat(limb, 328)
+        b = dot4(v, wb, b)
+        if (!isVoid<WIDE>()) {
+          v = v128.load32_splat(limb, ROUNDED_LOW + 8)
+          a2 = dot4(v, wa, a2)
+          b2 = dot4(v, wb, b2)
+        }
+        v = v128.load32_splat(limb, GROUP_BYTES + 8)
         c = dot4(v, wa, c)
-        c2 = dot4(v, wb, c2)
-        v = v128.load32_splat(limb, 488)
-        d = dot4(v, wa, d)
-        d2 = dot4(v, wb, d2)
+        d = dot4(v, wb, d)
+        if (!isVoid<WIDE>()) {
+          v = v128.load32_splat(limb, GROUP_BYTES + ROUNDED_LOW + 8)
+          c2 = dot4(v, wa, c2)
+          d2 = dot4(v, wb, d2)
+        }
         wa = v128.load(q, 96)
         wb = v128.load(q, 112)
         v = v128.load32_splat(limb, 12)
         a = dot4(v, wa, a)
-        a2 = dot4(v, wb, a2)
-        v = v128.load32_splat(limb, 172)
-        b = dot4(v, wa, b)
-        b2 = dot4(v, wb, b2)
-        v = v128.load32_splat(limb, 332)
+        b = dot4(v, wb, b)
+        if (!isVoid<WIDE>()) {
+          v = v128.load32_splat(limb, ROUNDED_LOW + 12)
+          a2 = dot4(v, wa, a2)
+          b2 = dot4(v, wb, b2)
+        }
+        v = v128.load32_splat(limb, GROUP_BYTES + 12)
         c = dot4(v, wa, c)
-        c2 = dot4(v, wb, c2)
-        v = v128.load32_splat(limb, 492)
-        d = dot4(v, wa, d)
-        d2 = dot4(v, wb, d2)
+        d = dot4(v, wb, d)
+        if (!isVoid<WIDE>()) {
+          v = v128.load32_splat(limb, GROUP_BYTES + ROUNDED_LOW + 12)
+          c2 = dot4(v, wa, c2)
+          d2 = dot4(v, wb, d2)
+        }
         q += 128
         limb += 16
       }
+      const scale = v128.load(w)
+      const scale2 = v128.load(w, 16)
+      const minimum = v128.load(w, 32)
+      const minimum2 = v128.load(w, 48)
+      let xScale = v128.load32_splat(x, GROUP_SCALE)
+      let xSum = v128.load32_splat(x, GROUP_SUM)
+      let zero = v128.load32_splat(x, GROUP_ZERO)
+      a = integers<MIN, WIDE>(a, a2, zero)
+      b = integers<MIN, WIDE>(b, b2, zero)
+      v128.store(y, scaled<MIN>(v128.load(y), a, scale, xScale, minimum, xSum))
+      v128.store(y, scaled<MIN>(v128.load(y, 16), b, scale2, xScale, minimum2, xSum), 16)
+      xScale = v128.load32_splat(x, GROUP_SCALE + GROUP_BYTES)
+      xSum = v128.load32_splat(x, GROUP_SUM + GROUP_BYTES)
+      zero = v128.load32_splat(x, GROUP_ZERO + GROUP_BYTES)
+      c = integers<MIN, WIDE>(c, c2, zero)
+      d = integers<MIN, WIDE>(d, d2, zero)
+      v128.store(y, scaled<MIN>(v128.load(y, 32), c, scale, xScale, minimum, xSum), 32)
+      v128.store(y, scaled<MIN>(v128.load(y, 48), d, scale2, xScale, minimum2, xSum), 48)
+      x += GROUP_BYTES * 2
+      y += 64
     }
-    const scale = v128.load(w)
-    const scale2 = v128.load(w, 16)
-    const minimum = v128.load(w, 32)
-    const minimum2 = v128.load(w, 48)
-    let xScale = v128.load32_splat(x, GROUP_SCALE)
-    let xSum = v128.load32_splat(x, GROUP_SUM)
-    v128.store(sums, scaled<MIN>(v128.load(sums), a, scale, xScale, minimum, xSum))
-    v128.store(sums, scaled<MIN>(v128.load(sums, 16), a2, scale2, xScale, minimum2, xSum), 16)
-    xScale = v128.load32_splat(x, GROUP_SCALE + GROUP_BYTES)
-    xSum = v128.load32_splat(x, GROUP_SUM + GROUP_BYTES)
-    v128.store(sums, scaled<MIN>(v128.load(sums, 32), b, scale, xScale, minimum, xSum), 32)
-    v128.store(sums, scaled<MIN>(v128.load(sums, 48), b2, scale2, xScale, minimum2, xSum), 48)
-    xScale = v128.load32_splat(x, GROUP_SCALE + GROUP_BYTES * 2)
-    xSum = v128.load32_splat(x, GROUP_SUM + GROUP_BYTES * 2)
-    v128.store(sums, scaled<MIN>(v128.load(sums, 64), c, scale, xScale, minimum, xSum), 64)
-    v128.store(sums, scaled<MIN>(v128.load(sums, 80), c2, scale2, xScale, minimum2, xSum), 80)
-    xScale = v128.load32_splat(x, GROUP_SCALE + GROUP_BYTES * 3)
-    xSum = v128.load32_splat(x, GROUP_SUM + GROUP_BYTES * 3)
-    v128.store(sums, scaled<MIN>(v128.load(sums, 96), d, scale, xScale, minimum, xSum), 96)
-    v128.store(sums, scaled<MIN>(v128.load(sums, 112), d2, scale2, xScale, minimum2, xSum), 112)
-    x += QUAD_BYTES
-    w += TILE_GROUP_BYTES
   }
 }

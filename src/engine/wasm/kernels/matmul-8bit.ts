@@ -85,7 +85,7 @@ function scaled(sum: v128, dots: v128, scale: v128, xScale: v128): v128 {
 
 // @ts-ignore: decorator
 @inline
-function minimum<S, MIN>(sum: v128, scales: usize, x: usize, bits: v128, factor: v128): v128 {
+function addMinimum<S, MIN>(sum: v128, scales: usize, x: usize, bits: v128, factor: v128): v128 {
   if (isVoid<MIN>()) return sum
   return f32x4.add(sum, f32x4.mul(load4<S>(scales + sizeof<S>() * 8, bits, factor), v128.load32_splat(x, GROUP_SUM)))
 }
@@ -189,8 +189,8 @@ function octetByOne<S, MIN, HALF, WIDE>(w: usize, columns: i32, x: usize, y: usi
         sumB = scaled(sumB, b, load4<S>(scales + sizeof<S>() * 4, bits, factor), xScale)
       }
     }
-    sumA = minimum<S, MIN>(sumA, w, x, bits, factor)
-    sumB = minimum<S, MIN>(sumB, w + sizeof<S>() * 4, x, bits, factor)
+    sumA = addMinimum<S, MIN>(sumA, w, x, bits, factor)
+    sumB = addMinimum<S, MIN>(sumB, w + sizeof<S>() * 4, x, bits, factor)
     x += GROUP_BYTES
     w = q
   }
@@ -198,7 +198,10 @@ function octetByOne<S, MIN, HALF, WIDE>(w: usize, columns: i32, x: usize, y: usi
   finish(y + 16, sumB, bias == 0 ? 0 : bias + 16, add)
 }
 
-/** Eight rows of weights times four tokens whose groups at `x` take turns. */
+/**
+ * Eight rows of weights times four tokens whose groups at `x` take turns. Two tokens at a time: eight chains of dot
+ * products hide their latency, and more would not stay in registers.
+ */
 function octetByFour<S, MIN, HALF, WIDE>(
   w: usize,
   columns: i32,
@@ -217,201 +220,134 @@ function octetByFour<S, MIN, HALF, WIDE>(
   memory.fill(sums, 0, QUAD * 32)
   const end = x + <usize>(columns / GROUP) * QUAD_BYTES
   while (x < end) {
-    let q = w + header<S, MIN, HALF>()
-    let limb = x
-    for (let part: usize = 0; part < parts; part++) {
-      const negative = x + (isVoid<HALF>() ? 0 : 4 + part * 4)
-      let a = v128.load32_splat(negative, GROUP_NEGATIVE)
-      let b = v128.load32_splat(negative, GROUP_NEGATIVE + GROUP_BYTES)
-      let c = v128.load32_splat(negative, GROUP_NEGATIVE + GROUP_BYTES * 2)
-      let d = v128.load32_splat(negative, GROUP_NEGATIVE + GROUP_BYTES * 3)
-      let a2 = a
-      let b2 = b
-      let c2 = c
-      let d2 = d
-      for (let loop = 0; loop < loops; loop++) {
-        let wa = v128.load(q)
-        let wb = v128.load(q, 16)
-        let m = v128.load32_splat(limb, ROUNDED_MASK)
-        let v = v128.load32_splat(limb, ROUNDED_ABSOLUTE)
-        a = dot4(v128.xor(wa, m), v, a)
-        a2 = dot4(v128.xor(wb, m), v, a2)
-        m = v128.load32_splat(limb, ROUNDED_MASK + 160)
-        v = v128.load32_splat(limb, ROUNDED_ABSOLUTE + 160)
-        b = dot4(v128.xor(wa, m), v, b)
-        b2 = dot4(v128.xor(wb, m), v, b2)
-        m = v128.load32_splat(limb, ROUNDED_MASK + 320)
-        v = v128.load32_splat(limb, ROUNDED_ABSOLUTE + 320)
-        c = dot4(v128.xor(wa, m), v, c)
-        c2 = dot4(v128.xor(wb, m), v, c2)
-        m = v128.load32_splat(limb, ROUNDED_MASK + 480)
-        v = v128.load32_splat(limb, ROUNDED_ABSOLUTE + 480)
-        d = dot4(v128.xor(wa, m), v, d)
-        d2 = dot4(v128.xor(wb, m), v, d2)
-        wa = v128.load(q, 32)
-        wb = v128.load(q, 48)
-        m = v128.load32_splat(limb, ROUNDED_MASK + 4)
-        v = v128.load32_splat(limb, ROUNDED_ABSOLUTE + 4)
-        a = dot4(v128.xor(wa, m), v, a)
-        a2 = dot4(v128.xor(wb, m), v, a2)
-        m = v128.load32_splat(limb, ROUNDED_MASK + 164)
-        v = v128.load32_splat(limb, ROUNDED_ABSOLUTE + 164)
-        b = dot4(v128.xor(wa, m), v, b)
-        b2 = dot4(v128.xor(wb, m), v, b2)
-        m = v128.load32_splat(limb, ROUNDED_MASK + 324)
-        v = v128.load32_splat(limb, ROUNDED_ABSOLUTE + 324)
-        c = dot4(v128.xor(wa, m), v, c)
-        c2 = dot4(v128.xor(wb, m), v, c2)
-        m = v128.load32_splat(limb, ROUNDED_MASK + 484)
-        v = v128.load32_splat(limb, ROUNDED_ABSOLUTE + 484)
-        d = dot4(v128.xor(wa, m), v, d)
-        d2 = dot4(v128.xor(wb, m), v, d2)
-        wa = v128.load(q, 64)
-        wb = v128.load(q, 80)
-        m = v128.load32_splat(limb, ROUNDED_MASK + 8)
-        v = v128.load32_splat(limb, ROUNDED_ABSOLUTE + 8)
-        a = dot4(v128.xor(wa, m), v, a)
-        a2 = dot4(v128.xor(wb, m), v, a2)
-        m = v128.load32_splat(limb, ROUNDED_MASK + 168)
-        v = v128.load32_splat(limb, ROUNDED_ABSOLUTE + 168)
-        b = dot4(v128.xor(wa, m), v, b)
-        b2 = dot4(v128.xor(wb, m), v, b2)
-        m = v128.load32_splat(limb, ROUNDED_MASK + 328)
-        v = v128.load32_splat(limb, ROUNDED_ABSOLUTE + 328)
-        c = dot4(v128.xor(wa, m), v, c)
-        c2 = dot4(v128.xor(wb, m), v, c2)
-        m = v128.load32_splat(limb, ROUNDED_MASK + 488)
-        v = v128.load32_splat(limb, ROUNDED_ABSOLUTE + 488)
-        d = dot4(v128.xor(wa, m), v, d)
-        d2 = dot4(v128.xor(wb, m), v, d2)
-        wa = v128.load(q, 96)
-        wb = v128.load(q, 112)
-        m = v128.load32_splat(limb, ROUNDED_MASK + 12)
-        v = v128.load32_splat(limb, ROUNDED_ABSOLUTE + 12)
-        a = dot4(v128.xor(wa, m), v, a)
-        a2 = dot4(v128.xor(wb, m), v, a2)
-        m = v128.load32_splat(limb, ROUNDED_MASK + 172)
-        v = v128.load32_splat(limb, ROUNDED_ABSOLUTE + 172)
-        b = dot4(v128.xor(wa, m), v, b)
-        b2 = dot4(v128.xor(wb, m), v, b2)
-        m = v128.load32_splat(limb, ROUNDED_MASK + 332)
-        v = v128.load32_splat(limb, ROUNDED_ABSOLUTE + 332)
-        c = dot4(v128.xor(wa, m), v, c)
-        c2 = dot4(v128.xor(wb, m), v, c2)
-        m = v128.load32_splat(limb, ROUNDED_MASK + 492)
-        v = v128.load32_splat(limb, ROUNDED_ABSOLUTE + 492)
-        d = dot4(v128.xor(wa, m), v, d)
-        d2 = dot4(v128.xor(wb, m), v, d2)
-        q += 128
-        limb += 16
-      }
-      if (!isVoid<WIDE>()) {
-        // Once more with the low limbs, which have no sign; the high ones count 128 times.
-        a = i32x4.shl(a, 7)
-        a2 = i32x4.shl(a2, 7)
-        b = i32x4.shl(b, 7)
-        b2 = i32x4.shl(b2, 7)
-        c = i32x4.shl(c, 7)
-        c2 = i32x4.shl(c2, 7)
-        d = i32x4.shl(d, 7)
-        d2 = i32x4.shl(d2, 7)
-        q -= 128 * loops
-        limb -= 16 * loops
+    let sum = sums
+    for (let pair = 0; pair < 2; pair++) {
+      let q = w + header<S, MIN, HALF>()
+      let limb = x
+      for (let part: usize = 0; part < parts; part++) {
+        const negative = x + (isVoid<HALF>() ? 0 : 4 + part * 4)
+        let a = v128.load32_splat(negative, GROUP_NEGATIVE)
+        let b = a
+        let c = v128.load32_splat(negative, GROUP_NEGATIVE + GROUP_BYTES)
+        let d = c
+        let a2 = i32x4.splat(0)
+        let b2 = a2
+        let c2 = a2
+        let d2 = a2
         for (let loop = 0; loop < loops; loop++) {
           let wa = v128.load(q)
           let wb = v128.load(q, 16)
-          let v = v128.load32_splat(limb, ROUNDED_LOW)
-          a = dot4(wa, v, a)
-          a2 = dot4(wb, v, a2)
-          v = v128.load32_splat(limb, ROUNDED_LOW + 160)
-          b = dot4(wa, v, b)
-          b2 = dot4(wb, v, b2)
-          v = v128.load32_splat(limb, ROUNDED_LOW + 320)
-          c = dot4(wa, v, c)
-          c2 = dot4(wb, v, c2)
-          v = v128.load32_splat(limb, ROUNDED_LOW + 480)
-          d = dot4(wa, v, d)
-          d2 = dot4(wb, v, d2)
+          let m = v128.load32_splat(limb, ROUNDED_MASK)
+          let v = v128.load32_splat(limb, ROUNDED_ABSOLUTE)
+          a = dot4(v128.xor(wa, m), v, a)
+          b = dot4(v128.xor(wb, m), v, b)
+          if (!isVoid<WIDE>()) {
+            v = v128.load32_splat(limb, ROUNDED_LOW)
+            a2 = dot4(wa, v, a2)
+            b2 = dot4(wb, v, b2)
+          }
+          m = v128.load32_splat(limb, ROUNDED_MASK + GROUP_BYTES)
+          v = v128.load32_splat(limb, ROUNDED_ABSOLUTE + GROUP_BYTES)
+          c = dot4(v128.xor(wa, m), v, c)
+          d = dot4(v128.xor(wb, m), v, d)
+          if (!isVoid<WIDE>()) {
+            v = v128.load32_splat(limb, ROUNDED_LOW + GROUP_BYTES)
+            c2 = dot4(wa, v, c2)
+            d2 = dot4(wb, v, d2)
+          }
           wa = v128.load(q, 32)
           wb = v128.load(q, 48)
-          v = v128.load32_splat(limb, ROUNDED_LOW + 4)
-          a = dot4(wa, v, a)
-          a2 = dot4(wb, v, a2)
-          v = v128.load32_splat(limb, ROUNDED_LOW + 164)
-          b = dot4(wa, v, b)
-          b2 = dot4(wb, v, b2)
-          v = v128.load32_splat(limb, ROUNDED_LOW + 324)
-          c = dot4(wa, v, c)
-          c2 = dot4(wb, v, c2)
-          v = v128.load32_splat(limb, ROUNDED_LOW + 484)
-          d = dot4(wa, v, d)
-          d2 = dot4(wb, v, d2)
+          m = v128.load32_splat(limb, ROUNDED_MASK + 4)
+          v = v128.load32_splat(limb, ROUNDED_ABSOLUTE + 4)
+          a = dot4(v128.xor(wa, m), v, a)
+          b = dot4(v128.xor(wb, m), v, b)
+          if (!isVoid<WIDE>()) {
+            v = v128.load32_splat(limb, ROUNDED_LOW + 4)
+            a2 = dot4(wa, v, a2)
+            b2 = dot4(wb, v, b2)
+          }
+          m = v128.load32_splat(limb, ROUNDED_MASK + GROUP_BYTES + 4)
+          v = v128.load32_splat(limb, ROUNDED_ABSOLUTE + GROUP_BYTES + 4)
+          c = dot4(v128.xor(wa, m), v, c)
+          d = dot4(v128.xor(wb, m), v, d)
+          if (!isVoid<WIDE>()) {
+            v = v128.load32_splat(limb, ROUNDED_LOW + GROUP_BYTES + 4)
+            c2 = dot4(wa, v, c2)
+            d2 = dot4(wb, v, d2)
+          }
           wa = v128.load(q, 64)
           wb = v128.load(q, 80)
-          v = v128.load32_splat(limb, ROUNDED_LOW + 8)
-          a = dot4(wa, v, a)
-          a2 = dot4(wb, v, a2)
-          v = v128.load32_splat(limb, ROUNDED_LOW + 168)
-          b = dot4(wa, v, b)
-          b2 = dot4(wb, v, b2)
-          v = v128.load32_splat(limb, ROUNDED_LOW + 328)
-          c = dot4(wa, v, c)
-          c2 = dot4(wb, v, c2)
-          v = v128.load32_splat(limb, ROUNDED_LOW + 488)
-          d = dot4(wa, v, d)
-          d2 = dot4(wb, v, d2)
+          m = v128.load32_splat(limb, ROUNDED_MASK + 8)
+          v = v128.load32_splat(limb, ROUNDED_ABSOLUTE + 8)
+          a = dot4(v128.xor(wa, m), v, a)
+          b = dot4(v128.xor(wb, m), v, b)
+          if (!isVoid<WIDE>()) {
+            v = v128.load32_splat(limb, ROUNDED_LOW + 8)
+            a2 = dot4(wa, v, a2)
+            b2 = dot4(wb, v, b2)
+          }
+          m = v128.load32_splat(limb, ROUNDED_MASK + GROUP_BYTES + 8)
+          v = v128.load32_splat(limb, ROUNDED_ABSOLUTE + GROUP_BYTES + 8)
+          c = dot4(v128.xor(wa, m), v, c)
+          d = dot4(v128.xor(wb, m), v, d)
+          if (!isVoid<WIDE>()) {
+            v = v128.load32_splat(limb, ROUNDED_LOW + GROUP_BYTES + 8)
+            c2 = dot4(wa, v, c2)
+            d2 = dot4(wb, v, d2)
+          }
           wa = v128.load(q, 96)
           wb = v128.load(q, 112)
-          v = v128.load32_splat(limb, ROUNDED_LOW + 12)
-          a = dot4(wa, v, a)
-          a2 = dot4(wb, v, a2)
-          v = v128.load32_splat(limb, ROUNDED_LOW + 172)
-          b = dot4(wa, v, b)
-          b2 = dot4(wb, v, b2)
-          v = v128.load32_splat(limb, ROUNDED_LOW + 332)
-          c = dot4(wa, v, c)
-          c2 = dot4(wb, v, c2)
-          v = v128.load32_splat(limb, ROUNDED_LOW + 492)
-          d = dot4(wa, v, d)
-          d2 = dot4(wb, v, d2)
+          m = v128.load32_splat(limb, ROUNDED_MASK + 12)
+          v = v128.load32_splat(limb, ROUNDED_ABSOLUTE + 12)
+          a = dot4(v128.xor(wa, m), v, a)
+          b = dot4(v128.xor(wb, m), v, b)
+          if (!isVoid<WIDE>()) {
+            v = v128.load32_splat(limb, ROUNDED_LOW + 12)
+            a2 = dot4(wa, v, a2)
+            b2 = dot4(wb, v, b2)
+          }
+          m = v128.load32_splat(limb, ROUNDED_MASK + GROUP_BYTES + 12)
+          v = v128.load32_splat(limb, ROUNDED_ABSOLUTE + GROUP_BYTES + 12)
+          c = dot4(v128.xor(wa, m), v, c)
+          d = dot4(v128.xor(wb, m), v, d)
+          if (!isVoid<WIDE>()) {
+            v = v128.load32_splat(limb, ROUNDED_LOW + GROUP_BYTES + 12)
+            c2 = dot4(wa, v, c2)
+            d2 = dot4(wb, v, d2)
+          }
           q += 128
           limb += 16
         }
+        if (!isVoid<WIDE>()) {
+          a = wider(a, a2)
+          b = wider(b, b2)
+          c = wider(c, c2)
+          d = wider(d, d2)
+        }
+        const scales = w + part * (sizeof<S>() * 8)
+        const scale = load4<S>(scales, bits, factor)
+        const scale2 = load4<S>(scales + sizeof<S>() * 4, bits, factor)
+        let xScale = v128.load32_splat(x, GROUP_SCALE)
+        v128.store(sum, scaled(v128.load(sum), a, scale, xScale))
+        v128.store(sum, scaled(v128.load(sum, 16), b, scale2, xScale), 16)
+        xScale = v128.load32_splat(x, GROUP_SCALE + GROUP_BYTES)
+        v128.store(sum, scaled(v128.load(sum, 32), c, scale, xScale), 32)
+        v128.store(sum, scaled(v128.load(sum, 48), d, scale2, xScale), 48)
       }
-      const scales = w + part * (sizeof<S>() * 8)
-      const scale = load4<S>(scales, bits, factor)
-      const scale2 = load4<S>(scales + sizeof<S>() * 4, bits, factor)
-      let xScale = v128.load32_splat(x, GROUP_SCALE)
-      v128.store(sums, scaled(v128.load(sums), a, scale, xScale))
-      v128.store(sums, scaled(v128.load(sums, 16), a2, scale2, xScale), 16)
-      xScale = v128.load32_splat(x, GROUP_SCALE + GROUP_BYTES)
-      v128.store(sums, scaled(v128.load(sums, 32), b, scale, xScale), 32)
-      v128.store(sums, scaled(v128.load(sums, 48), b2, scale2, xScale), 48)
-      xScale = v128.load32_splat(x, GROUP_SCALE + GROUP_BYTES * 2)
-      v128.store(sums, scaled(v128.load(sums, 64), c, scale, xScale), 64)
-      v128.store(sums, scaled(v128.load(sums, 80), c2, scale2, xScale), 80)
-      xScale = v128.load32_splat(x, GROUP_SCALE + GROUP_BYTES * 3)
-      v128.store(sums, scaled(v128.load(sums, 96), d, scale, xScale), 96)
-      v128.store(sums, scaled(v128.load(sums, 112), d2, scale2, xScale), 112)
+      if (!isVoid<MIN>()) {
+        const minimum = load4<S>(w + sizeof<S>() * 8, bits, factor)
+        const minimum2 = load4<S>(w + sizeof<S>() * 12, bits, factor)
+        let xSum = v128.load32_splat(x, GROUP_SUM)
+        v128.store(sum, f32x4.add(v128.load(sum), f32x4.mul(minimum, xSum)))
+        v128.store(sum, f32x4.add(v128.load(sum, 16), f32x4.mul(minimum2, xSum)), 16)
+        xSum = v128.load32_splat(x, GROUP_SUM + GROUP_BYTES)
+        v128.store(sum, f32x4.add(v128.load(sum, 32), f32x4.mul(minimum, xSum)), 32)
+        v128.store(sum, f32x4.add(v128.load(sum, 48), f32x4.mul(minimum2, xSum)), 48)
+      }
+      x += GROUP_BYTES * 2
+      sum += 64
     }
-    if (!isVoid<MIN>()) {
-      const minimum = load4<S>(w + sizeof<S>() * 8, bits, factor)
-      const minimum2 = load4<S>(w + sizeof<S>() * 12, bits, factor)
-      let xSum = v128.load32_splat(x, GROUP_SUM)
-      v128.store(sums, f32x4.add(v128.load(sums), f32x4.mul(minimum, xSum)))
-      v128.store(sums, f32x4.add(v128.load(sums, 16), f32x4.mul(minimum2, xSum)), 16)
-      xSum = v128.load32_splat(x, GROUP_SUM + GROUP_BYTES)
-      v128.store(sums, f32x4.add(v128.load(sums, 32), f32x4.mul(minimum, xSum)), 32)
-      v128.store(sums, f32x4.add(v128.load(sums, 48), f32x4.mul(minimum2, xSum)), 48)
-      xSum = v128.load32_splat(x, GROUP_SUM + GROUP_BYTES * 2)
-      v128.store(sums, f32x4.add(v128.load(sums, 64), f32x4.mul(minimum, xSum)), 64)
-      v128.store(sums, f32x4.add(v128.load(sums, 80), f32x4.mul(minimum2, xSum)), 80)
-      xSum = v128.load32_splat(x, GROUP_SUM + GROUP_BYTES * 3)
-      v128.store(sums, f32x4.add(v128.load(sums, 96), f32x4.mul(minimum, xSum)), 96)
-      v128.store(sums, f32x4.add(v128.load(sums, 112), f32x4.mul(minimum2, xSum)), 112)
-    }
-    x += QUAD_BYTES
-    w = q
+    w += header<S, MIN, HALF>() + 256
   }
   for (let token: usize = 0; token < <usize>QUAD; token++) {
     const sum = sums + token * 32
