@@ -57,7 +57,7 @@ export interface ChainListener {
 /** Largest extrinsic taken in: above every block length limit in use. */
 const MAX_EXTRINSIC_BYTES = 5 * 2 ** 20
 /** Blocks that one request may build. */
-const MAX_BUILD = 10_000
+const MAX_BUILD = 1000
 /** Clients that hear "finalized" in the same tick as "in block" skip the latter. */
 const FINALITY_DELAY_MS = 5
 /** `TransactionSource::External`. */
@@ -76,6 +76,7 @@ export class DevNode {
   readonly #listeners = new Set<ChainListener>()
   readonly #watchers = new Map<string, Set<(status: ExtrinsicStatus) => void>>()
   readonly #versions = new WeakMap<StateStore, RuntimeVersion>()
+  #finalityLag: number
   readonly #timers = new Set<ReturnType<typeof setTimeout>>()
   #traits: { readonly specVersion: number; readonly traits: RuntimeTraits } | undefined
   #mode: BlockMode
@@ -99,6 +100,7 @@ export class DevNode {
       this.#store = new ChainStore(options.log)
       this.#store.restore(this.chain, (at) => this.version(at).stateVersion)
     }
+    this.#finalityLag = options.finalityLag ?? 0
     this.#mode = options.mode ?? 'instant'
     this.#startTimer()
   }
@@ -112,6 +114,17 @@ export class DevNode {
     this.#mode = mode
     this.#startTimer()
     if (mode === 'instant' && this.pool.readyCount > 0) this.#buildSoon()
+  }
+
+  /** Blocks by which finality lags behind the best block. */
+  get finalityLag(): number {
+    return this.#finalityLag
+  }
+
+  set finalityLag(blocks: number) {
+    this.#finalityLag = blocks
+    this.#finalize()
+    this.#store?.head(this.chain)
   }
 
   /** Tells a listener of everything from now on. @returns how to stop. */
@@ -189,6 +202,13 @@ export class DevNode {
     return { hash, unwatch }
   }
 
+  /** Takes an extrinsic out of the pool, with what depends on it. @returns their hashes */
+  forget(hash: string): readonly string[] {
+    const removed = this.pool.remove(hash, { block: this.chain.head.header.number })
+    for (const gone of removed) this.#tell(gone, 'dropped')
+    return removed
+  }
+
   /** What including an extrinsic in the next block would return, SCALE `ApplyExtrinsicResult`; nothing is kept. */
   dryRun(extrinsic: Uint8Array, at?: string): Uint8Array {
     const block = this.block(at)
@@ -248,7 +268,7 @@ export class DevNode {
     }
     this.chain.replaceState(head.hash, stateOf(overlay.trie))
     this.#store?.patch(head.hash, headState.trie, overlay.trie)
-    this.#notify((listener) => listener.onHead?.({ retracted: [], enacted: [head] }, headState))
+    this.#notify((listener) => listener.onHead?.({ retracted: [], enacted: [] }, headState))
   }
 
   /** Sets the chain's clock; the next block has this time, or follows its parent if that is later. @returns the time set. */
@@ -316,17 +336,20 @@ export class DevNode {
     for (const block of change.enacted) this.#store?.block(this.chain, block)
     for (const block of change.enacted) this.#tellEach(block, { inBlock: block.hash })
     this.#notify((listener) => listener.onHead?.(change, before))
-    const final = this.chain.finalize(head.header.number - (this.#options.finalityLag ?? 0))
+    this.#finalize()
     this.#store?.head(this.chain)
-    if (final.length > 0) {
-      const timer = setTimeout(() => {
-        this.#timers.delete(timer)
-        this.#notify((listener) => listener.onFinalized?.(final))
-        for (const block of final) this.#tellEach(block, { finalized: block.hash })
-      }, FINALITY_DELAY_MS)
-      this.#timers.add(timer)
-    }
     if (this.#mode === 'instant' && this.pool.readyCount > 0) this.#buildSoon()
+  }
+
+  #finalize(): void {
+    const final = this.chain.finalize(this.chain.head.header.number - this.#finalityLag)
+    if (final.length === 0) return
+    const timer = setTimeout(() => {
+      this.#timers.delete(timer)
+      this.#notify((listener) => listener.onFinalized?.(final))
+      for (const block of final) this.#tellEach(block, { finalized: block.hash })
+    }, FINALITY_DELAY_MS)
+    this.#timers.add(timer)
   }
 
   #refill(extrinsics: readonly Uint8Array[], at: Block): void {

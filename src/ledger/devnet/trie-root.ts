@@ -1,5 +1,5 @@
 import { blake2b } from '@noble/hashes/blake2.js'
-import { type Trie, type TrieNode, trieSet } from './trie.ts'
+import { nibble, type Trie, type TrieNode, trieSet } from './trie.ts'
 
 /**
  * Merkle roots as Substrate computes them: node encoding of `sp-trie`, BLAKE2b-256, children shorter than a hash inline.
@@ -16,6 +16,35 @@ export function trieRoot(trie: Trie, version: 0 | 1): Uint8Array {
   if (trie === undefined) return blake2b256(Uint8Array.of(0))
   const reference = referenceOf(trie, version)
   return reference.length === HASH_BYTES ? reference.slice() : blake2b256(reference)
+}
+
+/** Nodes that prove what the trie holds at these keys, or that it holds nothing: what `state_getReadProof` returns. */
+export function trieProof(trie: Trie, keys: readonly Uint8Array[], version: 0 | 1): readonly Uint8Array[] {
+  if (trie === undefined) return [Uint8Array.of(0)]
+  const proof = new Set<Uint8Array>()
+  const nodes = new Set<TrieNode>()
+  for (const key of keys) {
+    let at = 0
+    let node: Trie = trie
+    while (node !== undefined) {
+      // Shorter ones are inside their parent.
+      if (!nodes.has(node) && (node === trie || referenceOf(node, version).length === HASH_BYTES)) {
+        nodes.add(node)
+        proof.add(encodeNode(node, version))
+      }
+      const { partial, value } = node
+      if (at + partial.length > key.length * 2) break
+      if (!partial.every((half, i) => half === nibble(key, at + i))) break
+      at += partial.length
+      if (at === key.length * 2) {
+        if (version === 1 && value !== undefined && value.length >= HASHED_VALUE_BYTES) proof.add(value)
+        break
+      }
+      node = node.children?.[nibble(key, at)]
+      at++
+    }
+  }
+  return [...proof]
 }
 
 /** Root of the trie whose keys are the positions of `values`, SCALE compact: what a header says of its extrinsics. */
