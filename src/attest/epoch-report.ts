@@ -2,13 +2,9 @@ import { ChoraleError } from '../errors.ts'
 import { type CborMap, decodeCborMap, encodeCbor } from '../protocol/cbor.ts'
 import { bytesField, choiceField, textField, uintField } from '../protocol/fields.ts'
 import { MAX_BLOCKS, MAX_MODEL_ID_LENGTH } from '../protocol/limits.ts'
-import {
-  contentHash,
-  type OpenReceipt,
-  type SignBytes,
-  type VerifySignature,
-  type WorkReceipt,
-} from './evidence.ts'
+import type { VerifySignature } from '../protocol/receipt-check.ts'
+import { contentHash, equalBytes, type SignBytes } from './evidence.ts'
+import { MAX_WORK_PROOF_BYTES, openWorkProof, type WorkReceipt } from './work-receipt.ts'
 
 /**
  * What a node publishes once an epoch under its signature: the span it served, whom it saw serving, the audits it made,
@@ -49,7 +45,7 @@ export interface EpochReport {
   /** By node id, ascending. */
   readonly sightings: readonly Sighting[]
   readonly audits: readonly AuditEntry[]
-  /** Receipts of sessions whose inputs it can show until the next epoch ends, as they travel. */
+  /** Proofs of sessions whose inputs it can show until the next epoch ends (`work-receipt.ts`). */
   readonly receipts: readonly Uint8Array[]
 }
 
@@ -68,7 +64,6 @@ const SIGNATURE_CONTEXT = 'chorale-epoch-report-1:'
 export const MAX_REPORT_BYTES = 192 * 1024
 /** Each costs two signature checks on every validator. */
 export const MAX_REPORT_RECEIPTS = 128
-const MAX_RECEIPT_BYTES = 1024
 /** Nodes of a subnet, by the pallet. */
 const MAX_NODES = 256
 const MAX_AUDITS = 64
@@ -93,19 +88,16 @@ export async function signReport(report: EpochReport, sign: SignBytes): Promise<
  * reporter's own. NOT checked: that the peer is the node it names (`snapshot.ts` does), and that it says the truth.
  * @throws `protocol`.
  */
-export async function openReport(
-  bytes: Uint8Array,
-  ports: { readonly verify: VerifySignature; readonly openReceipt: OpenReceipt },
-): Promise<OpenReport> {
+export async function openReport(bytes: Uint8Array, verify: VerifySignature): Promise<OpenReport> {
   const { report, body, signature } = parseReport(bytes)
-  if (!(await ports.verify(report.peerId, signedBytes(body), signature))) {
+  if (!(await verify(report.peerId, signedBytes(body), signature))) {
     throw new ChoraleError('protocol', `the epoch report of ${report.peerId} is not signed by that peer`, {
       field: 'signature',
     })
   }
   const receipts: WorkReceipt[] = []
   for (const receipt of report.receipts) {
-    const opened = await ports.openReceipt(receipt)
+    const opened = await openWorkProof(receipt, verify)
     if (opened.server !== report.peerId) {
       throw new ChoraleError('protocol', `${report.peerId} reports a receipt of ${opened.server}`, {
         field: 'receipts',
@@ -164,7 +156,7 @@ function readBody(map: CborMap): EpochReport {
     sightings: readSightings(bytesField(map, 'sightings', 0, MAX_NODES * SIGHTING_BYTES)),
     audits: list(map, 'audits', MAX_AUDITS).map(readAudit),
     receipts: list(map, 'receipts', MAX_REPORT_RECEIPTS).map((value) =>
-      bytesField({ receipts: value }, 'receipts', 1, MAX_RECEIPT_BYTES),
+      bytesField({ receipts: value }, 'receipts', 1, MAX_WORK_PROOF_BYTES),
     ),
   }
 }
@@ -226,10 +218,6 @@ function signedBytes(body: Uint8Array): Uint8Array {
   bytes.set(context)
   bytes.set(body, context.length)
   return bytes
-}
-
-function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
-  return a.length === b.length && a.every((value, i) => value === b[i])
 }
 
 function bad(field: string, message: string): ChoraleError {

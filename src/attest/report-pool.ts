@@ -1,6 +1,7 @@
 import { ChoraleError } from '../errors.ts'
+import type { VerifySignature } from '../protocol/receipt-check.ts'
 import { type OpenReport, openReport, parseReport } from './epoch-report.ts'
-import { contentHash, type OpenReceipt, type VerifySignature } from './evidence.ts'
+import { contentHash } from './evidence.ts'
 import { type LedgerView, reportCounts } from './snapshot.ts'
 
 /**
@@ -29,7 +30,6 @@ export interface ReportPool {
 export interface ReportPoolOptions {
   readonly subnetId: number
   readonly verify: VerifySignature
-  readonly openReceipt: OpenReceipt
   /** Whether the peer is this node on the ledger now: reports of strangers are never kept. */
   readonly isNode: (nodeId: number, peerId: string) => boolean
   /** Default 96 MiB: two epochs of 256 nodes. */
@@ -44,7 +44,7 @@ const MAX_REPORTS_PER_NODE = 2
 
 /** An empty pool. */
 export function createReportPool(options: ReportPoolOptions): ReportPool {
-  const { subnetId, verify, openReceipt, isNode, maxBytes = MAX_BYTES } = options
+  const { subnetId, verify, isNode, maxBytes = MAX_BYTES } = options
   const reports = new Map<string, OpenReport>()
   /** `epoch node` → content addresses. */
   const byNode = new Map<string, string[]>()
@@ -75,7 +75,7 @@ export function createReportPool(options: ReportPoolOptions): ReportPool {
       if (!isNode(report.nodeId, report.peerId)) throw refuse(`peer ${report.peerId} is not that node`)
       const key = `${report.epoch} ${report.nodeId}`
       if ((byNode.get(key)?.length ?? 0) >= MAX_REPORTS_PER_NODE) throw refuse('reported twice already')
-      const opened = await openReport(bytes, { verify, openReceipt })
+      const opened = await openReport(bytes, verify)
       const known = byNode.get(key) ?? []
       if (reports.has(hash) || known.length >= MAX_REPORTS_PER_NODE) return false
       take(bytes)

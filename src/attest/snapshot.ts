@@ -4,8 +4,9 @@ import { decodeCborMap, encodeCbor } from '../protocol/cbor.ts'
 import { bytesField, textField, uintField } from '../protocol/fields.ts'
 import type { EvidenceSet } from './agreement.ts'
 import type { OpenReport, Sighting } from './epoch-report.ts'
-import { contentHash, type WorkReceipt } from './evidence.ts'
+import { contentHash } from './evidence.ts'
 import type { EpochFacts, NodeFacts } from './scores.ts'
+import type { WorkReceipt } from './work-receipt.ts'
 
 /**
  * From agreed data to facts. Pure.
@@ -132,9 +133,9 @@ function sumWork(
   for (const receipt of receipts) {
     const payer = view.owners.get(receipt.payer)
     const key = `${server.peerId} ${receipt.session}`
-    if (!receipt.final || !receipt.countersigned || sessions.has(key)) continue
-    if (receipt.model !== server.modelId || receipt.end > server.blockCount) continue
-    if (receipt.time < view.from || receipt.time >= view.until) continue
+    if (sessions.has(key)) continue
+    if (receipt.modelId !== server.modelId || receipt.end > server.blockCount) continue
+    if (receipt.issuedAt < view.from || receipt.issuedAt >= view.until) continue
     // Whoever pays itself could sign any amount of work.
     if (payer === undefined || payer === view.owners.get(server.peerId)) continue
     sessions.add(key)
