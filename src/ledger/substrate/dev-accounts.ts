@@ -1,10 +1,8 @@
 import { ChoraleError } from '../../errors.ts'
 import { keyFromMnemonic, type LedgerKey } from './key-derivation.ts'
 
-/** The words everybody knows: Frontier chains' development accounts. Never money of worth. */
-export const ETHEREUM_DEV_MNEMONIC = 'bottom drive obey lake curtain smoke basket hold race lonely fit walk'
-/** The same for Substrate's Alice and company. */
-export const SUBSTRATE_DEV_MNEMONIC = 'bottom drive obey lake curtain smoke basket hold race lonely fit walk'
+/** The words everybody knows: accounts of Substrate's and Frontier's development chains. Never money of worth. */
+export const DEV_MNEMONIC = 'bottom drive obey lake curtain smoke basket hold race lonely fit walk'
 
 const ETHEREUM_NAMES = [
   'alith',
@@ -27,11 +25,11 @@ export function devAccount(name: string): LedgerKey {
   const index = /^#\d{1,4}$/.test(lower)
     ? Number(lower.slice(1))
     : ETHEREUM_NAMES.findIndex((known) => known === lower)
-  if (index >= 0) return keyFromMnemonic(ETHEREUM_DEV_MNEMONIC, 'ethereum', `m/44'/60'/0'/0/${index}`)
+  if (index >= 0) return keyFromMnemonic(DEV_MNEMONIC, 'ethereum', `m/44'/60'/0'/0/${index}`)
   const found = SUBSTRATE_NAMES.find((known) => known === lower)
   if (found !== undefined) {
     return keyFromMnemonic(
-      SUBSTRATE_DEV_MNEMONIC,
+      DEV_MNEMONIC,
       'sr25519',
       `//${found[0]?.toUpperCase() ?? ''}${found.slice(1)}`,
     )
