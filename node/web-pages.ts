@@ -2,6 +2,8 @@ import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { access, mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { dirname, extname, join, relative } from 'node:path'
+import { promisify } from 'node:util'
+import { gzip } from 'node:zlib'
 import { ChoraleError, errorMessage } from '../src/errors.ts'
 import { PACKAGE_ROOT } from './platform.ts'
 
@@ -72,7 +74,7 @@ export function createWebPages(): WebPages {
       const path = pagePath(new URL(request.url).pathname)
       if (path === undefined) return undefined
       return ready().then(
-        () => sendFile(path, request.method === 'HEAD'),
+        () => sendFile(path, request),
         (error: unknown) => new Response(`${errorMessage(error)}\n`, { status: 500 }),
       )
     },
@@ -88,21 +90,55 @@ function pagePath(pathname: string): string | undefined {
   return named?.[1]
 }
 
-async function sendFile(path: string, isHead: boolean): Promise<Response> {
+/** Kinds of files that gzip makes smaller. */
+const COMPRESSED: ReadonlySet<string> = new Set([
+  '.html',
+  '.js',
+  '.css',
+  '.wasm',
+  '.svg',
+  '.json',
+  '.webmanifest',
+])
+const compress = promisify(gzip)
+/** Compressed files by path and time of change; as many as the pages have, because only these are found. */
+const compressed = new Map<
+  string,
+  { readonly changed: number; readonly bytes: Promise<Uint8Array<ArrayBuffer>> }
+>()
+
+async function sendFile(path: string, request: Request): Promise<Response> {
+  const file = join(DIST, path)
+  const extension = extname(path)
+  const accepts = /\bgzip\b/.test(request.headers.get('accept-encoding') ?? '')
+  const zip = accepts && COMPRESSED.has(extension)
   let bytes: Uint8Array<ArrayBuffer>
   try {
-    bytes = new Uint8Array(await readFile(join(DIST, path)))
+    bytes = zip ? await compressedFile(file) : new Uint8Array(await readFile(file))
   } catch {
     return new Response('not found\n', { status: 404 })
   }
   const headers = {
     ...PAGE_HEADERS,
-    'content-type': TYPES[extname(path)] ?? 'application/octet-stream',
+    'content-type': TYPES[extension] ?? 'application/octet-stream',
     'content-length': String(bytes.length),
+    vary: 'accept-encoding',
+    ...(zip && { 'content-encoding': 'gzip' }),
     // Names under assets/ carry their content's hash.
     'cache-control': path.startsWith('assets/') ? 'public, max-age=31536000, immutable' : 'no-cache',
   }
-  return new Response(isHead ? null : bytes, { headers })
+  return new Response(request.method === 'HEAD' ? null : bytes, { headers })
+}
+
+async function compressedFile(file: string): Promise<Uint8Array<ArrayBuffer>> {
+  const changed = (await stat(file)).mtimeMs
+  const known = compressed.get(file)
+  if (known?.changed === changed) return await known.bytes
+  const bytes = readFile(file)
+    .then((content) => compress(content))
+    .then((content) => new Uint8Array(content))
+  compressed.set(file, { changed, bytes })
+  return await bytes
 }
 
 async function buildIfStale(): Promise<void> {

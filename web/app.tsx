@@ -1,17 +1,14 @@
 import { useEffect, useState } from 'preact/hooks'
 import { ChatList } from './chat/chat-list.tsx'
 import { ChatMenu } from './chat/chat-menu.tsx'
-import { ChatPage } from './chat/chat-page.tsx'
 import { titleOf } from './chat/chat.ts'
 import { shownChat } from './chat/conversations.ts'
-import { SettingsPage } from './settings/settings-page.tsx'
 import { strings } from './strings.ts'
-import { SwarmPage } from './swarm/swarm-page.tsx'
 import { Icon, type IconName } from './ui/icon.tsx'
 import { ModelStatus } from './ui/model-status.tsx'
 import { hrefOf, type Page, place } from './ui/route.ts'
 import { ShortcutHelp, useShortcuts } from './ui/shortcuts.tsx'
-import { VolunteerPage } from './volunteer/volunteer-page.tsx'
+import { lazyPage } from './ui/lazy-page.tsx'
 
 const PAGES: readonly { readonly page: Page; readonly icon: IconName }[] = [
   { page: 'chat', icon: 'chat' },
@@ -19,6 +16,11 @@ const PAGES: readonly { readonly page: Page; readonly icon: IconName }[] = [
   { page: 'swarm', icon: 'swarm' },
   { page: 'settings', icon: 'settings' },
 ]
+
+const ChatPage = lazyPage(async () => (await import('./chat/chat-page.tsx')).ChatPage)
+const SettingsPage = lazyPage(async () => (await import('./settings/settings-page.tsx')).SettingsPage)
+const SwarmPage = lazyPage(async () => (await import('./swarm/swarm-page.tsx')).SwarmPage)
+const VolunteerPage = lazyPage(async () => (await import('./volunteer/volunteer-page.tsx')).VolunteerPage)
 
 /** The frame around all pages: list of chats, header, content. */
 export function App() {

@@ -3,7 +3,6 @@ import { App } from './app.tsx'
 import { loadChats } from './chat/conversations.ts'
 import { endSession, refreshSwarmState, restartSession } from './session/tab-session.ts'
 import { applySettings } from './settings/settings.ts'
-import { abandon } from './volunteer/volunteer.ts'
 
 const REFRESH_MS = 10_000
 
@@ -23,7 +22,6 @@ if (root !== null) {
   }, REFRESH_MS)
   // Servers need not wait for a tab that is gone to find out.
   window.addEventListener('pagehide', () => {
-    abandon()
     void endSession()
   })
   window.addEventListener('pageshow', (event) => {

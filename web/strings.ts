@@ -129,6 +129,7 @@ export const strings = {
     noSwarm:
       'This gateway leads into no swarm. Start one with “npm start”, or “chorale gateway --bootstrap ADDR”.',
     key: 'This gateway wants a key: enter it in Settings.',
+    pageMissing: 'This page could not be fetched. Check the connection and reload.',
     other: 'Something went wrong.',
     details: 'Details',
   },

@@ -5,6 +5,7 @@ import { hopsBenchCommand } from './bench/hops.ts'
 import { gpuBenchCommand } from './bench/gpu.ts'
 import { localBenchCommand } from './bench/local.ts'
 import { wanBenchCommand } from './bench/wan.ts'
+import { webBenchCommand } from './bench/web.ts'
 
 /** `chorale bench`: measurements as commands; nothing here is a test. */
 export function benchCommand(): Command {
@@ -16,4 +17,5 @@ export function benchCommand(): Command {
     .addCommand(gpuBenchCommand())
     .addCommand(hopsBenchCommand())
     .addCommand(wanBenchCommand())
+    .addCommand(webBenchCommand())
 }

@@ -5,6 +5,7 @@ import { errorMessage } from '../../src/errors.ts'
 import { describeAdapter } from '../../src/gpu/device.ts'
 import type { Logger } from '../../src/log.ts'
 import plainKernels from '../../src/engine/wasm/kernels-plain.wasm?url'
+import { startWasmThread, wasmCores } from './wasm-thread.ts'
 import relaxedKernels from '../../src/engine/wasm/kernels-relaxed.wasm?url'
 
 /** An engine and, for people, why it. */
@@ -54,7 +55,8 @@ export async function* tabEngines(
         if (!response.ok) throw new Error(`its kernels could not be fetched (${response.status})`)
         return new Uint8Array(await response.arrayBuffer())
       },
-      threads: 1,
+      cores: wasmCores(),
+      ...(wasmCores() > 1 && { startThread: startWasmThread }),
       log,
     })
     yield { engine, why: `${why}, so WebAssembly` }

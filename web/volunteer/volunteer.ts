@@ -149,10 +149,8 @@ export async function pause(byItself: boolean): Promise<void> {
   stage.value = { kind: 'paused', byItself }
 }
 
-/** Leaves at once: the page goes away. */
-export function abandon(): void {
-  void leave(0)
-}
+// Leaves at once when the page goes away.
+globalThis.addEventListener('pagehide', () => void leave(0))
 
 async function leave(drainMs: number): Promise<void> {
   attempt++

@@ -5,16 +5,16 @@
  * process over loopback only.
  */
 import { createReadStream } from 'node:fs'
-import { access, stat } from 'node:fs/promises'
+import { stat } from 'node:fs/promises'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { basename, join, normalize } from 'node:path'
+import { findChromium } from './chromium.ts'
 import { median, roundTo } from './flags.ts'
 import type { LocalJob, LocalMeasure } from './measure-local.ts'
 import { installRival, type Installed } from './rival-package.ts'
 
 const VERSION = '3.8.1'
-const CHROMIUM = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome']
 const TYPES: Readonly<Record<string, string>> = { js: 'text/javascript', wasm: 'application/wasm' }
 
 /** Installs wllama; needs a Chromium of the system and playwright-core. */
@@ -27,17 +27,6 @@ export async function installWllama(): Promise<Installed> {
     return { reason: 'wllama needs playwright-core, a development dependency of this repository' }
   }
   return await installRival(`wllama-${VERSION}`, [`@wllama/wllama@${VERSION}`])
-}
-
-async function findChromium(): Promise<string | undefined> {
-  for (const path of CHROMIUM) {
-    const found = await access(path).then(
-      () => true,
-      () => false,
-    )
-    if (found) return path
-  }
-  return undefined
 }
 
 /** llama.cpp's own figures of one completion. */
