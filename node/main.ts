@@ -46,6 +46,10 @@ const VERBS: Readonly<Record<string, Verb>> = {
     summary: 'show the token ids of a text',
     load: async () => (await import('./cli/tokenize.ts')).tokenizeCommand(),
   },
+  devnet: {
+    summary: 'run a development chain for stake and scores',
+    load: async () => (await import('./cli/devnet.ts')).devnetCommand(),
+  },
   doctor: {
     summary: 'check this machine: engine, adapter, memory, network, disk',
     load: async () => (await import('./cli/doctor.ts')).doctorCommand(),
