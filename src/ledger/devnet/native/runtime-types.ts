@@ -1,6 +1,7 @@
 import { ChoraleError } from '../../../errors.ts'
 import type { LedgerValue } from '../../ledger.ts'
 import { DISPATCH_ERROR_TYPES } from './dispatch-error.ts'
+import { EXTENSION_TYPES } from './extension-types.ts'
 import type {
   CallDefinition,
   EventDefinition,
@@ -45,6 +46,7 @@ export function runtimeTypes(pallets: readonly PalletDefinition[]): RuntimeTypes
   const table = new TypeTable()
   table.add(DISPATCH_ERROR_TYPES)
   table.add(SYSTEM_TYPES)
+  table.add(EXTENSION_TYPES)
   const outer = { Call: outerEnum('Call'), Event: outerEnum('Event'), Error: outerEnum('Error') }
   for (const pallet of pallets) {
     if (byName.has(pallet.name) || indexes.has(pallet.index))
