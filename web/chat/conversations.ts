@@ -196,18 +196,32 @@ async function runAnswer(chatId: string): Promise<void> {
   draftText.value = ''
 }
 
-/** Runs `update` at most once a frame; a page that is hidden gets no frames and is updated at the end. */
+/** A growing text is shown this often: faster than anybody reads, and painting takes time from the answer's own computing. */
+const SHOW_MS = 80
+
+/** Runs `update` soon, in a frame, at most every `SHOW_MS`; a page that is hidden gets no frames and is updated at the end. */
 function frameByFrame(update: () => void): { soon(): void; end(): void } {
   let frame: number | undefined
+  let timer: ReturnType<typeof setTimeout> | undefined
+  let shownAt = -Infinity
   const run = () => {
     frame = undefined
+    shownAt = performance.now()
     update()
   }
   return {
     soon: () => {
-      frame ??= requestAnimationFrame(run)
+      if (frame !== undefined || timer !== undefined) return
+      timer = setTimeout(
+        () => {
+          timer = undefined
+          frame = requestAnimationFrame(run)
+        },
+        Math.max(0, shownAt + SHOW_MS - performance.now()),
+      )
     },
     end: () => {
+      clearTimeout(timer)
       if (frame !== undefined) cancelAnimationFrame(frame)
     },
   }
