@@ -38,6 +38,8 @@ export interface ErrorDetail {
   cause?: unknown
   /** What went wrong where: a file's field, a request's parameter, a block range. */
   field?: string
+  /** For `capacity` and `refused`: when the same request may succeed, in milliseconds from now. */
+  retryAfterMs?: number
 }
 
 /** The one error class; `code` says what happened, the message says it to a person. */
@@ -45,11 +47,13 @@ export class ChoraleError extends Error {
   override readonly name = 'ChoraleError'
   readonly code: ErrorCode
   readonly field: string | undefined
+  readonly retryAfterMs: number | undefined
 
   constructor(code: ErrorCode, message: string, detail: ErrorDetail = {}) {
     super(message, detail.cause === undefined ? undefined : { cause: detail.cause })
     this.code = code
     this.field = detail.field
+    this.retryAfterMs = detail.retryAfterMs
   }
 
   get retryable(): boolean {

@@ -31,6 +31,8 @@ export interface StakeProofsOptions {
 const MAX_KNOWN = 4096
 /** Questions under way. Stops the same crowd from turning this peer into a flood on the ledger's node. */
 const MAX_ASKING = 8
+/** Questions of one second, for the same reason. */
+const MAX_ASKED_A_SECOND = 20
 const BUSY_RETRY_MS = 1_000
 
 /** An empty cache. */
@@ -43,6 +45,13 @@ export function createStakeProofs(options: StakeProofsOptions): StakeProofs {
     if (answers.size === 0) return undefined
     const answer = answers.get(`${action} ${peerId}`)
     return answer !== undefined && answer.until > now ? answer.verdict : undefined
+  }
+
+  /** Questions asked since, in the present second. */
+  let second = { since: -Infinity, asked: 0 }
+  const overdone = (now: number): boolean => {
+    if (now - second.since >= 1_000) second = { since: now, asked: 0 }
+    return asking.size >= MAX_ASKING || ++second.asked > MAX_ASKED_A_SECOND
   }
 
   const remember = (key: string, verdict: StakeVerdict, now: number): void => {
@@ -69,7 +78,7 @@ export function createStakeProofs(options: StakeProofsOptions): StakeProofs {
       const key = `${action} ${peerId}`
       const underWay = asking.get(key)
       if (underWay) return underWay
-      if (asking.size >= MAX_ASKING) {
+      if (overdone(now)) {
         return Promise.resolve(refused('too many unknown peers ask for admission', BUSY_RETRY_MS))
       }
       const question = (async (): Promise<StakeVerdict> => {

@@ -1,12 +1,14 @@
 import { ChoraleError } from '../errors.ts'
 import { decodeCbor, decodeCborMap, encodeCbor } from './cbor.ts'
-import { messageField, textField, uintField } from './fields.ts'
+import { bytesField, choiceField, messageField, textField, uintField } from './fields.ts'
 import {
   MAX_ERROR_MESSAGE_LENGTH,
   MAX_LIST_PAYLOAD_BYTES,
   MAX_LISTED_RECORDS,
   MAX_MODEL_ID_LENGTH,
+  MAX_PASS_BYTES,
   MAX_RECORD_BYTES,
+  MAX_RETRY_AFTER_MS,
 } from './limits.ts'
 
 /** Messages of `/chorale/directory/1`: one request and one answer, then the stream is closed. */
@@ -20,6 +22,8 @@ export interface Announce {
 export interface List {
   readonly type: 'list'
   readonly modelId: string | undefined
+  /** The signed pass of a client that has no stake of its own (`pass.ts`). */
+  readonly pass?: Uint8Array
 }
 
 /** Answer to ANNOUNCE. */
@@ -38,6 +42,9 @@ export interface Records {
 export interface Refused {
   readonly type: 'refused'
   readonly message: string
+  /** `refused` or `capacity` where the asking peer is not admitted, or asks too often; absent for what is wrong with the request. */
+  readonly code?: 'refused' | 'capacity'
+  readonly retryAfterMs?: number
 }
 
 export type DirectoryMessage = Announce | List | Announced | Records | Refused
@@ -61,11 +68,21 @@ export function parseDirectoryMessage(header: Uint8Array, payloadLength: number)
       return {
         type,
         modelId: map['modelId'] === undefined ? undefined : textField(map, 'modelId', MAX_MODEL_ID_LENGTH),
+        ...(map['pass'] !== undefined && { pass: bytesField(map, 'pass', 1, MAX_PASS_BYTES) }),
       }
     case 'announced':
       return { type, stored: uintField(map, 'stored', 1 << 30) }
     case 'refused':
-      return { type, message: messageField(map, 'message', MAX_ERROR_MESSAGE_LENGTH) }
+      return {
+        type,
+        message: messageField(map, 'message', MAX_ERROR_MESSAGE_LENGTH),
+        ...(map['code'] !== undefined && {
+          code: choiceField(map, 'code', ['refused', 'capacity'] as const),
+        }),
+        ...(map['retryAfterMs'] !== undefined && {
+          retryAfterMs: uintField(map, 'retryAfterMs', MAX_RETRY_AFTER_MS),
+        }),
+      }
     default:
       throw new ChoraleError('protocol', 'unknown directory message', { field: 'type' })
   }

@@ -82,3 +82,40 @@ export const MAX_LISTED_RECORDS = 256
 
 /** Payload of a LIST answer. */
 export const MAX_LIST_PAYLOAD_BYTES = MAX_LISTED_RECORDS * (MAX_RECORD_BYTES + 8) + 16
+
+/** Characters of a peer id as text. */
+export const MAX_PEER_ID_LENGTH = 128
+
+/** Latest time that fits a date, in milliseconds. */
+export const MAX_TIME_MS = 8.64e15
+
+/** Bytes of the signed body of OPEN. */
+export const MAX_OPENING_BYTES = 2048
+
+/** Openings a server remembers so that none counts twice. Stops a replayed OPEN; a fuller memory refuses new sessions. */
+export const MAX_REMEMBERED_OPENINGS = 65_536
+
+/** Bytes of one pass: it travels in HELLO, whose header has 4 KiB. */
+export const MAX_PASS_BYTES = 2048
+
+/** Models one pass may name. */
+export const MAX_PASS_MODELS = 8
+
+/** Longest life of a pass: a sponsor whose stake is gone must not admit anybody for long. */
+export const MAX_PASS_LIFETIME_MS = 60 * 60_000
+
+/** Tokens and sessions one pass may grant. Keeps sums of them far inside safe integers. */
+export const MAX_PASS_TOKENS = 1 << 30
+export const MAX_PASS_SESSIONS = 1 << 20
+
+/** Steps one receipt covers. Bounds its bytes and the work of checking it. */
+export const MAX_RECEIPT_STEPS = 256
+
+/** Bytes of one signed receipt without its steps. */
+export const MAX_RECEIPT_BYTES = 2048
+
+/** Payload of RECEIPT: the receipt and 76 bytes a step. */
+export const MAX_RECEIPT_PAYLOAD_BYTES = MAX_RECEIPT_BYTES + MAX_RECEIPT_STEPS * 76 + 64
+
+/** Longest wait that a refusal may ask for, in milliseconds. */
+export const MAX_RETRY_AFTER_MS = 3_600_000

@@ -13,21 +13,25 @@ import {
 import {
   MAX_ADDR_LENGTH,
   MAX_ADDRS,
-  MAX_BLOCKS,
   MAX_DEADLINE_MS,
   MAX_ERROR_MESSAGE_LENGTH,
   MAX_LEASE_TOKENS,
-  MAX_MODEL_ID_LENGTH,
   MAX_NAME_LENGTH,
   MAX_ONWARD,
+  MAX_OPENING_BYTES,
+  MAX_PASS_BYTES,
+  MAX_PEER_ID_LENGTH,
+  MAX_RECEIPT_PAYLOAD_BYTES,
+  MAX_RETRY_AFTER_MS,
   MAX_STEP_PAYLOAD_BYTES,
   MAX_STEP_TOKENS,
 } from './limits.ts'
+import { SIGNATURE_BYTES } from './signed.ts'
 import { WIRE_DTYPES, type WireDtype } from './wire-dtype.ts'
 
 /**
  * Messages of `/chorale/span/1`. Header fields a reader does not know are ignored, so fields may be added within
- * a version; a field that changes meaning needs a new version. Only STEP and OUTPUT carry a payload.
+ * a version; a field that changes meaning needs a new version. Only STEP, OUTPUT and RECEIPT carry a payload.
  */
 
 /** First message of the client. */
@@ -38,25 +42,20 @@ export interface Hello {
   readonly software: string
   /** Activation formats the sender reads and writes. */
   readonly dtypes: readonly string[]
+  /** The signed pass of a client that has no stake of its own (`pass.ts`). */
+  readonly pass?: Uint8Array
 }
 
 /** The server's answer to HELLO: now, and not when `dial()` resolved, the client is admitted. */
-export interface Welcome extends Omit<Hello, 'type'> {
+export interface Welcome extends Omit<Hello, 'type' | 'pass'> {
   readonly type: 'welcome'
 }
 
-/** Asks for a session over blocks [start, end) of a model. */
+/** Asks for a session: what is asked for is in the body, which the client signed (`opening.ts`). */
 export interface Open {
   readonly type: 'open'
-  /** 16 random bytes that name the session in logs of both ends. */
-  readonly session: Uint8Array
-  readonly modelId: string
-  readonly start: number
-  readonly end: number
-  /** KV room wanted, in tokens. */
-  readonly maxTokens: number
-  /** The format the client would like activations to travel in. */
-  readonly dtype: WireDtype
+  readonly body: Uint8Array
+  readonly signature: Uint8Array
 }
 
 /** What a server is busy with. */
@@ -146,6 +145,19 @@ export interface RolledBack {
   readonly position: number
 }
 
+/** Payload: a signed receipt and the steps it is about (`receipts.ts`). Sent by a server between outputs. */
+export interface ReceiptMessage {
+  readonly type: 'receipt'
+}
+
+/** The client agrees with a receipt: its own signature over the same body. */
+export interface Ack {
+  readonly type: 'ack'
+  /** The receipt's number in the session. */
+  readonly sequence: number
+  readonly signature: Uint8Array
+}
+
 /** The client is done; the lease is free. Closing or resetting the stream means the same. */
 export interface Close {
   readonly type: 'close'
@@ -172,19 +184,40 @@ export interface Failure {
   readonly message: string
   /** Whether the same request may succeed later or on another server. */
   readonly retryable: boolean
+  /** When the same request may succeed here. */
+  readonly retryAfterMs?: number
 }
 
-export type ClientMessage = Hello | Open | Link | Attach | Step | Rollback | Close | Ping | Pong | Failure
-export type ServerMessage = Welcome | Opened | Output | RolledBack | Leaving | Ping | Pong | Failure
+export type ClientMessage =
+  | Hello
+  | Open
+  | Ack
+  | Link
+  | Attach
+  | Step
+  | Rollback
+  | Close
+  | Ping
+  | Pong
+  | Failure
+export type ServerMessage =
+  | Welcome
+  | Opened
+  | Output
+  | ReceiptMessage
+  | RolledBack
+  | Leaving
+  | Ping
+  | Pong
+  | Failure
 export type SpanMessage = ClientMessage | ServerMessage
 
 const WANTS = ['all', 'last', 'none'] as const
 const ROLES = ['client', 'server'] as const
-const MAX_SEQ = Number.MAX_SAFE_INTEGER
+const MAX_SEQ = 0xffff_ffff
 const MAX_VERSION = 65_535
 const MAX_COUNT = 1 << 30
 const TOKEN_BYTES = 16
-const MAX_PEER_ID_LENGTH = 128
 
 /** Codes that may come from another peer; one we do not know (a newer peer's) reads as `internal`. */
 const WIRE_CODES: ReadonlySet<string> = new Set<ErrorCode>([
@@ -199,13 +232,33 @@ const WIRE_CODES: ReadonlySet<string> = new Set<ErrorCode>([
   'timeout',
   'session_lost',
   'engine',
+  'refused',
   'cancelled',
   'internal',
 ])
 
 /** An ERROR as it is sent. */
-export function failure(code: ErrorCode, message: string, retryable: boolean): Failure {
-  return { type: 'error', code, message: message.slice(0, MAX_ERROR_MESSAGE_LENGTH), retryable }
+export function failure(
+  code: ErrorCode,
+  message: string,
+  retryable: boolean,
+  retryAfterMs?: number,
+): Failure {
+  return {
+    type: 'error',
+    code,
+    message: message.slice(0, MAX_ERROR_MESSAGE_LENGTH),
+    retryable,
+    ...(retryAfterMs !== undefined && {
+      retryAfterMs: Math.min(MAX_RETRY_AFTER_MS, Math.ceil(Math.max(0, retryAfterMs))),
+    }),
+  }
+}
+
+const MAX_PAYLOADS: Readonly<Record<string, number>> = {
+  step: MAX_STEP_PAYLOAD_BYTES,
+  output: MAX_STEP_PAYLOAD_BYTES,
+  receipt: MAX_RECEIPT_PAYLOAD_BYTES,
 }
 
 /**
@@ -216,7 +269,7 @@ export function failure(code: ErrorCode, message: string, retryable: boolean): F
 export function parseSpanMessage(header: Uint8Array, payloadLength: number): SpanMessage {
   const map = decodeCborMap(header, 'frame header')
   const message = readMessage(map)
-  const maxPayload = message.type === 'step' || message.type === 'output' ? MAX_STEP_PAYLOAD_BYTES : 0
+  const maxPayload = MAX_PAYLOADS[message.type] ?? 0
   if (payloadLength > maxPayload) {
     throw new ChoraleError(
       'protocol',
@@ -248,16 +301,27 @@ function readMessage(map: CborMap): SpanMessage {
         ...(map['pushed'] !== undefined && { pushed: booleanField(map, 'pushed') }),
       }
     case 'hello':
-    case 'welcome':
       return {
         type,
-        version: uintField(map, 'version', MAX_VERSION),
-        role: choiceField(map, 'role', ROLES),
-        software: textField(map, 'software', MAX_NAME_LENGTH),
-        dtypes: textListField(map, 'dtypes', 16, MAX_NAME_LENGTH),
+        ...readGreeting(map),
+        ...(map['pass'] !== undefined && { pass: bytesField(map, 'pass', 1, MAX_PASS_BYTES) }),
       }
+    case 'welcome':
+      return { type, ...readGreeting(map) }
     case 'open':
-      return readOpen(map)
+      return {
+        type,
+        body: bytesField(map, 'body', 1, MAX_OPENING_BYTES),
+        signature: bytesField(map, 'signature', SIGNATURE_BYTES, SIGNATURE_BYTES),
+      }
+    case 'receipt':
+      return { type }
+    case 'ack':
+      return {
+        type,
+        sequence: uintField(map, 'sequence', MAX_SEQ),
+        signature: bytesField(map, 'signature', SIGNATURE_BYTES, SIGNATURE_BYTES),
+      }
     case 'opened':
       return readOpened(map)
     case 'link':
@@ -285,20 +349,12 @@ function readMessage(map: CborMap): SpanMessage {
   }
 }
 
-function readOpen(map: CborMap): Open {
-  const start = uintField(map, 'start', MAX_BLOCKS)
-  const end = uintField(map, 'end', MAX_BLOCKS)
-  if (end <= start) {
-    throw new ChoraleError('protocol', `open asks for the empty span ${start}:${end}`, { field: 'end' })
-  }
+function readGreeting(map: CborMap): Omit<Welcome, 'type'> {
   return {
-    type: 'open',
-    session: bytesField(map, 'session', 16, 16),
-    modelId: textField(map, 'modelId', MAX_MODEL_ID_LENGTH),
-    start,
-    end,
-    maxTokens: atLeastOne(map, 'maxTokens', MAX_LEASE_TOKENS),
-    dtype: choiceField(map, 'dtype', WIRE_DTYPES),
+    version: uintField(map, 'version', MAX_VERSION),
+    role: choiceField(map, 'role', ROLES),
+    software: textField(map, 'software', MAX_NAME_LENGTH),
+    dtypes: textListField(map, 'dtypes', 16, MAX_NAME_LENGTH),
   }
 }
 
@@ -373,6 +429,9 @@ function readFailure(map: CborMap): Failure {
     code: WIRE_CODES.has(code) ? (code as ErrorCode) : 'internal',
     message: messageField(map, 'message', MAX_ERROR_MESSAGE_LENGTH),
     retryable: booleanField(map, 'retryable'),
+    ...(map['retryAfterMs'] !== undefined && {
+      retryAfterMs: uintField(map, 'retryAfterMs', MAX_RETRY_AFTER_MS),
+    }),
   }
 }
 

@@ -69,6 +69,7 @@ export async function pushThroughHops(
         hops[i + 1]!.history.append(hidden)
         if (pushed === false) hop.linked = false
         if (pushed !== true) send(i + 1)
+        else steps[i + 1]!.given?.(hidden)
         return undefined
       })
       given.catch(fail)

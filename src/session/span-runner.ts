@@ -102,6 +102,8 @@ export interface PushedStep {
   readonly answer: Promise<{ readonly hidden: Tensor; readonly pushed: boolean | undefined }>
   /** Brings the hidden states and names the steps after this one; the same ones twice are harmless. */
   send(hidden: Tensor, onward: readonly Pick<PushedStep, 'seq' | 'want'>[]): void
+  /** Tells what the machine before gave it directly, for the session's own records. */
+  given?(hidden: Tensor): void
 }
 
 export interface StepOptions {

@@ -53,7 +53,17 @@ export async function verifyRecord(bytes: Uint8Array, now: number): Promise<Anno
   return { record, model }
 }
 
-async function verifySignature(peerId: string, bytes: Uint8Array, signature: Uint8Array): Promise<boolean> {
+/** Signs bytes, which begin with the context of what they are (`protocol/ids.ts`): natively where the platform can. */
+export async function signBytes(identity: Identity, bytes: Uint8Array): Promise<Uint8Array> {
+  return new Uint8Array(await identity.privateKey.sign(bytes))
+}
+
+/** Whether the ed25519 key inside a peer id signed these bytes. False for other kinds of keys and unreadable ids. */
+export async function verifySignature(
+  peerId: string,
+  bytes: Uint8Array,
+  signature: Uint8Array,
+): Promise<boolean> {
   try {
     const id = peerIdFromString(peerId)
     // Spelled another way the same id would count as a second peer.

@@ -1,18 +1,24 @@
+import type { CircuitRelayService } from '@libp2p/circuit-relay-v2'
 import { identify } from '@libp2p/identify'
-import type { Connection, PeerId, Stream, StreamHandler } from '@libp2p/interface'
+import type { PeerId, Stream, StreamHandler } from '@libp2p/interface'
 import { kadDHT, type KadDHT, passthroughMapper, removePrivateAddressesMapper } from '@libp2p/kad-dht'
 import { noise } from '@libp2p/noise'
 import { peerIdFromString } from '@libp2p/peer-id'
 import { ping } from '@libp2p/ping'
 import { yamux } from '@libp2p/yamux'
-import { type Multiaddr, multiaddr } from '@multiformats/multiaddr'
 import { createLibp2p, type Libp2p } from 'libp2p'
 import { ChoraleError, errorMessage } from '../errors.ts'
 import { type Logger, silentLogger } from '../log.ts'
 import { KAD_PROTOCOL } from '../protocol/ids.ts'
 import type { PeerMeasure } from '../routing/snapshot.ts'
+import { startBootstrapLoop } from './bootstrap-loop.ts'
+import { admittedOnly, stakedPeersOnly, stakeGater } from './connection-gates.ts'
+import { connectionPath, dialStream, openConnection, type OpenStreamOptions } from './dial-stream.ts'
 import { createIdentity, type Identity } from './identity.ts'
-import type { RelayService } from './relay.ts'
+import { parseAddr } from './multiaddrs.ts'
+import type { ReceiptStore } from './receipt-store.ts'
+import { RELAY_HOP_PROTOCOL, type RelayService } from './relay.ts'
+import type { StakeGate } from './stake-gate.ts'
 import type { TransportFactory } from './transports.ts'
 
 export interface PeerOptions {
@@ -33,14 +39,12 @@ export interface PeerOptions {
   readonly log?: Logger
   /** Relays connections to peers that can't be dialled (`relayServer()`); for peers that others can dial. */
   readonly relay?: RelayService
+  /** Who is admitted; without one everybody is. The caller closes it after the peer. */
+  readonly gate?: StakeGate
+  /** Keeps the receipts of this peer's sessions, those it gives as a server and those it gets as a client. */
+  readonly receipts?: ReceiptStore
   /** How long to look for a first bootstrap peer, in milliseconds (default: 8000 for a server, 3000 for a client). */
   readonly bootstrapTimeoutMs?: number
-}
-
-export interface OpenStreamOptions {
-  readonly signal?: AbortSignal
-  /** Dial, handshakes and protocol negotiation together. */
-  readonly timeoutMs: number
 }
 
 /** This process in the network. */
@@ -49,11 +53,18 @@ export interface Peer {
   readonly identity: Identity
   readonly software: string
   readonly log: Logger
+  readonly gate: StakeGate | undefined
+  readonly receipts: ReceiptStore | undefined
+  /** The signed pass that this peer shows where it has no stake; see `keepPass`. */
+  pass: Uint8Array | undefined
   /** Whether it joined a network through bootstrap peers; false for the first peer of a new one. */
   readonly joined: boolean
   /** Multiaddrs others may dial, each ending in /p2p/ID. */
   addrs(): string[]
-  /** Opens a stream, over an existing connection where there is one. @throws `unreachable`, `timeout`, `not_supported`, `cancelled`. */
+  /**
+   * Opens a stream, over an existing connection where there is one.
+   * @throws `unreachable`, `timeout`, `not_supported`, `cancelled`, and `refused` for a peer that the gate does not admit.
+   */
   openStream(
     peerId: string,
     addrs: readonly string[],
@@ -82,9 +93,6 @@ const STREAM_OPTIONS = {
   maxWriteBufferLength: 24 * MIB,
 }
 
-const BOOTSTRAP_RETRY_MS = 500
-const BOOTSTRAP_CHECK_MS = 5_000
-
 /**
  * Starts a libp2p peer: noise, yamux, own Kademlia table.
  * @throws `unreachable` when bootstrap addresses were given and none answers, `bad_config` for an unreadable
@@ -95,23 +103,44 @@ export async function createPeer(options: PeerOptions): Promise<Peer> {
   const software = options.software ?? 'chorale'
   const identity = options.identity ?? (await createIdentity())
   const bootstrap = (options.bootstrap ?? []).map((text) => parseAddr(text, 'bootstrap'))
+  const { gate } = options
   const node = await start(options, identity, software)
+  const ungate = gate ? watchGate(node, gate, log) : undefined
   const bootstrapLoop = startBootstrapLoop(node, bootstrap, log)
   try {
     await bootstrapLoop.first(options.bootstrapTimeoutMs ?? (options.mode === 'server' ? 8_000 : 3_000))
   } catch (error) {
     bootstrapLoop.stop()
+    ungate?.()
     await node.stop()
     throw error
   }
+  let pass: Uint8Array | undefined
   return {
     id: identity.peerId,
     identity,
     software,
     log,
+    gate,
+    receipts: options.receipts,
+    get pass() {
+      return pass
+    },
+    set pass(value) {
+      pass = value
+    },
     joined: bootstrap.length > 0,
     addrs: () => node.getMultiaddrs().map(String),
-    openStream: (peerId, addrs, protocol, open) => openStream(node, peerId, addrs, protocol, open),
+    openStream: async (peerId, addrs, protocol, open) => {
+      if (gate && !gate.check(peerId, 'connect').ok) {
+        const verdict = await gate.resolve(peerId, 'connect')
+        if (!verdict.ok) {
+          gate.refuse('dial')
+          throw new ChoraleError('refused', `peer ${peerId} is not admitted: ${verdict.reason}`)
+        }
+      }
+      return await dialStream(node, peerId, addrs, protocol, open)
+    },
     handle: async (protocol, handler, maxStreams) => {
       await node.handle(protocol, handler, { maxInboundStreams: maxStreams })
     },
@@ -132,15 +161,20 @@ export async function createPeer(options: PeerOptions): Promise<Peer> {
     },
     close: async () => {
       bootstrapLoop.stop()
+      ungate?.()
       await node.stop()
     },
   }
 }
 
-type Node = Libp2p<{ dht: KadDHT }>
+/** `routingTable` is public in the library and missing in its types. */
+type Dht = KadDHT & { readonly routingTable: { remove(peer: PeerId): Promise<void> } }
+
+type Node = Libp2p<{ dht: KadDHT; relay?: CircuitRelayService }>
 
 async function start(options: PeerOptions, identity: Identity, software: string): Promise<Node> {
   const listen = [...(options.listen ?? [])]
+  const mapper = options.privateAddresses === true ? passthroughMapper : removePrivateAddressesMapper
   for (const text of [...listen, ...(options.announce ?? [])]) parseAddr(text, 'listen')
   try {
     return await createLibp2p({
@@ -158,7 +192,10 @@ async function start(options: PeerOptions, identity: Identity, software: string)
       },
       // A server that computes a long prefill answers no ping for a while and must not be cut off for it.
       connectionMonitor: { abortConnectionOnPingFailure: false },
-      ...(options.privateAddresses === true ? { connectionGater: { denyDialMultiaddr: () => false } } : {}),
+      connectionGater: {
+        ...(options.privateAddresses === true && { denyDialMultiaddr: () => false }),
+        ...(options.gate && stakeGater(options.gate)),
+      },
       services: {
         ...(options.relay && { relay: options.relay }),
         identify: identify(),
@@ -166,8 +203,7 @@ async function start(options: PeerOptions, identity: Identity, software: string)
         dht: kadDHT({
           protocol: KAD_PROTOCOL,
           clientMode: options.mode === 'client',
-          peerInfoMapper:
-            options.privateAddresses === true ? passthroughMapper : removePrivateAddressesMapper,
+          peerInfoMapper: options.gate ? stakedPeersOnly(options.gate, mapper) : mapper,
           allowQueryWithZeroPeers: true,
           // No values and no validators: records live in `/chorale/directory/1`, so a PUT_VALUE is refused.
           validators: {},
@@ -175,6 +211,10 @@ async function start(options: PeerOptions, identity: Identity, software: string)
         }),
       },
     }).then(async (node) => {
+      if (options.gate) {
+        node.use(KAD_PROTOCOL, admittedOnly(options.gate, 'dht'))
+        node.use(RELAY_HOP_PROTOCOL, admittedOnly(options.gate, 'relay'))
+      }
       if (options.mode === 'server') await node.services.dht.setMode('server')
       return node
     })
@@ -187,138 +227,31 @@ async function start(options: PeerOptions, identity: Identity, software: string)
   }
 }
 
-/** Dials the bootstrap peers until one answers, then watches that one stays connected. */
-function startBootstrapLoop(node: Node, bootstrap: readonly Multiaddr[], log: Logger) {
-  const stopped = new AbortController()
-  let timer: ReturnType<typeof setTimeout> | undefined
-  let lastErrors = new Map<string, string>()
+/** A peer that was told why gets this long to read it. */
+const LAST_WORDS_MS = 50
 
-  const dialAll = async (): Promise<number> => {
-    const errors = new Map<string, string>()
-    const dials = bootstrap.map(async (address) => {
-      try {
-        await node.dial(address, { signal: AbortSignal.any([stopped.signal, AbortSignal.timeout(5_000)]) })
-        return 1
-      } catch (error) {
-        errors.set(String(address), errorMessage(error))
-        return 0
-      }
-    })
-    const reached = await Promise.all(dials)
-    lastErrors = errors
-    return reached.reduce<number>((sum, one) => sum + one, 0)
-  }
-
-  const watchLoop = (): void => {
-    timer = setTimeout(async () => {
-      if (node.getConnections().length === 0) {
-        const reached = await dialAll()
-        log.info('rejoining the network', { reached })
-      }
-      if (!stopped.signal.aborted) watchLoop()
-    }, BOOTSTRAP_CHECK_MS)
-  }
-
-  return {
-    /** Resolves when one bootstrap peer is connected. @throws `unreachable` after `timeoutMs`. */
-    first: async (timeoutMs: number): Promise<void> => {
-      if (bootstrap.length === 0) return
-      const deadline = Date.now() + timeoutMs
-      while ((await dialAll()) === 0) {
-        if (Date.now() + BOOTSTRAP_RETRY_MS > deadline) {
-          const tried = [...lastErrors].map(([address, reason]) => `${address} (${reason})`).join(', ')
-          throw new ChoraleError(
-            'unreachable',
-            `no bootstrap peer is reachable: ${tried}. Check that it runs, its address and port, and that no firewall is between`,
-            { field: 'bootstrap' },
-          )
-        }
-        await new Promise((resolve) => setTimeout(resolve, BOOTSTRAP_RETRY_MS))
-      }
-      watchLoop()
-    },
-    stop: (): void => {
-      stopped.abort()
-      clearTimeout(timer)
-    },
-  }
-}
-
-async function openStream(
-  node: Node,
-  peerId: string,
-  addrs: readonly string[],
-  protocol: string,
-  { signal: callerSignal, timeoutMs }: OpenStreamOptions,
-): Promise<Stream> {
-  const timeout = AbortSignal.timeout(timeoutMs)
-  const signal = callerSignal === undefined ? timeout : AbortSignal.any([callerSignal, timeout])
-  let connection: Connection | undefined
-  try {
+/** Cuts who is no more admitted: its connections with all their streams, its place on the relay and in the DHT. */
+function watchGate(node: Node, gate: StakeGate, log: Logger): () => void {
+  const unwatch = gate.onRevoked((peerId, reason, lost) => {
     const id = peerIdFromString(peerId)
-    connection = openConnection(node, id)
-    if (connection === undefined) {
-      const targets = addrs.map((text) => withPeerId(parseAddr(text, 'addrs'), peerId))
-      connection = await dial(node, id, targets, { signal, timeoutMs })
-    }
-    return await connection.newStream(protocol, { signal, maxOutboundStreams: MAX_STREAMS_A_CONNECTION })
-  } catch (error) {
-    if (callerSignal?.aborted === true) {
-      throw new ChoraleError('cancelled', `cancelled while connecting to ${peerId}`, { cause: error })
-    }
-    if (timeout.aborted) {
-      // Nothing answers on it and nobody else uses it: the next attempt should dial afresh.
-      if (connection !== undefined && connection.streams.length <= 1) connection.abort(new Error('no answer'))
-      throw new ChoraleError('timeout', `peer ${peerId} did not answer within ${timeoutMs} ms`, {
-        cause: error,
-      })
-    }
-    if (error instanceof Error && error.name === 'UnsupportedProtocolError') {
-      throw new ChoraleError('not_supported', `peer ${peerId} does not speak ${protocol}`, { cause: error })
-    }
-    throw new ChoraleError('unreachable', `peer ${peerId} is unreachable: ${errorMessage(error)}`, {
-      cause: error,
-    })
+    if (lost.has('directory')) (node.services.dht as Dht).routingTable.remove(id).catch(() => undefined)
+    if (lost.has('relay')) node.services.relay?.reservations.delete(id)
+    if (!lost.has('connect')) return
+    log.info('cutting a peer', { peer: peerId, reason })
+    setTimeout(() => {
+      // It may have been admitted again in the meantime, by a pass or by stake.
+      if (gate.check(peerId, 'connect').ok) return
+      for (const connection of node.getConnections(id)) connection.abort(new ChoraleError('refused', reason))
+      void node.peerStore.delete(id).catch(() => undefined)
+    }, LAST_WORDS_MS)
+  })
+  const onGone = (event: CustomEvent<PeerId>): void => gate.pending.leave(event.detail.toString())
+  node.addEventListener('peer:disconnect', onGone)
+  return () => {
+    unwatch()
+    node.removeEventListener('peer:disconnect', onGone)
   }
 }
-
-/** The open connection to a peer; one of its own before one through a relay. */
-function openConnection(node: Node, id: PeerId): Connection | undefined {
-  const open = node.getConnections(id).filter(({ status }) => status === 'open')
-  return open.find((connection) => connectionPath(connection) !== 'relay') ?? open[0]
-}
-
-/** How a connection goes. */
-function connectionPath({ remoteAddr }: Connection): NonNullable<PeerMeasure['path']> {
-  const names = remoteAddr.getComponents().map(({ name }) => name)
-  if (names.includes('webrtc') || names.includes('webrtc-direct')) return 'webrtc'
-  if (names.includes('p2p-circuit')) return 'relay'
-  return names.includes('ws') || names.includes('wss') ? 'websocket' : 'tcp'
-}
-
-/** Part of the time to dial in which two tabs may find a way of their own before the relay carries everything. */
-const DIRECT_PART = 0.6
-
-/** Dials WebRTC before relays: what a relay carries is slow, and its owner's bandwidth. */
-async function dial(
-  node: Node,
-  id: PeerId,
-  targets: readonly Multiaddr[],
-  { signal, timeoutMs }: { readonly signal: AbortSignal; readonly timeoutMs: number },
-): Promise<Connection> {
-  const direct = targets.filter((address) => address.getComponents().some(({ name }) => name === 'webrtc'))
-  if (direct.length > 0 && (await node.isDialable(direct))) {
-    const patience = AbortSignal.any([signal, AbortSignal.timeout(timeoutMs * DIRECT_PART)])
-    const connection = await node.dial(direct, { signal: patience }).catch(() => undefined)
-    if (connection) return connection
-    signal.throwIfAborted()
-  }
-  const others = targets.filter((address) => !direct.includes(address))
-  return await node.dial(others.length > 0 ? others : targets.length > 0 ? [...targets] : id, { signal })
-}
-
-/** A gateway holds one stream a session on one connection to each server. */
-const MAX_STREAMS_A_CONNECTION = 512
 
 async function watch(
   node: Node,
@@ -359,21 +292,4 @@ async function* closestPeers(
   } catch (error) {
     if (!signal.aborted) throw error
   }
-}
-
-function parseAddr(text: string, field: string): Multiaddr {
-  try {
-    return multiaddr(text)
-  } catch (error) {
-    throw new ChoraleError(
-      'bad_config',
-      `${JSON.stringify(text.slice(0, 200))} is no multiaddr, e.g. /ip4/127.0.0.1/tcp/4001: ${errorMessage(error)}`,
-      { field },
-    )
-  }
-}
-
-function withPeerId(address: Multiaddr, peerId: string): Multiaddr {
-  const named = address.getComponents().some((component) => component.name === 'p2p')
-  return named ? address : address.encapsulate(`/p2p/${peerId}`)
 }

@@ -44,7 +44,15 @@ export function openPushLink(
     stopped.abort()
   }
 
+  /** A server without stake gets no hidden states from this one. */
+  const admitted = (): boolean => {
+    if (peer.gate?.check(next.peerId, 'serve').ok !== false) return true
+    peer.gate.refuse('push')
+    return false
+  }
+
   const opening = (async (): Promise<void> => {
+    if (!admitted()) throw new ChoraleError('refused', 'the next server is not admitted')
     const stream = await peer.openStream(next.peerId, next.addrs, SPAN_PROTOCOL, {
       timeoutMs: LINK_MS,
       signal: stopped.signal,
@@ -53,6 +61,7 @@ export function openPushLink(
       parse: parseSpanMessage,
       maxPayload: 0,
       onFrame: (message) => {
+        if (!admitted()) throw new ChoraleError('refused', 'the next server is not admitted any more')
         if (message.type === 'ping') wire?.post(() => encodeFrame({ type: 'pong' }))
         else if (message.type === 'error') throw new ChoraleError(message.code, message.message)
       },
@@ -79,7 +88,7 @@ export function openPushLink(
   return {
     async push(step, payload) {
       if (wire === undefined && !over) await soon(opening, WAIT_MS)
-      if (over || wire === undefined) return false
+      if (over || wire === undefined || !admitted()) return false
       const frame = createFrame(step, payload.length)
       frame.payload.set(payload)
       waitingBytes += payload.length

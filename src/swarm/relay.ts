@@ -1,8 +1,11 @@
-import { circuitRelayServer, circuitRelayTransport } from '@libp2p/circuit-relay-v2'
+import { circuitRelayServer, circuitRelayTransport, RELAY_V2_HOP_CODEC } from '@libp2p/circuit-relay-v2'
 import type { TransportFactory } from './transports.ts'
 
 /** A service of a libp2p peer, made when the peer is. */
 export type RelayService = ReturnType<typeof circuitRelayServer>
+
+/** What peers ask relays in, for reservations and connections. */
+export const RELAY_HOP_PROTOCOL: string = RELAY_V2_HOP_CODEC
 
 /** Peers that may be reached through one relay at a time: each is a connection that is kept open. */
 const MAX_RESERVATIONS = 128

@@ -7,7 +7,9 @@ import { fromWire, wireBytes } from '../protocol/wire-dtype.ts'
 import { cancelled } from '../session/check-step.ts'
 import { type Tensor, tensor } from '../tensor/tensor.ts'
 import type { FramedStream } from './framed-stream.ts'
+import type { RemoteReceipts } from './remote-receipts.ts'
 import { createRequestQueue, type Request } from './request-queue.ts'
+import type { StakeGate } from './stake-gate.ts'
 
 /** What a server answered. */
 export interface Answer {
@@ -24,9 +26,13 @@ export interface Answer {
 export class RemoteCalls {
   /** The server's name in errors. */
   readonly server: string
+  readonly #peerId: string
+  readonly #gate: StakeGate | undefined
   readonly #hiddenSize: number
   readonly requests = createRequestQueue<Answer>((head) => this.#timedOut(head))
   #wire: FramedStream | undefined
+  /** Set when the session is opened. */
+  receipts: RemoteReceipts | undefined
   /** What the server granted; set by whoever opened the session. */
   opened: Opened | undefined
   /** Why the session is over; undefined while it lives. */
@@ -38,8 +44,10 @@ export class RemoteCalls {
   /** Numbers below this one were dropped or answered: their outputs are of no interest. */
   forgottenBelow = 0
 
-  constructor(peerId: string, hiddenSize: number) {
+  constructor(peerId: string, hiddenSize: number, gate?: StakeGate) {
     this.server = `server …${peerId.slice(-8)}`
+    this.#peerId = peerId
+    this.#gate = gate
     this.#hiddenSize = hiddenSize
   }
 
@@ -130,7 +138,11 @@ export class RemoteCalls {
         this.leaving.resolve()
         return
       case 'error':
-        this.fail(new ChoraleError(message.code, `${this.server}: ${message.message}`))
+        this.fail(
+          new ChoraleError(message.code, `${this.server}: ${message.message}`, {
+            ...(message.retryAfterMs !== undefined && { retryAfterMs: message.retryAfterMs }),
+          }),
+        )
         return
       case 'welcome':
         if (message.version !== PROTOCOL_VERSION) {
@@ -144,12 +156,27 @@ export class RemoteCalls {
         this.#answer('open', -1, 0, message, payload)
         return
       case 'output':
-        if (this.#isForgotten(message.seq)) return
-        this.#answer('step', message.seq, message.position, message, payload)
+        this.#checkAdmitted()
+        if (!this.#isForgotten(message.seq)) {
+          this.#answer('step', message.seq, message.position, message, payload)
+        }
+        // After the answer was handed over: whoever waits for it need not wait for the hash.
+        this.receipts?.output(message.seq, payload)
+        return
+      case 'receipt':
+        this.receipts?.receive(payload)
         return
       default:
         throw this.blame(`it sent ${message.type}, which only clients send`)
     }
+  }
+
+  /** What a server computed that has no stake (any more) is nobody's answer. @throws `refused`. */
+  #checkAdmitted(): void {
+    const verdict = this.#gate?.check(this.#peerId, 'serve')
+    if (verdict?.ok !== false) return
+    this.#gate?.refuse('output')
+    throw new ChoraleError('refused', `${this.server} is not admitted: ${verdict.reason}`, { field: 'stake' })
   }
 
   /** Whether an output is of a step that was dropped: it may still come, before those asked for since. */

@@ -1,8 +1,18 @@
 import { ChoraleError } from '../errors.ts'
 import { createFrame, encodeFrame } from '../protocol/frame.ts'
 import { PROTOCOL_VERSION, SPAN_PROTOCOL } from '../protocol/ids.ts'
-import { MAX_STEP_PAYLOAD_BYTES } from '../protocol/limits.ts'
-import type { Hello, Link, Onward, Open, Opened, SpanMessage, Step } from '../protocol/messages.ts'
+import { MAX_OPENING_BYTES, MAX_STEP_PAYLOAD_BYTES } from '../protocol/limits.ts'
+import {
+  failure,
+  type Hello,
+  type Link,
+  type Onward,
+  type Opened,
+  type SpanMessage,
+  type Step,
+} from '../protocol/messages.ts'
+import { encodeOpening, type Opening } from '../protocol/opening.ts'
+import { encodeSigned } from '../protocol/signed.ts'
 import { toWire, WIRE_DTYPES, wireBytes, type WireDtype } from '../protocol/wire-dtype.ts'
 import type { ServerRecord } from '../routing/snapshot.ts'
 import { checkOpen, checkRollback, checkStep, wantedCount } from '../session/check-step.ts'
@@ -16,8 +26,10 @@ import type {
 } from '../session/span-runner.ts'
 import { concatRows, rows, type Tensor } from '../tensor/tensor.ts'
 import { frameStream } from './framed-stream.ts'
+import { signOpening } from './opening-guard.ts'
 import type { Peer } from './peer.ts'
 import { RemoteCalls } from './remote-calls.ts'
+import { createRemoteReceipts } from './remote-receipts.ts'
 import type { RemoteTimeouts } from './remote-timeouts.ts'
 import type { Request } from './request-queue.ts'
 
@@ -33,6 +45,9 @@ export interface RemoteSessionOptions {
   readonly push: PushLinks | undefined
 }
 
+/** How long a closed session waits for the server's last receipt. */
+const FINAL_RECEIPT_MS = 500
+
 /** A pushed step comes after those of all servers before this one, each of which may take its time. */
 const PUSH_TIMEOUT_FACTOR = 4
 
@@ -44,11 +59,16 @@ export async function openRemoteSession(
 ): Promise<SpanSession> {
   const { timeouts, signal } = options
   checkOpen({ maxTokens: options.maxTokens, ...(signal && { signal }) })
+  const verdict = peer.gate?.check(target.peerId, 'serve')
+  if (verdict?.ok === false) {
+    peer.gate?.refuse('dial')
+    throw new ChoraleError('refused', `peer ${target.peerId} is not admitted as a server: ${verdict.reason}`)
+  }
   const stream = await peer.openStream(target.peerId, target.addrs, SPAN_PROTOCOL, {
     timeoutMs: timeouts.dialMs,
     ...(signal && { signal }),
   })
-  const calls = new RemoteCalls(target.peerId, options.hiddenSize)
+  const calls = new RemoteCalls(target.peerId, options.hiddenSize, peer.gate)
   calls.attach(
     frameStream<SpanMessage>(stream, {
       parse: (header, length) => calls.parse(header, length),
@@ -118,9 +138,35 @@ class RemoteSession implements SpanSession {
       role: 'client',
       software: this.#peer.software,
       dtypes: WIRE_DTYPES,
+      ...(this.#peer.pass && { pass: this.#peer.pass }),
     }
-    const session = crypto.getRandomValues(new Uint8Array(16))
-    const open: Open = { type: 'open', session, modelId, start, end, maxTokens, dtype }
+    const opening: Opening = {
+      session: crypto.getRandomValues(new Uint8Array(16)),
+      client: this.#peer.id,
+      server: this.#target.peerId,
+      modelId,
+      start,
+      end,
+      maxTokens,
+      dtype,
+      issuedAt: Date.now(),
+    }
+    const openingBody = encodeOpening(opening)
+    const open = await signOpening(this.#peer.identity, openingBody)
+    this.#calls.receipts = createRemoteReceipts({
+      identity: this.#peer.identity,
+      opening,
+      openingBody,
+      openingSigned: encodeSigned(open, 'opening', MAX_OPENING_BYTES),
+      engine: () => this.#calls.opened?.engine,
+      post: (make) => this.#calls.post(make),
+      store: this.#peer.receipts,
+      onTrouble: (error) => {
+        const told = failure(error.code, error.message, false)
+        this.#calls.post(() => encodeFrame(told))
+        this.#calls.fail(new ChoraleError(error.code, `${this.#calls.server}: ${error.message}`))
+      },
+    })
     const request = { seq: -1, position: 0, rows: 0, timeoutMs: timeouts.openMs }
     await this.#calls.cancellable(signal, async () => {
       // All at once: on far links each answer waited for would cost a round trip.
@@ -180,6 +226,7 @@ class RemoteSession implements SpanSession {
   }
 
   #forget(seq: number): void {
+    this.#calls.receipts?.forget(seq)
     this.#calls.forgottenBelow = Math.max(this.#calls.forgottenBelow, this.#nextSeq)
     this.#calls.requests.drop(seq, new ChoraleError('session_lost', 'the step was given up'))
     // The next step starts where the remaining ones end; the server forgets what it did beyond.
@@ -192,6 +239,7 @@ class RemoteSession implements SpanSession {
     const seq = this.#nextSeq++
     const position = this.#sentPosition
     this.#sentPosition += tokens
+    this.#calls.receipts?.begin(seq, position, tokens)
     const request: Request = {
       kind: 'step',
       seq,
@@ -205,15 +253,17 @@ class RemoteSession implements SpanSession {
       seq,
       want,
       answer,
-      send: (hidden, onward) =>
-        this.#calls.write(() =>
-          this.#stepFrame(
-            { type: 'step', seq, position, tokens, want, deadlineMs: timeoutMs },
-            hidden,
-            onward,
-          ),
-        ),
+      send: (hidden, onward) => {
+        const step: Step = { type: 'step', seq, position, tokens, want, deadlineMs: timeoutMs }
+        this.#calls.write(() => this.#stepFrame(step, hidden, onward))
+        this.#noteInput(seq, hidden)
+      },
+      given: (hidden) => this.#noteInput(seq, hidden),
     }
+  }
+
+  #noteInput(seq: number, hidden: Tensor): void {
+    this.#calls.receipts?.input(seq, toWire(hidden.data, this.#calls.opened!.dtype))
   }
 
   #stepFrame(step: Step, hidden: Tensor, onward: readonly Onward[] = []): Uint8Array {
@@ -244,7 +294,11 @@ class RemoteSession implements SpanSession {
       rows: wantedCount(tokens, want),
       timeoutMs,
     }
-    return (await this.#calls.ask(request, () => this.#stepFrame(step, hidden))).hidden
+    this.#calls.receipts?.begin(step.seq, step.position, tokens)
+    const answer = this.#calls.ask(request, () => this.#stepFrame(step, hidden))
+    // Hashed while the step is on its way.
+    this.#noteInput(step.seq, hidden)
+    return (await answer).hidden
   }
 
   async rollback(position: number): Promise<void> {
@@ -271,6 +325,17 @@ class RemoteSession implements SpanSession {
     // A reset frees the server at once; a polite CLOSE would queue behind the step.
     if (stepping) return wire?.fail(closed)
     wire?.post(() => encodeFrame({ type: 'close' }))
+    if (this.#calls.receipts?.expected) await atMost(this.#calls.receipts.final, FINAL_RECEIPT_MS)
     await wire?.close()
   }
+}
+
+/** Resolves when `work` did, or after `ms`. */
+async function atMost(work: Promise<void>, ms: number): Promise<void> {
+  let timer: ReturnType<typeof setTimeout> | undefined
+  const late = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, ms)
+  })
+  await Promise.race([work, late])
+  clearTimeout(timer)
 }

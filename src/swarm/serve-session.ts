@@ -13,18 +13,23 @@ import {
   type SpanMessage,
   type Welcome,
 } from '../protocol/messages.ts'
+import { DEFAULT_SUBNET_PARAMETERS } from '../ledger/subnet-parameters.ts'
+import type { StakeVerdict } from '../ledger/stake-verdict.ts'
 import { WIRE_DTYPES, wireBytes } from '../protocol/wire-dtype.ts'
 import type { SpanSession } from '../session/span-runner.ts'
 import { attachFeeding, type Feeding } from './feeding.ts'
 import { frameStream } from './framed-stream.ts'
 import type { Feedable } from './push-desk.ts'
+import { createServedReceipts, type ServedReceipts } from './serve-receipts.ts'
 import { createSessionLinks } from './session-links.ts'
 import { clientError, type ServeContext, type ServedStream } from './span-host.ts'
+import type { StakeGate } from './stake-gate.ts'
 import { createStepQueue, type StepQueue } from './step-queue.ts'
 import { createStepTurns, type StepTurns } from './step-turns.ts'
 
 interface OpenSession {
   readonly hosted: SpanSession
+  readonly receipts: ServedReceipts
   readonly turns: StepTurns
   readonly queue: StepQueue
 }
@@ -37,7 +42,14 @@ export function serveSession(
   onEnd: (error: ChoraleError | undefined) => void,
 ): ServedStream {
   const { host, counters, options } = context
+  const { gate } = context.peer
+  /** Resolves when HELLO was answered: a pass takes a moment to check, and OPEN may be right behind it. */
+  let greeting: Promise<void> | undefined
   let greeted = false
+  /** What the other end does here: a client infers, a server that pushes serves. */
+  let action: 'infer' | 'serve' = 'infer'
+  /** Set while the peer is over its rate: its stream is not read. */
+  let throttle: ReturnType<typeof setTimeout> | undefined
   let opening = false
   let session: OpenSession | undefined
   let over = false
@@ -71,7 +83,9 @@ export function serveSession(
     onClose: (error) => {
       over = true
       clearTimeout(handshake)
+      clearTimeout(throttle)
       freeLease()
+      void session?.receipts.finish(false)
       feeding?.detach()
       session?.queue.clear()
       onEnd(told ?? error)
@@ -100,7 +114,8 @@ export function serveSession(
     if (told !== undefined || over) return
     told = error
     freeLease()
-    wire.post(() => encodeFrame(failure(error.code, error.message, error.retryable)))
+    if (error.code === 'refused') gate?.refuse(feeding ? 'push' : 'span', error.field)
+    wire.post(() => encodeFrame(failure(error.code, error.message, error.retryable, error.retryAfterMs)))
     void wire.close()
   }
 
@@ -112,6 +127,9 @@ export function serveSession(
     },
     takeStep: (step, payload) => {
       if (told !== undefined || over || session?.turns.take(step) !== true) return
+      // The session is its client's, whoever brings the step.
+      checkAdmitted('infer')
+      gate?.charge(peerId, step.tokens)
       session.queue.add({ message: step, payload, receivedAt: performance.now() })
     },
   }
@@ -126,8 +144,37 @@ export function serveSession(
     return error
   }
 
+  /** @throws `refused` for a peer without stake and pass, or whose stake is gone. */
+  const checkAdmitted = (what: 'infer' | 'serve'): void => {
+    const verdict = gate?.check(peerId, what)
+    if (verdict?.ok === false) throw notAdmitted(verdict)
+  }
+
+  /** Stops reading somebody who says too much, for as long as it was too much. */
+  const throttleMessages = (): void => {
+    const waitMs = gate?.takeMessage(peerId) ?? 0
+    if (waitMs <= 0 || throttle !== undefined) return
+    wire.pause()
+    throttle = setTimeout(
+      () => {
+        throttle = undefined
+        wire.resume()
+      },
+      Math.min(waitMs, MAX_THROTTLE_MS),
+    )
+  }
+
   const receive = (message: SpanMessage, payload: Uint8Array): void => {
     if (told !== undefined) return
+    if (gate && greeted) {
+      checkAdmitted(action)
+      throttleMessages()
+    }
+    if (over) {
+      // After CLOSE only the last signature is of interest.
+      if (message.type === 'ack') session?.receipts.ack(message)
+      return
+    }
     switch (message.type) {
       case 'ping':
         // A client that floods PINGs and reads nothing gets no queue of PONGs.
@@ -136,7 +183,9 @@ export function serveSession(
       case 'pong':
         return
       case 'hello':
-        greet(message)
+        if (greeting) throw new ChoraleError('protocol', 'hello twice')
+        greeting = greet(message)
+        greeting.catch((error: unknown) => refuse(clientError(error)))
         return
       case 'open':
         open(message).catch((error: unknown) => refuse(clientError(error)))
@@ -158,10 +207,14 @@ export function serveSession(
         session.turns.rollback(message)
         session.queue.add({ message })
         return
+      case 'ack':
+        if (session === undefined) throw new ChoraleError('protocol', 'ack before open')
+        session.receipts.ack(message)
+        return
       case 'close':
         over = true
         freeLease()
-        void wire.close()
+        void (session?.receipts.finish(true) ?? Promise.resolve()).then(() => wire.close())
         return
       case 'error':
         throw new ChoraleError(message.code, `the client reported: ${message.message}`)
@@ -170,14 +223,16 @@ export function serveSession(
     }
   }
 
-  const greet = (hello: Hello): void => {
-    if (greeted) throw new ChoraleError('protocol', 'hello twice')
+  const greet = async (hello: Hello): Promise<void> => {
     if (hello.version !== PROTOCOL_VERSION) {
       throw new ChoraleError(
         'not_supported',
         `${hello.software} speaks version ${hello.version} of the span protocol, this server (${context.peer.software}) version ${PROTOCOL_VERSION}: update the older one`,
       )
     }
+    action = hello.role === 'server' ? 'serve' : 'infer'
+    if (gate && !gate.check(peerId, action).ok) await admit(gate, hello)
+    if (over || told !== undefined) return
     greeted = true
     const welcome: Welcome = {
       type: 'welcome',
@@ -189,11 +244,23 @@ export function serveSession(
     wire.post(() => encodeFrame(welcome))
   }
 
+  /** A peer that has no stake here shows its pass, or is one that only the ledger knows. @throws `refused`. */
+  const admit = async (by: StakeGate, hello: Hello): Promise<void> => {
+    if (action === 'infer' && hello.pass) await by.show(peerId, hello.pass.slice())
+    if (by.check(peerId, action).ok) return
+    const verdict = await by.resolve(peerId, action)
+    if (!verdict.ok) throw notAdmitted(verdict)
+  }
+
   const open = async (message: Open): Promise<void> => {
-    if (!greeted) throw new ChoraleError('protocol', 'open before hello')
+    if (!greeting) throw new ChoraleError('protocol', 'open before hello')
     if (opening || feeding) throw new ChoraleError('protocol', 'open twice')
     opening = true
-    const { modelId, start, end, maxTokens, dtype } = message
+    await greeting
+    if (action === 'serve') throw new ChoraleError('protocol', 'a server that pushes opens no session')
+    const admitted = await context.openings.admit(message, peerId)
+    const { modelId, start, end, maxTokens, dtype } = admitted.opening
+    gate?.takeSession(peerId, modelId)
     const hosted = await host.open({ modelId, start, end, maxTokens, peerId })
     if (over || told !== undefined) return await hosted.close()
     clearTimeout(handshake)
@@ -201,6 +268,15 @@ export function serveSession(
       maxTokens,
       maxStepTokens: host.maxStepTokens,
       rowBytes: host.hiddenSize * wireBytes(dtype),
+    })
+    const receipts = createServedReceipts({
+      identity: context.peer.identity,
+      opening: admitted,
+      facts: { engine: host.engine, numericMode: host.numericMode ?? 'float' },
+      everyTokens: () => gate?.parameters.receiptTokens ?? DEFAULT_SUBNET_PARAMETERS.receiptTokens,
+      post: (make) => wire.post(make),
+      store: context.peer.receipts,
+      onTrouble: refuse,
     })
     const queue = createStepQueue({
       context,
@@ -211,10 +287,13 @@ export function serveSession(
       dropLink: links.dropNext,
       over: () => over || told !== undefined,
       pause: () => [wire, links.feeder].forEach((source) => source?.pause()),
-      resume: () => [wire, links.feeder].forEach((source) => source?.resume()),
+      resume: () =>
+        [throttle === undefined ? wire : undefined, links.feeder].forEach((source) => source?.resume()),
       onError: (error) => refuse(clientError(error)),
+      onStep: receipts.step,
+      onRollback: receipts.rollback,
     })
-    session = { hosted, turns, queue }
+    session = { hosted, receipts, turns, queue }
     counters.sessions++
     const opened: Opened = {
       type: 'opened',
@@ -247,9 +326,24 @@ export function serveSession(
   }
 
   return {
+    peerId,
+    get action() {
+      return action
+    },
     end: refuse,
     get waiting() {
       return session === undefined && feeding?.joined !== true
     },
   }
+}
+
+/** Longest time for which a stream is not read: a busy peer's next messages wait, they are not refused. */
+const MAX_THROTTLE_MS = 5_000
+
+function notAdmitted(verdict: Extract<StakeVerdict, { ok: false }>): ChoraleError {
+  const { reason, retryAfterMs } = verdict
+  return new ChoraleError('refused', `not admitted: ${reason}`, {
+    field: 'stake',
+    ...(retryAfterMs !== undefined && { retryAfterMs }),
+  })
 }

@@ -2,6 +2,7 @@ import type { Connection, Stream } from '@libp2p/interface'
 import { ChoraleError } from '../errors.ts'
 import { SPAN_PROTOCOL } from '../protocol/ids.ts'
 import { MAX_QUEUED_BYTES_PER_SERVER, MAX_WAITING_STREAMS } from '../protocol/limits.ts'
+import { createOpeningGuard } from './opening-guard.ts'
 import type { Peer } from './peer.ts'
 import { createPushDesk } from './push-desk.ts'
 import { serveSession } from './serve-session.ts'
@@ -41,6 +42,7 @@ export async function serveSpan(
     queued: 0,
     budget: byteBudget(MAX_QUEUED_BYTES_PER_SERVER),
     desk: createPushDesk(),
+    openings: createOpeningGuard(peer.id),
     options: { handshakeMs: 10_000, heartbeatMs: 15_000, silenceMs: 75_000, ...options },
   }
   const streams = new Set<ServedStream>()
@@ -61,6 +63,13 @@ export async function serveSpan(
     },
     MAX_STREAMS_A_CONNECTION,
   )
+  // Sessions of who lost its stake end now, not with the next message.
+  const unwatch = peer.gate?.onRevoked((peerId, reason, lost) => {
+    for (const served of streams) {
+      if (served.peerId !== peerId || !lost.has(served.action)) continue
+      served.end(new ChoraleError('refused', `not admitted any more: ${reason}`, { field: 'revoked' }))
+    }
+  })
   return {
     counters,
     get streams() {
@@ -70,6 +79,7 @@ export async function serveSpan(
       return context.queued
     },
     close: async (reason) => {
+      unwatch?.()
       await peer.unhandle(SPAN_PROTOCOL)
       for (const served of streams) served.end(new ChoraleError('session_lost', reason))
     },

@@ -1,6 +1,8 @@
-import { ChoraleError, type ErrorCode, errorCode, errorMessage } from '../errors.ts'
+import { ChoraleError, type ErrorCode, errorCode, errorMessage, isChoraleError } from '../errors.ts'
 import type { ServerLoad } from '../protocol/messages.ts'
+import type { NumericMode } from '../protocol/receipts.ts'
 import type { Span, SpanSession } from '../session/span-runner.ts'
+import type { OpeningGuard } from './opening-guard.ts'
 import type { Peer } from './peer.ts'
 import type { PushDesk } from './push-desk.ts'
 
@@ -10,6 +12,8 @@ export interface SpanHost {
   readonly hiddenSize: number
   readonly span: Span
   readonly engine: string
+  /** How it computes, for receipts (default `float`). */
+  readonly numericMode?: NumericMode
   /** Most tokens of one step. */
   readonly maxStepTokens: number
   /** Admits a session or throws. @throws `capacity`, `not_found`, `not_supported`. */
@@ -50,6 +54,7 @@ export interface ServeContext {
   readonly counters: ServeCounters
   readonly budget: ByteBudget
   readonly desk: PushDesk
+  readonly openings: OpeningGuard
   /** Steps received and not answered, of all sessions. */
   queued: number
   readonly options: Required<ServeSpanOptions>
@@ -65,6 +70,9 @@ export interface ByteBudget {
 }
 
 export interface ServedStream {
+  /** Who is at the other end, and what it does here. */
+  readonly peerId: string
+  readonly action: 'infer' | 'serve'
   /** Whether it has neither a session nor feeds one. */
   readonly waiting: boolean
   end(error: ChoraleError): void
@@ -96,5 +104,9 @@ export function clientError(error: unknown): ChoraleError {
   const code = errorCode(error)
   return new ChoraleError(code, code === 'internal' ? 'the server failed' : errorMessage(error), {
     cause: error,
+    ...(isChoraleError(error) && {
+      ...(error.field !== undefined && { field: error.field }),
+      ...(error.retryAfterMs !== undefined && { retryAfterMs: error.retryAfterMs }),
+    }),
   })
 }

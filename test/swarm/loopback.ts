@@ -1,5 +1,7 @@
 import type { EngineSpan } from '../../src/engine/engine.ts'
 import { createSpanHost } from '../../src/server/span-host.ts'
+import { encodeOpening, type Opening } from '../../src/protocol/opening.ts'
+import { signOpening } from '../../src/swarm/opening-guard.ts'
 import { createPeer, type Peer, type PeerOptions } from '../../src/swarm/peer.ts'
 import type { RemoteSpanTarget } from '../../src/swarm/remote-session.ts'
 import { serveSpan } from '../../src/swarm/serve-span.ts'
@@ -38,6 +40,27 @@ export async function serveFake(
   })
   const service = await serveSpan(peer, host, options)
   return { host, service }
+}
+
+/** An OPEN that `client` signed for `server`; `more` changes what it says before it is signed. */
+export async function openingOf(
+  client: Peer,
+  server: Peer,
+  more: Partial<Opening> = {},
+): Promise<{ type: 'open'; body: Uint8Array; signature: Uint8Array }> {
+  const opening: Opening = {
+    session: crypto.getRandomValues(new Uint8Array(16)),
+    client: client.id,
+    server: server.id,
+    modelId: MODEL_ID,
+    start: 0,
+    end: 4,
+    maxTokens: 8,
+    dtype: 'f32',
+    issuedAt: Date.now(),
+    ...more,
+  }
+  return await signOpening(client.identity, encodeOpening(opening))
 }
 
 /** Where a client finds that server. */

@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, it } from 'vitest'
 import { createFrame, encodeFrame } from '../../src/protocol/frame.ts'
-import { SPAN_PROTOCOL } from '../../src/protocol/ids.ts'
+import { PROTOCOL_VERSION, SPAN_PROTOCOL } from '../../src/protocol/ids.ts'
 import { parseSpanMessage, type SpanMessage } from '../../src/protocol/messages.ts'
 import type { PushLinks, SpanSession } from '../../src/session/span-runner.ts'
 import type { Tensor } from '../../src/tensor/tensor.ts'
@@ -135,7 +135,7 @@ describe('servers that push', () => {
       onFrame: (message) => messages.push(message),
       onClose: () => undefined,
     })
-    const hello = { type: 'hello', version: 2, role: 'server', software: 'x', dtypes: ['f32'] }
+    const hello = { type: 'hello', version: PROTOCOL_VERSION, role: 'server', software: 'x', dtypes: ['f32'] }
     wire.post(() => encodeFrame(hello))
     wire.post(() => encodeFrame({ type: 'attach', token }))
     const step = { type: 'step', seq: 0, position: 0, tokens: 1, want: 'all', deadlineMs: 1_000 }

@@ -1,7 +1,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import type { EngineSpan } from '../../src/engine/engine.ts'
 import { encodeFrame, FrameReader } from '../../src/protocol/frame.ts'
-import { SPAN_PROTOCOL } from '../../src/protocol/ids.ts'
+import { PROTOCOL_VERSION, SPAN_PROTOCOL } from '../../src/protocol/ids.ts'
 import { parseSpanMessage, type SpanMessage } from '../../src/protocol/messages.ts'
 import type { SpanRunner } from '../../src/session/span-runner.ts'
 import type { Peer } from '../../src/swarm/peer.ts'
@@ -9,7 +9,7 @@ import { connectRemoteSpan, type RemoteSpanOptions } from '../../src/swarm/remot
 import { rows } from '../../src/tensor/tensor.ts'
 import { failureOf, someHidden, spanRunnerContract } from '../contract/span-runner.ts'
 import { fakeSpan, fakeStep } from './fake-span.ts'
-import { HIDDEN, loopbackPeer, MODEL_ID, serveFake, targetOf, TCP, until, WS } from './loopback.ts'
+import { HIDDEN, loopbackPeer, MODEL_ID, openingOf, serveFake, targetOf, TCP, until, WS } from './loopback.ts'
 
 for (const [name, listen] of [
   ['TCP', TCP],
@@ -75,16 +75,8 @@ describe('connectRemoteSpan and serveSpan', () => {
     stream.addEventListener('remoteCloseWrite', () => (closed = true))
     return { send: (bytes) => void stream.send(bytes), messages, closed: () => closed }
   }
-  const hello = { type: 'hello', version: 2, role: 'client', software: 'raw', dtypes: ['f32'] }
-  const open = {
-    type: 'open',
-    session: new Uint8Array(16),
-    modelId: MODEL_ID,
-    start: 0,
-    end: 4,
-    maxTokens: 8,
-    dtype: 'f32',
-  }
+  const hello = { type: 'hello', version: PROTOCOL_VERSION, role: 'client', software: 'raw', dtypes: ['f32'] }
+  const open = { type: 'open', body: new Uint8Array(9), signature: new Uint8Array(64) }
   const step = { type: 'step', seq: 0, position: 0, tokens: 1, want: 'all', deadlineMs: 9_000 }
   const payload = new Uint8Array(HIDDEN * 4)
 
@@ -146,13 +138,13 @@ describe('connectRemoteSpan and serveSpan', () => {
   it('a peer of another protocol version is told which one is older', async () => {
     await serve(fakeSpan())
     const { send, messages, closed } = await raw()
-    send(encodeFrame({ ...hello, version: 3, software: 'chorale/9' }))
+    send(encodeFrame({ ...hello, version: 4, software: 'chorale/9' }))
     await until(closed, 'the server closes')
     expect(messages).toMatchObject([
       {
         type: 'error',
         code: 'not_supported',
-        message: expect.stringMatching(/chorale\/9 speaks version 3 .* version 2/),
+        message: expect.stringMatching(/chorale\/9 speaks version 4 .* version 3/),
       },
     ])
   })
@@ -192,7 +184,7 @@ describe('connectRemoteSpan and serveSpan', () => {
     await serve(span)
     const { send, messages, closed } = await raw()
     send(encodeFrame(hello))
-    send(encodeFrame(open))
+    send(encodeFrame(await openingOf(client, server)))
     await until(() => messages.at(-1)?.type === 'opened', 'the session opens')
     expect(span.kvTokensFree).toBe(4096 - 8)
     send(encodeFrame(header, bytes))
@@ -297,7 +289,7 @@ describe('connectRemoteSpan and serveSpan', () => {
     // This one never answers.
     const mute = await raw()
     mute.send(encodeFrame(hello))
-    mute.send(encodeFrame(open))
+    mute.send(encodeFrame(await openingOf(client, server)))
     await until(mute.closed, 'the mute client is dropped')
     await until(() => mute.messages.filter(({ type }) => type === 'ping').length > 1, 'it was asked before')
     expect(await session.step(someHidden(1, HIDDEN, 1))).toBeDefined()
@@ -383,11 +375,20 @@ describe('a hostile server', () => {
     ['random bytes', [Uint8Array.from({ length: 64 }, (_, i) => 255 - i)]],
     [
       'a second welcome',
-      [encodeFrame({ ...opened, type: 'welcome', version: 2, role: 'server', software: 'x', dtypes: [] })],
+      [
+        encodeFrame({
+          ...opened,
+          type: 'welcome',
+          version: PROTOCOL_VERSION,
+          role: 'server',
+          software: 'x',
+          dtypes: [],
+        }),
+      ],
     ],
   ])('that answers a step with %s ends the session with protocol', async (_, frames) => {
     answers['hello'] = () => [
-      encodeFrame({ type: 'welcome', version: 2, role: 'server', software: 'x', dtypes: [] }),
+      encodeFrame({ type: 'welcome', version: PROTOCOL_VERSION, role: 'server', software: 'x', dtypes: [] }),
     ]
     answers['open'] = () => [encodeFrame(opened)]
     answers['step'] = () => frames

@@ -1,0 +1,89 @@
+import { ChoraleError, type ErrorCode } from '../errors.ts'
+import { decodeCborMap } from './cbor.ts'
+import { choiceField, messageField, textListField, uintField } from './fields.ts'
+import {
+  MAX_ERROR_MESSAGE_LENGTH,
+  MAX_MODEL_ID_LENGTH,
+  MAX_PASS_BYTES,
+  MAX_PASS_MODELS,
+  MAX_RETRY_AFTER_MS,
+  MAX_TIME_MS,
+} from './limits.ts'
+
+/** Messages of `/chorale/pass/1`: one request and one answer, then the stream is closed. */
+
+/** Asks a sponsor for a pass, for these models or, when there are none, for all. */
+export interface PassRequest {
+  readonly type: 'request'
+  readonly models: readonly string[]
+}
+
+/** Answer to REQUEST. Payload: the signed pass. */
+export interface PassGranted {
+  readonly type: 'pass'
+}
+
+/** Payload: a signed pass, so that this connection is admitted. */
+export interface PassShown {
+  readonly type: 'show'
+}
+
+/** Answer to SHOW: admitted until then, ms since the epoch. */
+export interface PassTaken {
+  readonly type: 'admitted'
+  readonly until: number
+}
+
+/** Answer to a request that was refused. */
+export interface PassRefused {
+  readonly type: 'refused'
+  readonly code: ErrorCode
+  readonly message: string
+  readonly retryAfterMs?: number
+}
+
+export type PassMessage = PassRequest | PassGranted | PassShown | PassTaken | PassRefused
+
+const CODES = ['refused', 'capacity', 'protocol', 'not_supported', 'internal'] as const
+
+/** Reads a header of either end. NOT checked: whether it may come from that end. @throws `protocol`. */
+export function parsePassMessage(header: Uint8Array, payloadLength: number): PassMessage {
+  const map = decodeCborMap(header, 'frame header')
+  const type = map['type']
+  const maxPayload = type === 'pass' || type === 'show' ? MAX_PASS_BYTES : 0
+  if (payloadLength > maxPayload) {
+    throw new ChoraleError('protocol', `pass message with ${payloadLength} bytes (at most ${maxPayload})`)
+  }
+  switch (type) {
+    case 'pass':
+    case 'show':
+      return { type }
+    case 'request':
+      return { type, models: textListField(map, 'models', MAX_PASS_MODELS, MAX_MODEL_ID_LENGTH) }
+    case 'admitted':
+      return { type, until: uintField(map, 'until', MAX_TIME_MS) }
+    case 'refused':
+      return {
+        type,
+        code: choiceField(map, 'code', CODES),
+        message: messageField(map, 'message', MAX_ERROR_MESSAGE_LENGTH),
+        ...(map['retryAfterMs'] !== undefined && {
+          retryAfterMs: uintField(map, 'retryAfterMs', MAX_RETRY_AFTER_MS),
+        }),
+      }
+    default:
+      throw new ChoraleError('protocol', 'unknown pass message', { field: 'type' })
+  }
+}
+
+/** A refusal as it is sent; codes that say nothing to a client read as `internal`. */
+export function passRefusal(code: ErrorCode, message: string, retryAfterMs?: number): PassRefused {
+  return {
+    type: 'refused',
+    code: CODES.find((known) => known === code) ?? 'internal',
+    message: message.slice(0, MAX_ERROR_MESSAGE_LENGTH),
+    ...(retryAfterMs !== undefined && {
+      retryAfterMs: Math.min(MAX_RETRY_AFTER_MS, Math.ceil(Math.max(0, retryAfterMs))),
+    }),
+  }
+}

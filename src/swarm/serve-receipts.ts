@@ -1,0 +1,192 @@
+import { ChoraleError } from '../errors.ts'
+import { encodeFrame } from '../protocol/frame.ts'
+import { MAX_RECEIPT_BYTES, MAX_RECEIPT_STEPS } from '../protocol/limits.ts'
+import type { Ack, Rollback, Step } from '../protocol/messages.ts'
+import type { StoredReceipt } from '../protocol/receipt-file.ts'
+import {
+  ackSignedBytes,
+  encodeReceiptBody,
+  encodeReceiptPayload,
+  type Receipt,
+  receiptSignedBytes,
+} from '../protocol/receipts.ts'
+import { encodeSigned } from '../protocol/signed.ts'
+import { DIGEST_BYTES, firstLink, foldSteps, packSteps, type StepDigest } from '../protocol/step-chain.ts'
+import { digestOf } from './digest.ts'
+import { type Identity, signBytes, verifySignature } from './identity.ts'
+import type { AdmittedOpening } from './opening-guard.ts'
+import type { ReceiptStore } from './receipt-store.ts'
+
+/** The receipts of one session on the server that gives them. */
+export interface ServedReceipts {
+  /** Notes a step whose output was handed to the stream, and the bytes of both. Works behind the caller's back. */
+  step(step: Step, input: Uint8Array, output: Uint8Array): void
+  rollback(message: Rollback): void
+  /** Takes the client's signature. */
+  ack(message: Ack): void
+  /** Signs what is left, and keeps all. Resolves when the client agreed, or after a second when `tell`. */
+  finish(tell: boolean): Promise<void>
+}
+
+export interface ServedReceiptsOptions {
+  readonly identity: Identity
+  readonly opening: AdmittedOpening
+  /** Of every receipt. */
+  readonly facts: Pick<Receipt, 'engine' | 'numericMode'>
+  /** Tokens between two receipts, as the subnet wants it now. */
+  readonly everyTokens: () => number
+  readonly post: (make: () => Uint8Array) => void
+  readonly store: ReceiptStore | undefined
+  readonly now?: () => number
+  /** The client does not keep its side; the session ends. */
+  readonly onTrouble: (error: ChoraleError) => void
+}
+
+/** Receipts that wait for the client's signature before the next one is put off: it has more to read than to say. */
+const MANY_UNACKNOWLEDGED = 8
+/** How long a receipt may wait for it: who does not sign gets no more work. */
+const ACK_PATIENCE_MS = 30_000
+/** How long a closed session's stream is kept for the client's last signature. */
+const LAST_ACK_MS = 1_000
+const NOTHING = new Uint8Array(DIGEST_BYTES)
+
+/**
+ * No receipts yet: the first one comes after the first step (the prompt), then one every `everyTokens` tokens, and the
+ * last one at the end. Hashing and signing are done after the output was sent.
+ */
+export function createServedReceipts(options: ServedReceiptsOptions): ServedReceipts {
+  const { identity, opening, store, onTrouble } = options
+  const now = options.now ?? Date.now
+  const waiting = new Map<
+    number,
+    { readonly body: Uint8Array; readonly entry: StoredReceipt; readonly at: number }
+  >()
+  let steps: StepDigest[] = []
+  let fresh = 0
+  let chain = firstLink(opening.body)
+  let sequence = 0
+  let position = 0
+  let prefilled = 0
+  let decoded = 0
+  let lastIssued = 0
+  let tail: Promise<void> = Promise.resolve()
+  let finishing: Promise<void> | undefined
+  let onAcknowledged: (() => void) | undefined
+
+  const soon = (work: () => Promise<void>): void => {
+    tail = tail.then(work).catch((error: unknown) => {
+      onTrouble(
+        error instanceof ChoraleError ? error : new ChoraleError('internal', String(error), { cause: error }),
+      )
+    })
+  }
+
+  const note = (step: StepDigest): void => {
+    steps.push(step)
+    position = step.position + step.tokens
+    fresh += step.tokens
+    if (step.tokens > 1) prefilled += step.tokens
+    else decoded += step.tokens
+  }
+
+  const issue = async (final: boolean): Promise<void> => {
+    const packed = packSteps(steps)
+    steps = []
+    fresh = 0
+    const previous = chain
+    chain = foldSteps(previous, packed)
+    // A clock that was set back must not make receipts that contradict each other.
+    lastIssued = Math.max(lastIssued, now())
+    const { session, client, server, modelId, start, end } = opening.opening
+    const body = encodeReceiptBody({
+      session,
+      client,
+      server,
+      modelId,
+      start,
+      end,
+      ...options.facts,
+      sequence,
+      final,
+      position,
+      prefilled,
+      decoded,
+      previous,
+      chain,
+      issuedAt: lastIssued,
+    })
+    const signature = await signBytes(identity, receiptSignedBytes(body))
+    const signed = encodeSigned({ body, signature }, 'receipt', MAX_RECEIPT_BYTES)
+    const entry = { signed, steps: packed, ...(sequence === 0 && { opening: opening.signed }) }
+    waiting.set(sequence, { body, entry, at: lastIssued })
+    sequence++
+    options.post(() => encodeFrame({ type: 'receipt' }, encodeReceiptPayload(entry)))
+    const [oldest] = waiting.values()
+    if (oldest !== undefined && lastIssued - oldest.at > ACK_PATIENCE_MS) {
+      throw new ChoraleError('protocol', `no signature on a receipt came for ${ACK_PATIENCE_MS} ms`, {
+        field: 'ack',
+      })
+    }
+  }
+
+  const due = (): boolean =>
+    steps.length >= MAX_RECEIPT_STEPS ||
+    (waiting.size < MANY_UNACKNOWLEDGED && (fresh >= options.everyTokens() || sequence === 0))
+
+  const finish = async (tell: boolean): Promise<void> => {
+    await tail
+    if (sequence > 0 || steps.length > 0) await issue(true).catch(() => undefined)
+    if (tell && waiting.size > 0) {
+      let timer: ReturnType<typeof setTimeout> | undefined
+      await new Promise<void>((resolve) => {
+        onAcknowledged = resolve
+        timer = setTimeout(resolve, LAST_ACK_MS)
+      })
+      clearTimeout(timer)
+    }
+    for (const { entry } of waiting.values()) store?.add(entry)
+    waiting.clear()
+  }
+
+  return {
+    step: (step, input, output) => {
+      soon(async () => {
+        const { seq, position: at, tokens } = step
+        note({ seq, position: at, tokens, input: await digestOf(input), output: await digestOf(output) })
+        if (due()) await issue(false)
+      })
+    },
+    rollback: ({ seq, position: at }) => {
+      soon(async () => {
+        note({ seq, position: at, tokens: 0, input: NOTHING, output: NOTHING })
+        if (due()) await issue(false)
+      })
+    },
+    ack: ({ sequence: number, signature: shared }) => {
+      const signature = shared.slice()
+      // Not behind the steps that wait to be hashed: the client's word is about what was sent.
+      void (async () => {
+        const found = waiting.get(number)
+        if (found === undefined) {
+          throw new ChoraleError('protocol', `no receipt ${number} waits for a signature`, {
+            field: 'sequence',
+          })
+        }
+        if (!(await verifySignature(opening.opening.client, ackSignedBytes(found.body), signature))) {
+          throw new ChoraleError('protocol', `the client's signature on receipt ${number} is wrong`, {
+            field: 'signature',
+          })
+        }
+        if (!waiting.delete(number)) return
+        store?.add({ ...found.entry, ack: signature })
+        if (waiting.size === 0) onAcknowledged?.()
+      })().catch((error: unknown) => {
+        onTrouble(error instanceof ChoraleError ? error : new ChoraleError('internal', String(error)))
+      })
+    },
+    finish: (tell) => {
+      finishing ??= finish(tell)
+      return finishing
+    },
+  }
+}

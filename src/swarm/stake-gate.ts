@@ -1,0 +1,208 @@
+import { ChoraleError, errorCode, isChoraleError } from '../errors.ts'
+import type { StakeSet } from '../ledger/stake-set.ts'
+import type { StakeVerdict } from '../ledger/stake-verdict.ts'
+import type { StakeAction, SubnetParameters } from '../ledger/subnet-parameters.ts'
+import { createMetrics, type Metrics } from '../metrics.ts'
+import { createPassBook, type PassBook, type ShownPass } from './pass-book.ts'
+import { createPendingPeers, type PendingPeers } from './pending-peers.ts'
+import { createRateLimit } from './rate-limit.ts'
+
+/** Where somebody was refused; a label of the metrics. */
+export type GatePlace =
+  | 'connect'
+  | 'dial'
+  | 'relay'
+  | 'dht'
+  | 'directory'
+  | 'record'
+  | 'span'
+  | 'push'
+  | 'pass'
+  | 'output'
+
+/** Who may do what with this peer: by stake, or at a sponsor's expense. One a process; `PeerOptions.gate` takes it. */
+export interface StakeGate {
+  readonly parameters: SubnetParameters
+  /** Stake alone. From memory, for every message. */
+  staked(peerId: string, action: StakeAction): StakeVerdict
+  /** Like `staked`, but asks the ledger about peers that are no node of the subnet. */
+  resolve(peerId: string, action: StakeAction): Promise<StakeVerdict>
+  /** Stake, or a pass for what passes are for: to connect, and to use servers. */
+  check(peerId: string, action: StakeAction): StakeVerdict
+  /** Takes a client's pass. @throws `protocol`, `refused`, `capacity`. */
+  show(peerId: string, pass: Uint8Array): Promise<ShownPass>
+  /** Takes the place of one session. @throws `refused`, or `capacity` with when to come again. */
+  takeSession(peerId: string, modelId: string): void
+  /** Takes the place of one message. @returns how long to wait before the next one is read, in milliseconds. */
+  takeMessage(peerId: string): number
+  /** Charges tokens to a client's pass. @throws `refused` when it is used up. */
+  charge(peerId: string, tokens: number): void
+  /** Counts a refusal. */
+  refuse(place: GatePlace, field?: string): void
+  /** Refusals since the start, by place and field. */
+  readonly refusals: ReadonlyMap<string, number>
+  readonly passes: Pick<PassBook, 'of' | 'uses'>
+  readonly pending: PendingPeers
+  /** Watches for peers that are no more admitted for all they were, and for those that never were. Returns how to stop. */
+  onRevoked(listener: (peerId: string, reason: string, lost: ReadonlySet<StakeAction>) => void): () => void
+  close(): void
+}
+
+export interface StakeGateOptions {
+  readonly stakes: StakeSet
+  /** Refusals and charges go here too. */
+  readonly metrics?: Metrics
+  /** Wall clock, ms since the epoch. */
+  readonly now?: () => number
+  /** Connections that wait for a pass (default 64, for 5 s); 0 refuses whoever has no stake at once. */
+  readonly pending?: { readonly max: number; readonly waitMs: number }
+}
+
+/** What a pass is good for. */
+const PASS_ACTIONS: ReadonlySet<StakeAction> = new Set(['connect', 'infer'])
+const MAX_REFUSAL_KINDS = 256
+
+/** A gate over a stake set. Closing it does not close the set. */
+export function createStakeGate(options: StakeGateOptions): StakeGate {
+  const { stakes } = options
+  const now = options.now ?? Date.now
+  const metrics = options.metrics ?? createMetrics()
+  const refused = metrics.counter('chorale_gate_refusals_total', 'What the stake gate refused.', [
+    'at',
+    'field',
+  ])
+  const charged = metrics.counter('chorale_sponsored_tokens_total', 'Tokens computed at a sponsor’s expense.')
+  const refusals = new Map<string, number>()
+  const book = createPassBook((peerId) => stakes.check(peerId, 'sponsor'), now)
+  const sessions = createRateLimit(() => performance.now())
+  const messages = createRateLimit(() => performance.now())
+  const listeners = new Set<Parameters<StakeGate['onRevoked']>[0]>()
+  const pending = createPendingPeers({
+    ...(options.pending ?? { max: 64, waitMs: 5_000 }),
+    onLate: (peerId) => {
+      refuse('connect', 'late')
+      tell(peerId, 'it showed neither stake nor a pass in time', new Set(['connect']))
+    },
+  })
+
+  const tell = (peerId: string, reason: string, lost: ReadonlySet<StakeAction>): void => {
+    for (const listener of listeners) listener(peerId, reason, lost)
+  }
+  const stopWatching = stakes.onRevoked((peerId, reason, lost) => {
+    if (lost.has('sponsor')) {
+      for (const client of book.clientsOf(peerId)) {
+        book.drop(client)
+        if (!stakes.check(client, 'connect').ok) {
+          tell(client, `its sponsor is no more admitted: ${reason}`, PASS_ACTIONS)
+        }
+      }
+    }
+    // Whoever falls back on a pass loses only what a pass is not for.
+    const left = new Set([...lost].filter((action) => !check(peerId, action).ok))
+    if (left.size > 0) tell(peerId, reason, left)
+  })
+
+  const refuse = (place: GatePlace, field = 'stake'): void => {
+    refused.inc({ at: place, field })
+    const key = `${place} ${field}`
+    if (refusals.has(key) || refusals.size < MAX_REFUSAL_KINDS)
+      refusals.set(key, (refusals.get(key) ?? 0) + 1)
+  }
+
+  const check = (peerId: string, action: StakeAction): StakeVerdict => {
+    const verdict = stakes.check(peerId, action)
+    if (verdict.ok || !PASS_ACTIONS.has(action)) return verdict
+    const shown = book.of(peerId)
+    return shown === undefined ? verdict : stakes.check(shown.pass.sponsor, 'sponsor')
+  }
+
+  /** Whose bucket pays: a client's sponsor, or the peer itself; and how much stake is behind it. */
+  const payer = (peerId: string): { readonly name: string; readonly ratio: number } => {
+    const own = stakes.check(peerId, 'infer')
+    if (own.ok) return { name: peerId, ratio: own.ratio }
+    const sponsor = book.of(peerId)?.pass.sponsor
+    const verdict = sponsor === undefined ? own : stakes.check(sponsor, 'sponsor')
+    return { name: sponsor ?? peerId, ratio: verdict.ok ? verdict.ratio : 1 }
+  }
+
+  return {
+    get parameters() {
+      return stakes.parameters
+    },
+    staked: (peerId, action) => stakes.check(peerId, action),
+    resolve: (peerId, action) => stakes.resolve(peerId, action),
+    check,
+    show: async (peerId, bytes) => {
+      try {
+        const shown = await book.show(peerId, bytes)
+        pending.leave(peerId)
+        return shown
+      } catch (error) {
+        refuse('pass', (isChoraleError(error) && error.field) || errorCode(error))
+        pending.strike(peerId)
+        throw error
+      }
+    },
+    takeSession: (peerId, modelId) => {
+      const shown = stakes.check(peerId, 'infer').ok ? undefined : book.of(peerId)
+      if (shown) {
+        const { models, sessions: granted } = shown.pass
+        if (models.length > 0 && !models.includes(modelId)) {
+          throw new ChoraleError('refused', `the pass is not for ${modelId}`, { field: 'models' })
+        }
+        if (shown.sessions >= granted) {
+          throw new ChoraleError('refused', `the pass was good for ${granted} sessions: ask for a new one`, {
+            field: 'sessions',
+          })
+        }
+      }
+      const { name, ratio } = payer(peerId)
+      const { base, max } = stakes.parameters.rate.sessionsPerMinute
+      const perMinute = Math.min(max, base * ratio)
+      const waitMs = sessions.take(name, perMinute / 60, perMinute)
+      if (waitMs > 0) {
+        throw new ChoraleError(
+          'capacity',
+          `${name} opens more than ${Math.floor(perMinute)} sessions a minute here: come again in ${Math.ceil(waitMs)} ms`,
+          { field: 'rate', retryAfterMs: waitMs },
+        )
+      }
+      if (shown) book.use(peerId, 1, 0)
+    },
+    takeMessage: (peerId) => {
+      const { name, ratio } = payer(peerId)
+      const { base, max } = stakes.parameters.rate.messagesPerSecond
+      const perSecond = Math.min(max, base * ratio)
+      return messages.owe(name, perSecond, 2 * perSecond)
+    },
+    charge: (peerId, tokens) => {
+      if (stakes.check(peerId, 'infer').ok) return
+      const shown = book.of(peerId)
+      if (shown === undefined) return
+      if (shown.tokens + tokens > shown.pass.tokens) {
+        throw new ChoraleError(
+          'refused',
+          `the pass was good for ${shown.pass.tokens} tokens: ask for a new one`,
+          {
+            field: 'tokens',
+          },
+        )
+      }
+      book.use(peerId, 0, tokens)
+      charged.inc({}, tokens)
+    },
+    refuse,
+    refusals,
+    passes: book,
+    pending,
+    onRevoked: (listener) => {
+      listeners.add(listener)
+      return () => listeners.delete(listener)
+    },
+    close: () => {
+      stopWatching()
+      pending.close()
+      listeners.clear()
+    },
+  }
+}
