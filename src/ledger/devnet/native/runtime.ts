@@ -5,6 +5,7 @@ import { createStateStore } from '../storage.ts'
 import { balancesPallet } from './balances.ts'
 import { fromHex } from './hex.ts'
 import { encodeMetadata } from './metadata.ts'
+import { networkPallet } from './network/network-pallet.ts'
 import type { PalletDefinition } from './pallet.ts'
 import { runtimeApis, type ApiMethod, type RuntimeApis } from './runtime-apis.ts'
 import { runtimeTypes, type RuntimeTypes } from './runtime-types.ts'
@@ -18,8 +19,12 @@ import { transactionPaymentPallet } from './transaction-payment.ts'
 import { utilityPallet } from './utility.ts'
 
 export interface NativeChainOptions {
-  /** Pallets beside System, Timestamp, Balances, TransactionPayment, Sudo and Utility. */
+  /** Pallets beside System, Timestamp, Balances, TransactionPayment, Sudo and Utility; default Network. */
   readonly pallets?: readonly PalletDefinition[]
+  /** Blocks of an epoch of the Network pallet; default 20, Hypertensor's local chains'. */
+  readonly epochBlocks?: number
+  /** Whether the Network pallet starts with short periods for a chain on one machine (default), or with Hypertensor's own. */
+  readonly local?: boolean
   /** Milliseconds between blocks; default 6000, Hypertensor's. */
   readonly blockMs?: number
   /** Accounts (`0x…`, 20 bytes) and what they have at genesis, smallest units. */
@@ -44,13 +49,15 @@ export interface NativeRuntime {
 
 /** Hypertensor's time between blocks. */
 export const DEFAULT_BLOCK_MS = 6_000
+const DEFAULT_EPOCH_BLOCKS = 20
 
 /**
  * A Substrate runtime in this process: answers runtime API entries with the bytes a wasm runtime would give.
  * @throws `bad_config` naming an account or amount that can't be.
  */
 export function createNativeRuntime(options: NativeChainOptions = {}): NativeRuntime {
-  const { blockMs = DEFAULT_BLOCK_MS, sudo, pallets = [] } = options
+  const { blockMs = DEFAULT_BLOCK_MS, epochBlocks = DEFAULT_EPOCH_BLOCKS, local = true, sudo } = options
+  const { pallets = [networkPallet({ epochBlocks, local })] } = options
   const endowed = checkEndowed(options.endowed ?? {})
   if (!Number.isInteger(blockMs) || blockMs < 1)
     throw new ChoraleError('bad_config', `blockMs is ${blockMs}; it must be a whole number of at least 1 ms`)

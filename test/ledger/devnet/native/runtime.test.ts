@@ -20,6 +20,7 @@ const BALTATHAR_SECRET = '0x8075991ce870b93a8870eca0c0f91913d12f47948ca0fd25b49c
 const UNIT = 10n ** 18n
 
 const native = createNativeRuntime({
+  pallets: [],
   endowed: { [ALITH]: 1000n * UNIT, [BALTATHAR]: 10n * UNIT },
   sudo: ALITH,
 })
