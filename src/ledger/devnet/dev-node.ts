@@ -38,6 +38,8 @@ export interface DevNodeOptions {
   readonly mode?: BlockMode
   /** Blocks by which finality lags behind the best block; 0 = each block is final at once. */
   readonly finalityLag?: number
+  /** Milliseconds between a block and the news that it is final; default 50. */
+  readonly finalityDelayMs?: number
   /** Least time between two blocks' timestamps where the runtime has no slots. */
   readonly leastBlockMs?: number
   /** Keeps the chain across restarts. */
@@ -58,8 +60,8 @@ export interface ChainListener {
 const MAX_EXTRINSIC_BYTES = 5 * 2 ** 20
 /** Blocks that one request may build. */
 const MAX_BUILD = 1000
-/** Clients that hear "finalized" in the same tick as "in block" skip the latter. */
-const FINALITY_DELAY_MS = 5
+/** @polkadot/api looks a block up when it hears "in block", and forgets to say so if "finalized" comes meanwhile. */
+const FINALITY_DELAY_MS = 50
 /** `TransactionSource::External`. */
 const EXTERNAL = 2
 
@@ -348,7 +350,7 @@ export class DevNode {
       this.#timers.delete(timer)
       this.#notify((listener) => listener.onFinalized?.(final))
       for (const block of final) this.#tellEach(block, { finalized: block.hash })
-    }, FINALITY_DELAY_MS)
+    }, this.#options.finalityDelayMs ?? FINALITY_DELAY_MS)
     this.#timers.add(timer)
   }
 
