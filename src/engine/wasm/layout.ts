@@ -36,7 +36,9 @@ export const TILE_COLUMNS = 1024
 export const TILE_GROUP_BYTES = 320
 export const TILE_ROWS = 64
 export const TILE_WEIGHTS_BYTES = 10240
-export const TILE_BYTES = 12288
+/** Where what was fetched ahead goes, so that no compiler drops it. */
+export const TILE_TOUCHED = 12288
+export const TILE_BYTES = 12352
 
 export const OPERATION_STOP = 0
 export const OPERATION_SPAN = 1

@@ -23,6 +23,7 @@ import {
   TILE_COLUMNS,
   TILE_GROUP_BYTES,
   TILE_ROWS,
+  TILE_TOUCHED,
   TILE_WEIGHTS_BYTES,
 } from '../layout'
 import { dot4 } from './dot'
@@ -54,7 +55,7 @@ export function matmul4<S, MIN, WIDE>(
     for (; row + QUAD <= rows; row += TILE_ROWS) {
       const quads = min(rows - row, TILE_ROWS) / QUAD
       const ys = y + <usize>row * outStride
-      octetByQuads<S, MIN, WIDE>(w, columns, x + <usize>row * xStride, xStride, quads, ys, outStride, bias, add)
+      octetByQuads<S, MIN, WIDE>(w, columns, x + <usize>row * xStride, xStride, quads, ys, outStride, bias, add, octet + 1 < to)
     }
     for (row = rows & -QUAD; row < rows; row++) {
       octetByOne<S, MIN, WIDE>(w, columns, x + <usize>row * xStride, y + <usize>row * outStride, bias, add)
@@ -169,7 +170,10 @@ function octetByOne<S, MIN, WIDE>(w: usize, columns: i32, x: usize, y: usize, bi
   finish(y + 16, sumB, bias == 0 ? 0 : bias + 16, add)
 }
 
-/** An octet times `quads` times four tokens: its nibbles become bytes once for all of them, some columns at a time. */
+/**
+ * An octet times `quads` times four tokens: its nibbles become bytes once for all of them, some columns at a time. `more`:
+ * the octet behind it is next.
+ */
 function octetByQuads<S, MIN, WIDE>(
   w: usize,
   columns: i32,
@@ -180,6 +184,7 @@ function octetByQuads<S, MIN, WIDE>(
   yStride: usize,
   bias: usize,
   add: bool,
+  more: bool,
 ): void {
   const sums = tile + TILE_WEIGHTS_BYTES
   memory.fill(sums, 0, <usize>quads * (QUAD * 32))
@@ -189,8 +194,12 @@ function octetByQuads<S, MIN, WIDE>(
     unpack<S, MIN>(w, groups)
     w += <usize>groups * packed
     const from = x + <usize>(column / GROUP) * QUAD_BYTES
+    // The columns or the octet that come next, if any: as much of them as these columns take.
+    const ahead = more || column + TILE_COLUMNS < columns
+    const step = ahead ? packed / <usize>quads : 0
     for (let quad = 0; quad < quads; quad++) {
-      octetByFour<MIN, WIDE>(groups, from + <usize>(quad * QUAD) * xStride, sums + <usize>quad * (QUAD * 32))
+      const next = ahead ? w + <usize>quad * step * <usize>groups : tile
+      octetByFour<MIN, WIDE>(groups, from + <usize>(quad * QUAD) * xStride, sums + <usize>quad * (QUAD * 32), next, step)
     }
   }
   for (let row: usize = 0; row < <usize>(quads * QUAD); row++) {
@@ -231,12 +240,16 @@ function unpack<S, MIN>(w: usize, groups: i32): void {
 
 /**
  * The octet at `tile` times four tokens whose groups at `x` take turns; adds to eight sums a token at `sums`. Two tokens
- * at a time: eight chains of dot products hide their latency, and more would not stay in registers.
+ * at a time: eight chains of dot products hide their latency, and more would not stay in registers. Meanwhile the weights
+ * from `next` on are fetched, a byte every `step`.
  */
-function octetByFour<MIN, WIDE>(groups: i32, x: usize, sums: usize): void {
+function octetByFour<MIN, WIDE>(groups: i32, x: usize, sums: usize, next: usize, step: usize): void {
   let w = tile
   const end = w + <usize>groups * TILE_GROUP_BYTES
+  let touched = 0
   for (; w < end; w += TILE_GROUP_BYTES) {
+    touched += load<u8>(next)
+    next += step
     let y = sums
     for (let pair = 0; pair < 2; pair++) {
       let a = i32x4.splat(0)
@@ -347,4 +360,5 @@ function octetByFour<MIN, WIDE>(groups: i32, x: usize, sums: usize): void {
       y += 64
     }
   }
+  store<i32>(tile, touched, TILE_TOUCHED)
 }

@@ -24,6 +24,7 @@ import {
   ROUNDED_ABSOLUTE,
   ROUNDED_LOW,
   ROUNDED_MASK,
+  TILE_TOUCHED,
   TILE_WEIGHTS_BYTES,
 } from '../layout'
 import { dot4 } from './dot'
@@ -47,6 +48,9 @@ export function matmul8<S, MIN, HALF, WIDE>(
   const octetBytes = load<usize>(matrix, MATRIX_OCTET_BYTES)
   const data = load<usize>(matrix, MATRIX_DATA)
   const biases = load<usize>(matrix, MATRIX_BIAS)
+  // Each group of each quad of rows fetches its part of the next octet.
+  const groups = columns / GROUP
+  const step = octetBytes / <usize>max((rows / QUAD) * groups, 1)
   for (let octet = from; octet < to; octet++) {
     const w = data + <usize>octet * octetBytes
     const bias = biases == 0 ? <usize>0 : biases + <usize>octet * 32
@@ -54,7 +58,8 @@ export function matmul8<S, MIN, HALF, WIDE>(
     let row = 0
     for (; row + QUAD <= rows; row += QUAD) {
       const ys = y + <usize>row * outStride
-      octetByFour<S, MIN, HALF, WIDE>(w, columns, x + <usize>row * xStride, ys, outStride, bias, add)
+      const next = octet + 1 < to ? w + octetBytes + <usize>((row / QUAD) * groups) * step : w
+      octetByFour<S, MIN, HALF, WIDE>(w, columns, x + <usize>row * xStride, ys, outStride, bias, add, next, step)
     }
     for (; row < rows; row++) {
       octetByOne<S, MIN, HALF, WIDE>(w, columns, x + <usize>row * xStride, y + <usize>row * outStride, bias, add)
@@ -200,7 +205,8 @@ function octetByOne<S, MIN, HALF, WIDE>(w: usize, columns: i32, x: usize, y: usi
 
 /**
  * Eight rows of weights times four tokens whose groups at `x` take turns. Two tokens at a time: eight chains of dot
- * products hide their latency, and more would not stay in registers.
+ * products hide their latency, and more would not stay in registers. Meanwhile the weights from
+ * `next` on are fetched, a byte every `step`.
  */
 function octetByFour<S, MIN, HALF, WIDE>(
   w: usize,
@@ -210,6 +216,8 @@ function octetByFour<S, MIN, HALF, WIDE>(
   yStride: usize,
   bias: usize,
   add: bool,
+  next: usize,
+  step: usize,
 ): void {
   const bits = halfMask()
   const factor = halfScale()
@@ -219,7 +227,10 @@ function octetByFour<S, MIN, HALF, WIDE>(
   const sums = tile + TILE_WEIGHTS_BYTES
   memory.fill(sums, 0, QUAD * 32)
   const end = x + <usize>(columns / GROUP) * QUAD_BYTES
+  let touched = 0
   while (x < end) {
+    touched += load<u8>(next)
+    next += step
     let sum = sums
     for (let pair = 0; pair < 2; pair++) {
       let q = w + header<S, MIN, HALF>()
@@ -354,4 +365,5 @@ function octetByFour<S, MIN, HALF, WIDE>(
     finish(y + token * yStride, v128.load(sum), bias, add)
     finish(y + token * yStride + 16, v128.load(sum, 16), bias == 0 ? 0 : bias + 16, add)
   }
+  store<i32>(tile, touched, TILE_TOUCHED)
 }

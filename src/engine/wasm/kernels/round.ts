@@ -47,10 +47,11 @@ export function roundRow(x: usize, columns: i32, base: usize, row: i32, rows: i3
 
 /** Rounds 32 values at `x` to the group record at `to`. */
 export function roundGroup(x: usize, to: usize, wide: bool): void {
+  // Of non-negative floats the bits are in order as integers; a NaN is above all of them and stays.
   let largest = f32x4.abs(v128.load(x))
-  for (let i: usize = 16; i < 128; i += 16) largest = f32x4.max(largest, f32x4.abs(v128.load(x + i)))
-  largest = f32x4.max(largest, v128.shuffle<i32>(largest, largest, 2, 3, 0, 1))
-  const max = f32x4.extract_lane(f32x4.max(largest, v128.shuffle<i32>(largest, largest, 1, 0, 3, 2)), 0)
+  for (let i: usize = 16; i < 128; i += 16) largest = i32x4.max_s(largest, f32x4.abs(v128.load(x + i)))
+  largest = i32x4.max_s(largest, v128.shuffle<i32>(largest, largest, 2, 3, 0, 1))
+  const max = f32x4.extract_lane(i32x4.max_s(largest, v128.shuffle<i32>(largest, largest, 1, 0, 3, 2)), 0)
   const scale = max / <f32>(wide ? WIDE_LEVELS : LEVELS)
   const inverse: f32 = scale == 0 ? 0 : 1 / scale
   const factor = f32x4.splat(inverse)
@@ -77,19 +78,33 @@ export function roundGroup(x: usize, to: usize, wide: bool): void {
     negativeLow = negative
     negative = i32x4.add(negative, sum16(v128.and(absolute, mask)))
   }
-  const sum = lanes(total)
+  const negativeHigh = i32x4.sub(negative, negativeLow)
+  const halves = i32x4.add(
+    v128.shuffle<i32>(total, negativeLow, 0, 1, 4, 5),
+    v128.shuffle<i32>(total, negativeLow, 2, 3, 6, 7),
+  )
+  const rest = i32x4.add(negativeHigh, v128.shuffle<i32>(negativeHigh, negativeHigh, 2, 3, 0, 1))
+  const sums = i32x4.add(v128.shuffle<i32>(halves, rest, 0, 2, 4, 4), v128.shuffle<i32>(halves, rest, 1, 3, 5, 5))
+  const sum = i32x4.extract_lane(sums, 0)
+  const low = i32x4.extract_lane(sums, 1)
+  const high = i32x4.extract_lane(sums, 2)
   store<f32>(to, scale, GROUP_SCALE)
   store<f32>(to, scale * <f32>sum, GROUP_SUM)
   store<i32>(to, -8 * sum, GROUP_ZERO)
-  store<i32>(to, lanes(negative), GROUP_NEGATIVE)
-  store<i32>(to, lanes(negativeLow), GROUP_NEGATIVE_LOW)
-  store<i32>(to, lanes(negative) - lanes(negativeLow), GROUP_NEGATIVE_HIGH)
+  store<i32>(to, low + high, GROUP_NEGATIVE)
+  store<i32>(to, low, GROUP_NEGATIVE_LOW)
+  store<i32>(to, high, GROUP_NEGATIVE_HIGH)
 }
 
+/** 1.5 · 2^23: what is added to it loses all binary places, to nearest, ties to even. Source: as in ggml's nearest_int. */
+const ROUNDER: f32 = 12582912
+
+/** Four values times `factor`, below 2^22, as integers in the low bits of floats from `ROUNDER` on. */
 // @ts-ignore: decorator
 @inline
 function integers(x: usize, factor: v128): v128 {
-  return i32x4.trunc_sat_f32x4_s(f32x4.nearest(f32x4.mul(v128.load(x), factor)))
+  const rounder = f32x4.splat(ROUNDER)
+  return i32x4.sub(f32x4.add(f32x4.mul(v128.load(x), factor), rounder), rounder)
 }
 
 // @ts-ignore: decorator
@@ -103,12 +118,4 @@ function bytes(a: v128, b: v128, c: v128, d: v128): v128 {
 @inline
 function sum16(bytes: v128): v128 {
   return i32x4.extadd_pairwise_i16x8_s(i16x8.extadd_pairwise_i8x16_s(bytes))
-}
-
-// @ts-ignore: decorator
-@inline
-function lanes(sums: v128): i32 {
-  return (
-    i32x4.extract_lane(sums, 0) + i32x4.extract_lane(sums, 1) + i32x4.extract_lane(sums, 2) + i32x4.extract_lane(sums, 3)
-  )
 }
