@@ -28,11 +28,7 @@ export function devAccount(name: string): LedgerKey {
   if (index >= 0) return keyFromMnemonic(DEV_MNEMONIC, 'ethereum', `m/44'/60'/0'/0/${index}`)
   const found = SUBSTRATE_NAMES.find((known) => known === lower)
   if (found !== undefined) {
-    return keyFromMnemonic(
-      DEV_MNEMONIC,
-      'sr25519',
-      `//${found[0]?.toUpperCase() ?? ''}${found.slice(1)}`,
-    )
+    return keyFromMnemonic(DEV_MNEMONIC, 'sr25519', `//${found[0]?.toUpperCase() ?? ''}${found.slice(1)}`)
   }
   throw new ChoraleError(
     'bad_request',

@@ -75,6 +75,7 @@ const SENTENCES: Readonly<Record<string, string>> = {
   'Network.Paused': "the chain's council paused the Network pallet",
   'Balances.InsufficientBalance': 'the account has too little; move tokens to it',
   'System.CallFiltered': 'the chain does not allow this call now',
+  'Arithmetic.Underflow': 'the account has too little; move tokens to it',
   'Token.FundsUnavailable': 'the account has too little; move tokens to it',
   'Token.BelowMinimum': 'the receiving account would stay below the existential deposit; send more',
   'Token.NotExpendable': 'the account would fall below the existential deposit; send less',

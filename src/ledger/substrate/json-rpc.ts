@@ -71,13 +71,17 @@ export async function openConnection(
     })
   }
   await new Promise<void>((resolve, reject) => {
+    let done = false
     const fail = (why: string): void => {
+      if (done) return
+      done = true
       clearTimeout(timer)
       socket.close()
       reject(new ChoraleError('unreachable', `no ledger node at ${url}: ${why}`))
     }
     const timer = setTimeout(() => fail(`no connection within ${timeoutMs} ms`), timeoutMs)
     socket.addEventListener('open', () => {
+      done = true
       clearTimeout(timer)
       resolve()
     })
