@@ -1,51 +1,81 @@
+import { execFile } from 'node:child_process'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
 import { Command } from 'commander'
-import { createWgslEngine } from '../../../src/engine/wgsl-engine.ts'
 import { ChoraleError } from '../../../src/errors.ts'
 import { describeAdapter } from '../../../src/gpu/device.ts'
-import { tensor } from '../../../src/tensor/tensor.ts'
 import { createNodePlatform, stderrLogger } from '../../platform.ts'
-import { median, positiveFlag, roundTo } from './flags.ts'
-import { countingGpu, peakFlops, readBandwidth } from './gpu-probe.ts'
+import { positiveFlag, roundTo } from './flags.ts'
+import { peakFlops, readBandwidth } from './gpu-probe.ts'
+import { installLlamaCppVulkan } from './llama-cpp-gpu.ts'
+import type { GpuJob, GpuTimes } from './measure-gpu.ts'
 import {
   type BlockFormat,
-  type BlockShape,
   blockWeights,
   LLAMA_3_8B,
+  matrixBytes,
   SHRUNKEN,
-  syntheticBlock,
+  syntheticBlocks,
 } from './synthetic-block.ts'
+import { writeSyntheticGguf } from './synthetic-gguf.ts'
 
-/** One weight format's speed on one block. */
-interface GpuMeasure {
+/** One engine's speed on blocks of one weight format. */
+export interface GpuMeasure {
   readonly model: string
-  readonly engine: 'wgsl'
+  readonly engine: string
   readonly format: BlockFormat
+  /** What the engine computes in, for people. */
+  readonly how: string
+  /** One token through all blocks. */
   readonly decodeMs: number
-  /** Bytes of weights read a second, and their share of what a plain kernel reads. */
+  /** Bytes of weights, as the file has them, a second; and their share of what a plain kernel reads. */
   readonly decodeGBs: number
   readonly bandwidthShare: number
   readonly prefillTflops: number
-  /** Share of the multiply-adds a plain kernel does. */
+  /** Share of the float32 multiply-adds a plain kernel does; engines that compute in halves may pass 1. */
   readonly peakShare: number
-  readonly dispatchesPerBlock: number
-  /** From the call of a decode step to its submit. */
-  readonly hostUs: number
+  /** Null where the engine doesn't show it. */
+  readonly dispatchesPerBlock: number | null
+  /** From the call of a decode step to its last submit; null likewise. */
+  readonly hostUs: number | null
+  /** Largest difference from our engine's first output ÷ the largest value; null where the engine shows none. */
+  readonly difference: number | null
 }
 
-const PREFILL_TOKENS = 512
+interface Rival {
+  readonly engine: string
+  readonly reason: string
+}
 
-/** `chorale bench gpu`: how near the kernels come to what the GPU can do. */
+const OWN = 'wgsl'
+const ORT = 'onnxruntime-web'
+const LLAMA_CPP = 'llama.cpp'
+const FORMATS: readonly BlockFormat[] = ['Q4_0', 'F16']
+const MEASURE_LIMIT_MS = 600_000
+
+interface GpuBenchOptions {
+  rounds: string
+  blocks?: string
+  engine: string
+  json?: boolean
+}
+
+/** `chorale bench gpu`: how near the kernels come to what the GPU can do, next to onnxruntime-web and llama.cpp. */
 export function gpuBenchCommand(): Command {
   return new Command('gpu')
     .description(
-      'one block of Llama-3-8B on the GPU: share of its bandwidth and arithmetic, dispatches, host work',
+      "blocks of Llama-3-8B on the GPU: share of its bandwidth and arithmetic, next to onnxruntime-web's WebGPU and llama.cpp's Vulkan",
     )
     .option('--rounds <n>', 'steps whose median is taken', '20')
+    .option('--blocks <n>', 'blocks of a step (default: 4 on a GPU, 1 in software)')
+    .option('--engine <names>', 'engines, separated by commas', [OWN, ORT, LLAMA_CPP].join())
     .option('--json', 'print one JSON document')
     .action(runGpuBench)
 }
 
-async function runGpuBench(options: { rounds: string; json?: boolean }): Promise<void> {
+async function runGpuBench(options: GpuBenchOptions): Promise<void> {
   const rounds = positiveFlag(options.rounds, 'rounds')
   const platform = createNodePlatform(stderrLogger('warn'))
   const gpu = await platform.gpu()
@@ -56,35 +86,89 @@ async function runGpuBench(options: { rounds: string; json?: boolean }): Promise
       'no WebGPU adapter here; install a Vulkan driver (chorale doctor says more)',
     )
   }
-  const shape = adapter.software ? SHRUNKEN : LLAMA_3_8B
-  const note = adapter.software
-    ? `${adapter.name} is software, no GPU: a shrunken block, and figures that say nothing of a GPU`
-    : `${adapter.name}: one block of Llama-3-8B`
+  const { name, software } = adapter
+  const shape = software ? SHRUNKEN : LLAMA_3_8B
+  const blocks = options.blocks === undefined ? (software ? 1 : 4) : positiveFlag(options.blocks, 'blocks')
+  const note = software
+    ? `${name} is software, no GPU: shrunken blocks, and figures that say nothing of a GPU`
+    : `${name}: ${blocks} of Llama-3-8B's blocks`
   process.stderr.write(`${note}\n`)
+  const limits = await roofline(gpu, software)
+  const engines = options.engine.split(',').map((part) => part.trim())
+  const job = { shape, blocks, rounds, promptTokens: software ? 64 : 512, software }
   const results: GpuMeasure[] = []
-  for (const format of ['Q4_0', 'F16'] as const) {
-    const counted = countingGpu(gpu)
-    const engine = await createWgslEngine({
-      gpu: counted.gpu,
-      shaders: await platform.shaders(),
-      log: platform.log,
-      allowSoftware: true,
-    })
-    try {
-      results.push(
-        await measure(engine, counted.counts, shape, format, await roofline(gpu, adapter.software), rounds),
-      )
-    } finally {
-      await engine.close()
+  const rivals: Rival[] = []
+  for (const format of FORMATS) {
+    let own: GpuTimes | undefined
+    for (const engine of engines) {
+      try {
+        const times = await timesOf({ ...job, engine, format })
+        if (engine === OWN) own = times
+        results.push(measureOf({ ...job, engine, format }, times, limits, own))
+        process.stderr.write(`${describe(results.at(-1) as GpuMeasure)}\n`)
+      } catch (error) {
+        if (engine === OWN) throw error
+        const reason = `${format}: ${reasonOf(error)}`
+        rivals.push({ engine, reason })
+        process.stderr.write(`skip ${engine} ${reason}\n`)
+      }
     }
   }
-  const rivals = ['onnxruntime-web', 'llama.cpp'].map((engine) => ({
-    engine,
-    skipped: adapter.software ? 'no GPU here' : 'their GPU backends are not driven by this command yet',
-  }))
-  const document = { device: adapter.name, software: adapter.software, note, results, skipped: rivals }
+  const document = {
+    device: name,
+    software,
+    shrunken: shape === SHRUNKEN,
+    note,
+    roofline: {
+      readGBs: roundTo(limits.bytesPerSecond / 1e9, 1),
+      tflops: Number((limits.flops / 1e12).toPrecision(3)),
+    },
+    results,
+    rivals,
+  }
   if (options.json === true) process.stdout.write(`${JSON.stringify(document, undefined, 1)}\n`)
   else for (const result of results) process.stdout.write(`${describe(result)}\n`)
+}
+
+/** Runs one measurement as a script of its own. @throws what it failed with. */
+async function timesOf(job: GpuJob): Promise<GpuTimes> {
+  const script = (file: string) => join(import.meta.dirname, file)
+  if (job.engine !== LLAMA_CPP) {
+    if (job.engine !== OWN && job.engine !== ORT) throw new Error(`unknown engine ${job.engine}`)
+    return await runScript([script('measure-gpu.ts'), JSON.stringify(job)])
+  }
+  const installed = await installLlamaCppVulkan()
+  if ('reason' in installed) throw new Error(installed.reason)
+  const folder = await mkdtemp(join(tmpdir(), 'chorale-bench-'))
+  try {
+    const path = join(folder, 'blocks.gguf')
+    await writeSyntheticGguf(syntheticBlocks(job.shape, job.format, job.blocks), path)
+    return await runScript([script('llama-cpp-gpu.ts'), installed.folder, JSON.stringify({ ...job, path })])
+  } finally {
+    await rm(folder, { recursive: true, force: true })
+  }
+}
+
+async function runScript(args: readonly string[]): Promise<GpuTimes> {
+  const limits = { timeout: MEASURE_LIMIT_MS, maxBuffer: 2 ** 24, killSignal: 'SIGKILL' as const }
+  const { stdout } = await promisify(execFile)(process.execPath, args, limits)
+  return JSON.parse(stdout.trim().split('\n').at(-1) ?? '') as GpuTimes
+}
+
+/** The line that says why, of all that a failed script wrote. */
+function reasonOf(error: unknown): string {
+  const { killed, message, signal, stderr } = error as {
+    killed?: boolean
+    message: string
+    signal?: string | null
+    stderr?: string
+  }
+  if (killed === true) return `took longer than ${MEASURE_LIMIT_MS / 1000} s`
+  if (typeof signal === 'string') return `crashed (${signal})`
+  const lines = (stderr ?? message).split('\n').map((line) => line.trim())
+  return (
+    lines.find((line) => /^(\w*Error|error)\b/i.test(line)) ?? lines.find((line) => line !== '') ?? message
+  )
 }
 
 interface Roofline {
@@ -92,7 +176,7 @@ interface Roofline {
   readonly flops: number
 }
 
-/** On a device of its own, gone before the engine's is measured. */
+/** On a device of its own, gone before an engine's is measured. */
 async function roofline(gpu: GPU, software: boolean): Promise<Roofline> {
   const adapter = await gpu.requestAdapter({ powerPreference: 'high-performance' })
   if (adapter === null) throw new ChoraleError('engine', 'the WebGPU adapter went away')
@@ -112,68 +196,40 @@ async function roofline(gpu: GPU, software: boolean): Promise<Roofline> {
   }
 }
 
-async function measure(
-  engine: Awaited<ReturnType<typeof createWgslEngine>>,
-  counts: ReturnType<typeof countingGpu>['counts'],
-  shape: BlockShape,
-  format: BlockFormat,
-  limits: Roofline,
-  rounds: number,
-): Promise<GpuMeasure> {
-  const model = syntheticBlock(shape, format)
-  const span = await engine.loadSpan(model, { start: 0, end: 1, kvTokens: PREFILL_TOKENS + rounds + 8 })
-  try {
-    const input = (tokens: number) =>
-      tensor(
-        tokens,
-        shape.hiddenSize,
-        new Float32Array(tokens * shape.hiddenSize).map((_, i) => Math.sin(i)),
-      )
-    const prefill = input(PREFILL_TOKENS)
-    const prefillMs: number[] = []
-    for (let round = 0; round < 4; round++) {
-      const lease = span.lease(PREFILL_TOKENS)
-      const started = performance.now()
-      await span.step([{ lease, hidden: prefill }])
-      if (round > 0) prefillMs.push(performance.now() - started)
-      lease.release()
-    }
-    const lease = span.lease(rounds + 4)
-    const one = input(1)
-    const decodeMs: number[] = []
-    const hostUs: number[] = []
-    let dispatches = 0
-    for (let round = 0; round < rounds + 3; round++) {
-      counts.dispatches = 0
-      const started = performance.now()
-      await span.step([{ lease, hidden: one }])
-      if (round < 3) continue
-      decodeMs.push(performance.now() - started)
-      hostUs.push((counts.submittedAt - started) * 1000)
-      dispatches = counts.dispatches
-    }
-    lease.release()
-    const bytesPerSecond = span.weightBytes / (median(decodeMs) / 1000)
-    const flops = (2 * blockWeights(shape) * PREFILL_TOKENS) / (median(prefillMs) / 1000)
-    return {
-      model: model.name,
-      engine: 'wgsl',
-      format,
-      decodeMs: roundTo(median(decodeMs), 3),
-      decodeGBs: roundTo(bytesPerSecond / 1e9, 1),
-      bandwidthShare: roundTo(bytesPerSecond / limits.bytesPerSecond, 3),
-      prefillTflops: Number((flops / 1e12).toPrecision(3)),
-      peakShare: roundTo(flops / limits.flops, 3),
-      dispatchesPerBlock: dispatches,
-      hostUs: Math.round(median(hostUs)),
-    }
-  } finally {
-    await span.close()
+function measureOf(job: GpuJob, times: GpuTimes, limits: Roofline, own: GpuTimes | undefined): GpuMeasure {
+  const { blocks, engine, format, promptTokens, shape } = job
+  const bytesPerSecond = matrixBytes(shape, format, blocks) / (times.decodeMs / 1000)
+  const flops = (2 * blockWeights(shape) * blocks * promptTokens) / (times.prefillMs / 1000)
+  return {
+    model: `${blocks} block${blocks === 1 ? '' : 's'}, hidden ${shape.hiddenSize}`,
+    engine,
+    format,
+    how: times.how,
+    decodeMs: roundTo(times.decodeMs, 3),
+    decodeGBs: Number((bytesPerSecond / 1e9).toPrecision(3)),
+    bandwidthShare: roundTo(bytesPerSecond / limits.bytesPerSecond, 3),
+    prefillTflops: Number((flops / 1e12).toPrecision(3)),
+    peakShare: roundTo(flops / limits.flops, 3),
+    dispatchesPerBlock: times.dispatches === null ? null : roundTo(times.dispatches / blocks, 1),
+    hostUs: times.hostUs === null ? null : Math.round(times.hostUs),
+    difference: differenceOf(times.sample, own?.sample ?? null),
   }
 }
 
+function differenceOf(sample: readonly number[] | null, own: readonly number[] | null): number | null {
+  if (sample === null || own === null) return null
+  const largest = Math.max(...own.map(Math.abs))
+  const distances = own.map((value, i) => Math.abs(value - (sample[i] ?? Number.NaN)))
+  return Number((Math.max(...distances) / largest).toPrecision(3))
+}
+
 function describe(result: GpuMeasure): string {
-  const decode = `decode ${result.decodeMs} ms, ${result.decodeGBs} GB/s (${(result.bandwidthShare * 100).toFixed(0)} % of the GPU's)`
-  const prefill = `prefill ${result.prefillTflops} TFLOP/s (${(result.peakShare * 100).toFixed(0)} %)`
-  return `${result.format}: ${decode}, ${prefill}, ${result.dispatchesPerBlock} dispatches a block, ${result.hostUs} µs of host work`
+  const percent = (share: number) => `${(share * 100).toFixed(0)} %`
+  const decode = `decode ${result.decodeMs} ms, ${result.decodeGBs} GB/s (${percent(result.bandwidthShare)} of the GPU's)`
+  const prefill = `prefill ${result.prefillTflops} TFLOP/s (${percent(result.peakShare)})`
+  const host =
+    result.dispatchesPerBlock === null
+      ? ''
+      : `, ${result.dispatchesPerBlock} dispatches a block, ${result.hostUs ?? '?'} µs of host work`
+  return `${result.engine} ${result.format}: ${decode}, ${prefill}${host}`
 }

@@ -10,7 +10,8 @@ import { median, roundTo } from './flags.ts'
 import type { LocalJob, LocalMeasure } from './measure-local.ts'
 import { installRival, type Installed } from './rival-package.ts'
 
-const VERSION = '3.22.1'
+/** Of node-llama-cpp and its binaries. */
+export const LLAMA_CPP_VERSION = '3.22.1'
 
 /** Prebuilt binaries exist for these. */
 const PLATFORMS: Readonly<Record<string, string>> = {
@@ -24,16 +25,18 @@ export async function installLlamaCpp(): Promise<Installed> {
   if (binary === undefined) {
     return { reason: `llama.cpp has no prebuilt binary for ${process.platform} ${process.arch}` }
   }
-  return await installRival(`node-llama-cpp-${VERSION}`, [
-    `node-llama-cpp@${VERSION}`,
-    `${binary}@${VERSION}`,
+  return await installRival(`node-llama-cpp-${LLAMA_CPP_VERSION}`, [
+    `node-llama-cpp@${LLAMA_CPP_VERSION}`,
+    `${binary}@${LLAMA_CPP_VERSION}`,
   ])
 }
 
 /** The part of node-llama-cpp's interface used here. */
-interface LlamaModule {
+export interface LlamaModule {
   readonly getLlama: (options: object) => Promise<{
-    loadModel(options: { modelPath: string }): Promise<{
+    getGpuDeviceNames(): Promise<string[]>
+    loadModel(options: { modelPath: string; gpuLayers?: number }): Promise<{
+      readonly gpuLayers: number
       createContext(options: object): Promise<{
         getSequence(): {
           evaluate(tokens: number[], options: object): AsyncIterable<number>

@@ -2,6 +2,7 @@ import type { BlockRole, ClientRole, Model, WeightTensor } from '../../../src/mo
 import type { ModelSpec } from '../../../src/model/spec.ts'
 import { blockShape, clientShape, clientRoles } from '../../../src/model/weights.ts'
 import { quantize } from '../../../src/tensor/quantize.ts'
+import { byteLength } from '../../../src/tensor/weight.ts'
 import { f32ToF16, f32ToBytes } from '../../../src/tensor/dtype.ts'
 
 export type BlockFormat = 'F16' | 'Q4_0'
@@ -37,12 +38,12 @@ const CONTEXT = 2048
 /** Weights repeat after this many: what they are does not change how fast they are read. */
 const PERIOD = 1 << 16
 
-/** A model of one block with made-up weights: speed depends on shapes and formats, not on values. */
-export function syntheticBlock(shape: BlockShape, format: BlockFormat): Model {
+/** A model of `blocks` equal blocks with made-up weights: speed depends on shapes and formats, not on values. */
+export function syntheticBlocks(shape: BlockShape, format: BlockFormat, blocks: number): Model {
   const spec: ModelSpec = {
     family: 'llama',
     ...shape,
-    blockCount: 1,
+    blockCount: blocks,
     vocabSize: 32,
     contextLength: CONTEXT,
     norm: { kind: 'rms', epsilon: 1e-5 },
@@ -58,7 +59,7 @@ export function syntheticBlock(shape: BlockShape, format: BlockFormat): Model {
       ),
       attentionFactor: 1,
     },
-    windows: [null],
+    windows: Array.from({ length: blocks }, () => null),
     qkNorm: false,
     embeddingNorm: false,
     biases: { qkv: false, attentionOut: false, mlp: false },
@@ -79,15 +80,15 @@ export function syntheticBlock(shape: BlockShape, format: BlockFormat): Model {
     const { dtype, shape: size } = info(role)
     const count = size.reduce((product, one) => product * one, 1)
     if (dtype === 'F32') return { dtype, shape: size, bytes: f32ToBytes(new Float32Array(count).fill(1)) }
-    const bytes = new Uint8Array((count / PERIOD) * bytesOfPeriod.length)
+    const bytes = new Uint8Array(byteLength(dtype, size))
     for (let at = 0; at < bytes.length; at += bytesOfPeriod.length) {
       bytes.set(bytesOfPeriod.subarray(0, bytes.length - at), at)
     }
     return { dtype, shape: size, bytes }
   }
   return {
-    name: `one block, hidden ${shape.hiddenSize}`,
-    id: `synthetic-${shape.hiddenSize}@${format}`,
+    name: `${blocks} block${blocks === 1 ? '' : 's'}, hidden ${shape.hiddenSize}`,
+    id: `synthetic-${shape.hiddenSize}-${blocks}@${format}`,
     format: 'safetensors',
     spec,
     weights: {
@@ -100,6 +101,11 @@ export function syntheticBlock(shape: BlockShape, format: BlockFormat): Model {
     generationDefaults: {},
     close: async () => undefined,
   }
+}
+
+/** Bytes of all blocks' matrices as a file has them. */
+export function matrixBytes(shape: BlockShape, format: BlockFormat, blocks: number): number {
+  return blocks * byteLength(format, [blockWeights(shape)])
 }
 
 /** Multiply-adds of one token through the block's matrices. */
