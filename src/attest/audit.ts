@@ -27,11 +27,11 @@ export interface CheckedSession {
 export interface CheckedStep {
   readonly seq: number
   readonly position: number
+  /** 0 for a rollback. */
   readonly tokens: number
-  /** Rows in and out, decoded; none for a rollback. The output has all rows of the step, its last, or none. */
-  readonly input: Float32Array
-  readonly output: Float32Array
-  readonly dtype: WireDtype
+  /** Rows in and out as they travelled; none for a rollback. The output has all rows of the step, its last, or none. */
+  readonly input: Uint8Array
+  readonly output: Uint8Array
 }
 
 /**
@@ -39,11 +39,7 @@ export interface CheckedStep {
  * digests were signed.
  * @throws `protocol` naming what does not hold.
  */
-export async function checkAudit(
-  answer: AuditAnswer,
-  hiddenSize: number,
-  verify: VerifySignature,
-): Promise<CheckedSession> {
+export async function checkAudit(answer: AuditAnswer, verify: VerifySignature): Promise<CheckedSession> {
   const [first, ...rest] = answer.receipts
   const entries = [{ ...first!, opening: answer.opening }, ...rest]
   const { sessions, problems } = await checkReceipts(entries, verify)
@@ -59,51 +55,51 @@ export async function checkAudit(
   let next = 0
   for (const digest of digests) {
     if (digest.tokens === 0) {
-      steps.push({ ...digest, input: NOTHING, output: NOTHING, dtype: 'f32' })
+      steps.push({ ...digest, input: NOTHING, output: NOTHING })
       continue
     }
     const bytes = answer.steps[next]
     if (bytes === undefined) break
     next++
-    steps.push(checkStepBytes(digest, bytes, hiddenSize, opening.dtype))
+    checkDigests(digest, bytes)
+    steps.push({ ...digest, ...bytes })
   }
   if (next !== answer.steps.length) throw wrong('data', 'bytes of more steps than the receipts name')
   return { evidence, opening, chain: parseReceipt(answer.receipts.at(-1)!).receipt.chain, steps }
 }
 
-const NOTHING = new Float32Array(0)
+const NOTHING = new Uint8Array(0)
 
-function checkStepBytes(
+function checkDigests(
   digest: StepDigest,
   bytes: { readonly input: Uint8Array; readonly output: Uint8Array },
-  hiddenSize: number,
-  wanted: WireDtype,
-): CheckedStep {
+): void {
   for (const side of ['input', 'output'] as const) {
     if (!equalBytes(sha256(bytes[side]), digest[side])) {
       throw wrong(side, `the ${side} of step ${digest.seq} is not what the receipt's digest says`)
     }
   }
-  const values = digest.tokens * hiddenSize
-  const dtype = bytes.input.length === values * 4 ? 'f32' : wanted
+}
+
+/** A step's rows as numbers. `wanted` is the format that the opening asks for; servers may speak float32 instead. */
+function decodeRows(
+  step: CheckedStep,
+  hiddenSize: number,
+  wanted: WireDtype,
+): { readonly input: Float32Array; readonly output: Float32Array; readonly dtype: WireDtype } {
+  const dtype = step.input.length === step.tokens * hiddenSize * 4 ? 'f32' : wanted
   const row = hiddenSize * wireBytes(dtype)
-  if (bytes.input.length !== digest.tokens * row) {
-    throw wrong('input', `step ${digest.seq} has ${bytes.input.length} bytes for ${digest.tokens} tokens`)
+  if (step.input.length !== step.tokens * row) {
+    throw wrong('input', `step ${step.seq} has ${step.input.length} bytes for ${step.tokens} tokens`)
   }
-  const rows = bytes.output.length / row
-  if (rows !== 0 && rows !== 1 && rows !== digest.tokens) {
-    throw wrong(
-      'output',
-      `step ${digest.seq} has ${bytes.output.length} bytes out for ${digest.tokens} tokens`,
-    )
+  const rows = step.output.length / row
+  if (rows !== 0 && rows !== 1 && rows !== step.tokens) {
+    throw wrong('output', `step ${step.seq} has ${step.output.length} bytes out for ${step.tokens} tokens`)
   }
+  // Copies: bytes inside a message lie at any alignment.
   return {
-    seq: digest.seq,
-    position: digest.position,
-    tokens: digest.tokens,
-    // Copies: bytes inside a message lie at any alignment.
-    input: fromWire(bytes.input.slice(), dtype),
-    output: fromWire(bytes.output.slice(), dtype),
+    input: fromWire(step.input.slice(), dtype),
+    output: fromWire(step.output.slice(), dtype),
     dtype,
   }
 }
@@ -121,10 +117,10 @@ export interface Comparison {
  * Runs the session's steps on `runner`, which holds the same blocks of the same model, and compares every row that
  * came out. Each step runs on what the server said went in, so errors of others do not count against it.
  * @param margin honest distance by the format the rows travelled in (`margins.ts`).
- * @throws whatever the runner throws: that is no verdict.
+ * @throws `protocol` when bytes are no rows of the model; whatever the runner throws, which is no verdict.
  */
 export async function compareSession(
-  steps: readonly CheckedStep[],
+  { steps, opening }: Pick<CheckedSession, 'steps' | 'opening'>,
   runner: SpanRunner,
   margin: (dtype: WireDtype) => number,
   signal?: AbortSignal,
@@ -138,13 +134,14 @@ export async function compareSession(
     for (const step of steps) {
       if (step.position < session.position) await session.rollback(step.position)
       if (step.tokens === 0) continue
-      const hidden = tensor(step.tokens, hiddenSize, step.input)
+      const { dtype, input, output } = decodeRows(step, hiddenSize, opening.dtype)
+      const hidden = tensor(step.tokens, hiddenSize, input)
       const own = await session.step(hidden, signal === undefined ? {} : { signal })
-      if (step.output.length === 0) continue
+      if (output.length === 0) continue
       compared++
-      rows += step.output.length / hiddenSize
-      const error = distance(step.output, own.data.subarray(own.data.length - step.output.length))
-      const allowed = margin(step.dtype)
+      rows += output.length / hiddenSize
+      const error = distance(output, own.data.subarray(own.data.length - output.length))
+      const allowed = margin(dtype)
       if (worst === undefined || excess(error, allowed) > excess(worst.error, worst.margin)) {
         worst = { seq: step.seq, error, margin: allowed }
       }

@@ -26,6 +26,8 @@ export interface DutyView {
 /** What was tried in this epoch by this process. */
 export interface DutyMemory {
   readonly epoch: number
+  /** Progress (parts per thousand) at which this process first saw the epoch. */
+  readonly since: number
   /** Looks at the proposal that ended in disagreement. */
   readonly looks: number
   /** Progress (parts per thousand) at the first of them. */
@@ -43,14 +45,23 @@ export type Duty =
 /** A call that keeps failing is given up for the epoch: each refused one may cost a fee. */
 const MAX_FAILURES = 5
 
-export function newEpochMemory(epoch: number): DutyMemory {
-  return { epoch, looks: 0, firstLook: 0, failures: 0 }
+/** Memory of an epoch that this process sees for the first time. */
+export function newEpochMemory({ epoch, progress }: EpochTime): DutyMemory {
+  return { epoch, since: progress, looks: 0, firstLook: 0, failures: 0 }
+}
+
+function memoryOf(memory: DutyMemory | undefined, time: EpochTime): DutyMemory {
+  return memory?.epoch === time.epoch ? memory : newEpochMemory(time)
 }
 
 /** The duty at `view`. */
-export function decideDuty(view: DutyView, memory: DutyMemory, windows: SubnetParameters['epoch']): Duty {
+export function decideDuty(
+  view: DutyView,
+  memory: DutyMemory | undefined,
+  windows: SubnetParameters['epoch'],
+): Duty {
   const { consensus, elected, nodeId, time } = view
-  const known = memory.epoch === time.epoch ? memory : newEpochMemory(time.epoch)
+  const known = memoryOf(memory, time)
   if (known.failures >= MAX_FAILURES) return nothing(`gave up after ${MAX_FAILURES} refused calls`)
   const window = epochWindow(time.progress, windows)
   if (consensus === undefined) {
@@ -58,7 +69,7 @@ export function decideDuty(view: DutyView, memory: DutyMemory, windows: SubnetPa
       return nothing(elected === undefined ? 'nobody is elected' : 'waits for the proposal')
     if (window === 'early') return nothing('too early to propose')
     if (window !== 'propose') return nothing('too late to propose')
-    return waitsForReports(view, windows) ? nothing('waits for reports') : { do: 'propose' }
+    return waitsForReports(view, known, windows) ? nothing('waits for reports') : { do: 'propose' }
   }
   if (consensus.attestors.includes(nodeId)) {
     return nothing(consensus.proposer === nodeId ? 'proposed' : 'attested')
@@ -72,14 +83,14 @@ export function decideDuty(view: DutyView, memory: DutyMemory, windows: SubnetPa
 }
 
 /** Memory after a look that ended in disagreement. */
-export function afterDisagreement(memory: DutyMemory, time: EpochTime): DutyMemory {
-  const known = memory.epoch === time.epoch ? memory : newEpochMemory(time.epoch)
+export function afterDisagreement(memory: DutyMemory | undefined, time: EpochTime): DutyMemory {
+  const known = memoryOf(memory, time)
   return { ...known, looks: known.looks + 1, firstLook: known.looks === 0 ? time.progress : known.firstLook }
 }
 
 /** Memory after a call that the ledger refused, or that nobody knows the fate of. */
-export function afterFailure(memory: DutyMemory, time: EpochTime): DutyMemory {
-  const known = memory.epoch === time.epoch ? memory : newEpochMemory(time.epoch)
+export function afterFailure(memory: DutyMemory | undefined, time: EpochTime): DutyMemory {
+  const known = memoryOf(memory, time)
   return { ...known, failures: known.failures + 1 }
 }
 
@@ -91,10 +102,18 @@ function nextLook(
   return looks === 0 ? 0 : firstLook + Math.ceil((looks * (attestUntil - firstLook)) / attestTries)
 }
 
-/** Proposing early pays; a fifth of the window is time enough for what travels. */
-function waitsForReports({ reports, time }: DutyView, windows: SubnetParameters['epoch']): boolean {
-  const patience = windows.proposeFrom + (windows.proposeUntil - windows.proposeFrom) / 5
-  return reports.here < reports.expected && time.progress < patience
+/**
+ * Proposing early pays; a fifth of the window is time enough for what travels, counted from when this process came,
+ * as long as the window lasts.
+ */
+function waitsForReports(
+  { reports, time }: DutyView,
+  { since }: DutyMemory,
+  { proposeFrom, proposeUntil }: SubnetParameters['epoch'],
+): boolean {
+  const patience = (proposeUntil - proposeFrom) / 5
+  const until = Math.min(Math.max(proposeFrom, since) + patience, proposeUntil - patience)
+  return reports.here < reports.expected && time.progress < until
 }
 
 function nothing(reason: string): Duty {

@@ -1,4 +1,5 @@
 import { errorMessage } from '../errors.ts'
+import { attest, proposeAttestation } from '../ledger/calls.ts'
 import type { Consensus, Ledger, LedgerBlock, LedgerCall, LedgerSigner } from '../ledger/ledger.ts'
 import { type Logger, silentLogger } from '../log.ts'
 import { type AgreementRule, DEFAULT_AGREEMENT } from './agreement.ts'
@@ -46,6 +47,8 @@ export interface EpochDutiesOptions {
   /** A call that is in no block by then is of unknown fate: the ledger is asked again. Default 60 s. */
   readonly submitTimeoutMs?: number
   readonly log?: Logger
+  /** Called on every block with what its epoch is judged by: the accountant's work hangs on it. Must not throw. */
+  readonly onView?: (view: EpochView, time: EpochTime) => void
   /** Called after every block. */
   readonly onState?: (state: EpochDutyState) => void
 }
@@ -73,7 +76,7 @@ const SUBMIT_TIMEOUT_MS = 60_000
 export function createEpochDuties(options: EpochDutiesOptions): EpochDuties {
   const { ledger, signer, subnetId, nodeId, pool, rule = DEFAULT_AGREEMENT } = options
   const log = (options.log ?? silentLogger).child('duties')
-  let memory: DutyMemory = newEpochMemory(-1)
+  let memory: DutyMemory | undefined
   let state: EpochDutyState | undefined
   let view: EpochView | undefined
   let elected: number | undefined
@@ -133,7 +136,7 @@ export function createEpochDuties(options: EpochDutiesOptions): EpochDuties {
     const proposal = await makeProposal(current, pool, score(current))
     const manifest = pool.get(proposal.manifest)
     if (manifest !== undefined) await options.publish(manifest)
-    await submit(proposeCall(subnetId, proposal), time)
+    await submit(proposeAttestation(subnetId, proposal.scores, { args: proposal.args }), time)
     return `proposed ${proposal.scores.length} scores`
   }
 
@@ -155,7 +158,7 @@ export function createEpochDuties(options: EpochDutiesOptions): EpochDuties {
       },
     })
     if (verdict.agree) {
-      await submit(attestCall(subnetId), time)
+      await submit(attest(subnetId), time)
       return 'attested'
     }
     memory = afterDisagreement(memory, time)
@@ -173,7 +176,8 @@ export function createEpochDuties(options: EpochDutiesOptions): EpochDuties {
     const current = await enterEpoch(time, subnet.slot, block)
     if (current === undefined) return
     lastHash = block.hash
-    if (memory.epoch !== time.epoch) memory = newEpochMemory(time.epoch)
+    if (memory?.epoch !== time.epoch) memory = newEpochMemory(time)
+    options.onView?.(current, time)
     await report(current)
     const consensus = await ledger.consensus(subnetId, time.epoch, block.hash)
     const duty = decideDuty(
@@ -253,26 +257,4 @@ export function followBlocks(
       await busy
     },
   }
-}
-
-function proposeCall(
-  subnetId: number,
-  { scores, args }: { scores: readonly { nodeId: number; score: bigint }[]; args: Uint8Array },
-): LedgerCall {
-  return {
-    pallet: 'Network',
-    call: 'propose_attestation',
-    args: {
-      subnet_id: subnetId,
-      data: scores.map(({ nodeId, score }) => ({ subnet_node_id: nodeId, score })),
-      prioritize_queue_node_id: undefined,
-      remove_queue_node_id: undefined,
-      args,
-      attest_data: undefined,
-    },
-  }
-}
-
-function attestCall(subnetId: number): LedgerCall {
-  return { pallet: 'Network', call: 'attest', args: { subnet_id: subnetId, attest_data: undefined } }
 }
