@@ -3,7 +3,7 @@ import { DIRECTORY_PROTOCOL } from '../protocol/ids.ts'
 import { MAX_RECORD_LIFETIME_MS } from '../protocol/limits.ts'
 import type { ModelRecord, ServerRecord } from '../routing/snapshot.ts'
 import type { Directory } from '../session/directory.ts'
-import { announceTo, listFrom, serveDirectory } from './directory-exchange.ts'
+import { announceTo, checkPublisher, listFrom, serveDirectory } from './directory-exchange.ts'
 import { signRecord, verifyRecord } from './identity.ts'
 import type { Peer } from './peer.ts'
 import { createRecordStore, type StoredRecord } from './record-store.ts'
@@ -134,7 +134,9 @@ export async function createDhtDirectory(peer: Peer, options: DhtDirectoryOption
 
   const keep = async (from: string, bytes: Uint8Array): Promise<void> => {
     try {
-      store.put({ ...(await verifyRecord(bytes, now())), bytes }, now())
+      const entry = { ...(await verifyRecord(bytes, now())), bytes }
+      if (peer.gate) checkPublisher(peer.gate, entry.record.peerId)
+      store.put(entry, now())
     } catch (error) {
       // One bad record must not hide the good ones that came with it.
       peer.log.debug('directory peer handed out a bad record', { peer: from, reason: errorMessage(error) })
@@ -162,7 +164,9 @@ export async function createDhtDirectory(peer: Peer, options: DhtDirectoryOption
     servers: async (modelId, signal) => {
       await collect(modelId, signal)
       const records = store.ofModel(modelId, now()).map(({ record }) => record)
-      return records.filter(({ state }) => state !== 'offline')
+      return records.filter(
+        ({ peerId, state }) => state !== 'offline' && peer.gate?.staked(peerId, 'directory').ok !== false,
+      )
     },
     models: async (signal) => {
       await collect(undefined, signal)

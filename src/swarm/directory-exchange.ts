@@ -1,5 +1,5 @@
-import type { Stream } from '@libp2p/interface'
-import { ChoraleError, errorMessage } from '../errors.ts'
+import type { Connection, Stream } from '@libp2p/interface'
+import { ChoraleError, errorCode, errorMessage, isChoraleError } from '../errors.ts'
 import {
   type DirectoryMessage,
   decodeRecordList,
@@ -13,6 +13,7 @@ import { type FramedStream, frameStream } from './framed-stream.ts'
 import { verifyRecord } from './identity.ts'
 import type { Peer } from './peer.ts'
 import type { RecordStore } from './record-store.ts'
+import type { StakeGate } from './stake-gate.ts'
 
 /** `/chorale/directory/1`: one request and one answer a stream. */
 
@@ -28,7 +29,8 @@ export async function serveDirectory(
 ): Promise<{ close(): Promise<void> }> {
   await peer.handle(
     DIRECTORY_PROTOCOL,
-    (stream: Stream) => {
+    (stream: Stream, connection: Connection) => {
+      const from = connection.remotePeer.toString()
       let asked = false
       const wire: FramedStream = frameStream<DirectoryMessage>(stream, {
         parse: parseDirectoryMessage,
@@ -36,7 +38,7 @@ export async function serveDirectory(
         onFrame: (message, payload) => {
           if (asked) throw new ChoraleError('protocol', 'one request a stream')
           asked = true
-          void answer(store, message, payload, now()).then(async (frame) => {
+          void answer({ store, gate: peer.gate, from }, message, payload, now()).then(async (frame) => {
             wire.post(() => frame)
             await wire.close()
             return undefined
@@ -54,23 +56,34 @@ export async function serveDirectory(
   return { close: () => peer.unhandle(DIRECTORY_PROTOCOL) }
 }
 
+interface Asked {
+  readonly store: RecordStore
+  readonly gate: StakeGate | undefined
+  /** Who asks. */
+  readonly from: string
+}
+
 /** The frame that answers a request. Never throws. */
 async function answer(
-  store: RecordStore,
+  { store, gate, from }: Asked,
   message: DirectoryMessage,
   payload: Uint8Array,
   now: number,
 ): Promise<Uint8Array> {
   try {
+    if (gate) await admit(gate, from, message)
     switch (message.type) {
       case 'announce': {
         const bytes = payload.slice()
-        store.put({ ...(await verifyRecord(bytes, now)), bytes }, now)
+        const entry = { ...(await verifyRecord(bytes, now)), bytes }
+        if (gate) checkPublisher(gate, entry.record.peerId)
+        store.put(entry, now)
         return encodeFrame({ type: 'announced', stored: store.size })
       }
       case 'list': {
-        const found =
+        const all =
           message.modelId === undefined ? store.ofEachModel(now) : store.ofModel(message.modelId, now)
+        const found = all.filter(({ record }) => gate?.staked(record.peerId, 'directory').ok !== false)
         // Newest first: when there are more than fit, those most likely alive are told.
         found.sort((a, b) => b.record.issuedAt - a.record.issuedAt)
         const records = found.slice(0, MAX_LISTED_RECORDS).map(({ bytes }) => bytes)
@@ -80,8 +93,43 @@ async function answer(
         return encodeFrame({ type: 'refused', message: `${message.type} is no request` })
     }
   } catch (error) {
-    return encodeFrame({ type: 'refused', message: errorMessage(error).slice(0, 400) })
+    const code = errorCode(error)
+    const known = code === 'refused' || code === 'capacity' ? { code } : {}
+    const retryAfterMs = isChoraleError(error) ? error.retryAfterMs : undefined
+    return encodeFrame({
+      type: 'refused',
+      message: errorMessage(error).slice(0, 400),
+      ...known,
+      ...(retryAfterMs !== undefined && { retryAfterMs: Math.ceil(retryAfterMs) }),
+    })
   }
+}
+
+/** Somebody who asks faster than that is told to come later; sessions wait, questions don't. */
+const MAX_RATE_WAIT_MS = 1_000
+
+/** @throws `refused` for somebody without stake and pass, `capacity` for one who asks too often. */
+async function admit(gate: StakeGate, from: string, message: DirectoryMessage): Promise<void> {
+  const shown = message.type === 'list' ? message.pass : undefined
+  if (shown && !gate.check(from, 'connect').ok) await gate.show(from, shown.slice())
+  const verdict = gate.check(from, 'connect')
+  if (!verdict.ok) {
+    gate.refuse('directory')
+    throw new ChoraleError('refused', `not admitted: ${verdict.reason}`)
+  }
+  const waitMs = gate.takeMessage(from)
+  if (waitMs > MAX_RATE_WAIT_MS) {
+    gate.refuse('directory', 'rate')
+    throw new ChoraleError('capacity', 'too many questions', { retryAfterMs: waitMs })
+  }
+}
+
+/** Only who has stake is listed, whoever brings the record. @throws `refused`. */
+export function checkPublisher(gate: StakeGate, peerId: string): void {
+  const verdict = gate.staked(peerId, 'directory')
+  if (verdict.ok) return
+  gate.refuse('record')
+  throw new ChoraleError('refused', `the record's publisher is not admitted: ${verdict.reason}`)
 }
 
 /** Gives a signed record to a peer. @throws `unreachable`, `timeout`, `not_supported`, `protocol` when it is refused. */
@@ -97,7 +145,11 @@ export async function listFrom(
   modelId: string | undefined,
   signal: AbortSignal | undefined,
 ): Promise<Uint8Array[]> {
-  const request = encodeFrame(modelId === undefined ? { type: 'list' } : { type: 'list', modelId })
+  const request = encodeFrame({
+    type: 'list',
+    ...(modelId !== undefined && { modelId }),
+    ...(peer.pass && { pass: peer.pass }),
+  })
   const { message, payload } = await ask(peer, peerId, request, signal)
   if (message.type !== 'records') throw unexpected(peerId, message)
   return decodeRecordList(payload)
@@ -143,6 +195,15 @@ async function ask(
 }
 
 function unexpected(peerId: string, message: DirectoryMessage): ChoraleError {
-  const reason = message.type === 'refused' ? message.message : `it answered ${message.type}`
-  return new ChoraleError('protocol', `directory peer ${peerId} refused: ${reason}`)
+  if (message.type !== 'refused') {
+    return new ChoraleError('protocol', `directory peer ${peerId} refused: it answered ${message.type}`)
+  }
+  const { retryAfterMs } = message
+  return new ChoraleError(
+    message.code ?? 'protocol',
+    `directory peer ${peerId} refused: ${message.message}`,
+    {
+      ...(retryAfterMs !== undefined && { retryAfterMs }),
+    },
+  )
 }

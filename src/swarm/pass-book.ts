@@ -29,6 +29,8 @@ export interface PassBook {
   clientsOf(sponsor: string): readonly string[]
   /** Forgets a client's pass. */
   drop(peerId: string): void
+  /** Forgets passes that ended, and names their clients. */
+  dropEnded(): readonly string[]
   /** Counts what a client used, for its pass and its sponsor. */
   use(peerId: string, sessions: number, tokens: number): void
   /** What each sponsor was charged since the start, most first. */
@@ -47,8 +49,12 @@ export function createPassBook(sponsor: (peerId: string) => StakeVerdict, now: (
   const used = new Map<string, ShownPass>()
   const uses = new Map<string, SponsorUse>()
 
-  const dropExpired = (): void => {
-    for (const [peerId, { pass }] of shown) if (pass.expiresAt <= now()) shown.delete(peerId)
+  const dropEnded = (): string[] => {
+    const ended = [...shown].filter(([, { pass }]) => pass.expiresAt <= now()).map(([peerId]) => peerId)
+    for (const peerId of ended) shown.delete(peerId)
+    return ended
+  }
+  const dropUsed = (): void => {
     for (const [name, { pass }] of used) if (pass.expiresAt <= now()) used.delete(name)
   }
 
@@ -75,7 +81,7 @@ export function createPassBook(sponsor: (peerId: string) => StakeVerdict, now: (
         })
       }
       const name = `${pass.sponsor} ${id}`
-      if (!used.has(name) && used.size >= MAX_PASSES) dropExpired()
+      if (!used.has(name) && used.size >= MAX_PASSES) dropUsed()
       if (!used.has(name) && used.size >= MAX_PASSES) {
         throw new ChoraleError('capacity', `this peer knows ${used.size} passes already`, {
           retryAfterMs: 10_000,
@@ -101,6 +107,7 @@ export function createPassBook(sponsor: (peerId: string) => StakeVerdict, now: (
     drop: (peerId) => {
       shown.delete(peerId)
     },
+    dropEnded,
     use: (peerId, sessions, tokens) => {
       const entry = shown.get(peerId)
       if (entry === undefined) return

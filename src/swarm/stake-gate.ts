@@ -60,6 +60,8 @@ export interface StakeGateOptions {
 
 /** What a pass is good for. */
 const PASS_ACTIONS: ReadonlySet<StakeAction> = new Set(['connect', 'infer'])
+/** How often passes that ended are looked for; they admit nobody in the meantime. */
+const ENDED_PASSES_MS = 2_000
 const MAX_REFUSAL_KINDS = 256
 
 /** A gate over a stake set. Closing it does not close the set. */
@@ -88,6 +90,12 @@ export function createStakeGate(options: StakeGateOptions): StakeGate {
   const tell = (peerId: string, reason: string, lost: ReadonlySet<StakeAction>): void => {
     for (const listener of listeners) listener(peerId, reason, lost)
   }
+  // A pass that ended unrenewed ends its client's connections too.
+  const ending = setInterval(() => {
+    for (const client of book.dropEnded()) {
+      if (!stakes.check(client, 'connect').ok) tell(client, 'its pass ended', PASS_ACTIONS)
+    }
+  }, ENDED_PASSES_MS)
   const stopWatching = stakes.onRevoked((peerId, reason, lost) => {
     if (lost.has('sponsor')) {
       for (const client of book.clientsOf(peerId)) {
@@ -201,6 +209,7 @@ export function createStakeGate(options: StakeGateOptions): StakeGate {
     },
     close: () => {
       stopWatching()
+      clearInterval(ending)
       pending.close()
       listeners.clear()
     },
