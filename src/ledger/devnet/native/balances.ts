@@ -3,7 +3,7 @@ import { arithmeticFailure, ensureRoot, ensureSigned, tokenFailure } from './dis
 import { systemOf } from './state.ts'
 import type { EventDefinition, PalletContext, PalletDefinition } from './pallet.ts'
 
-/** Money of accounts. `endowed`: what they have at genesis, smallest units. */
+/** Money of accounts, with the weights of Hypertensor's runtime. `endowed`: what they have at genesis, smallest units. */
 export function balancesPallet(endowed: Readonly<Record<string, bigint>>): PalletDefinition {
   return {
     name: 'Balances',
@@ -22,6 +22,7 @@ export function balancesPallet(endowed: Readonly<Record<string, bigint>>): Palle
       {
         index: 0,
         name: 'transfer_allow_death',
+        weight: 176_105_000n,
         args: { dest: 'AccountId20', value: 'Compact<u128>' },
         dispatch: (context, origin, args) =>
           transfer(context, ensureSigned(origin), args['dest'] as string, args['value'] as bigint, false),
@@ -29,6 +30,7 @@ export function balancesPallet(endowed: Readonly<Record<string, bigint>>): Palle
       {
         index: 2,
         name: 'force_transfer',
+        weight: 302_600_000n,
         args: { source: 'AccountId20', dest: 'AccountId20', value: 'Compact<u128>' },
         dispatch(context, origin, args) {
           ensureRoot(origin)
@@ -38,6 +40,7 @@ export function balancesPallet(endowed: Readonly<Record<string, bigint>>): Palle
       {
         index: 3,
         name: 'transfer_keep_alive',
+        weight: 165_655_000n,
         args: { dest: 'AccountId20', value: 'Compact<u128>' },
         dispatch: (context, origin, args) =>
           transfer(context, ensureSigned(origin), args['dest'] as string, args['value'] as bigint, true),
@@ -45,6 +48,7 @@ export function balancesPallet(endowed: Readonly<Record<string, bigint>>): Palle
       {
         index: 4,
         name: 'transfer_all',
+        weight: 176_205_000n,
         args: { dest: 'AccountId20', keep_alive: 'bool' },
         dispatch(context, origin, args) {
           const from = ensureSigned(origin)
@@ -56,6 +60,7 @@ export function balancesPallet(endowed: Readonly<Record<string, bigint>>): Palle
       {
         index: 8,
         name: 'force_set_balance',
+        weight: 147_287_000n,
         args: { who: 'AccountId20', new_free: 'Compact<u128>' },
         dispatch(context, origin, args) {
           ensureRoot(origin)
@@ -65,6 +70,7 @@ export function balancesPallet(endowed: Readonly<Record<string, bigint>>): Palle
       {
         index: 10,
         name: 'burn',
+        weight: 30_848_000n,
         args: { value: 'Compact<u128>', keep_alive: 'bool' },
         dispatch(context, origin, args) {
           const who = ensureSigned(origin)
@@ -110,6 +116,7 @@ function transfer(
   amount: bigint,
   keepAlive: boolean,
 ): void {
+  if (amount > context.balances.issuance()) arithmeticFailure('Underflow')
   if (amount === 0n || from === to) {
     if (amount > context.balances.free(from)) tokenFailure('FundsUnavailable')
     if (from !== to && amount === 0n) context.emit('Transfer', { from, to, amount })
@@ -140,6 +147,8 @@ function forceSetBalance(context: PalletContext, who: string, wanted: bigint): v
   if (issued >= 1n << 128n) arithmeticFailure('Overflow')
   writeFree(context, systemOf(context), who, free)
   addIssuance(context, free - before)
+  if (free > before) context.emit('Issued', { amount: free - before })
+  if (free < before) context.emit('Rescinded', { amount: before - free })
   context.emit('BalanceSet', { who, free })
 }
 

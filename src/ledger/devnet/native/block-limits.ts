@@ -13,8 +13,8 @@ export const MAX_NORMAL_WEIGHT = (MAX_BLOCK_WEIGHT / 4n) * 3n
 
 /** Picoseconds that any extrinsic counts for, beside its call. */
 export const BASE_EXTRINSIC_WEIGHT = 108_157_000n
-/** Picoseconds of a call that names no weight of its own. */
-export const DEFAULT_CALL_WEIGHT = 200_000_000n
+/** Picoseconds of a call that names no weight of its own: Hypertensor's Network pallet weighs none of its calls. */
+export const DEFAULT_CALL_WEIGHT = 0n
 
 const MOST = 2n ** 64n - 1n
 const weight = (refTime: bigint, proofSize = 0n): LedgerValue => ({

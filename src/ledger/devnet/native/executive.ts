@@ -13,6 +13,7 @@ import type { Phase, RuntimeState } from './state.ts'
 import {
   checkSignature,
   checkSigned,
+  isMandatory,
   noUnsignedValidator,
   refuse,
   TransactionRefusal,
@@ -103,6 +104,7 @@ function applySigned(
   version: RuntimeVersion,
 ): LedgerValue {
   checkSignature(state, extrinsic, signed, version)
+  if (isMandatory(state.types, extrinsic.call)) refuse('BadMandatory')
   const { fee, weight } = checkSigned(state, extrinsic, signed, true)
   const who = signed.account
   const system = state.context('System')
@@ -117,6 +119,8 @@ function applySigned(
   const { tip } = signed.extra
   const paid = free ? tip : fee
   if (paid < fee) state.balances.deposit(who, fee - paid)
+  // Substrate gives back what was not needed even when that is nothing.
+  else if (state.has('System.Account', [who])) balances.emit('Deposit', { who, amount: 0n })
   state.emit('TransactionPayment', 'TransactionFeePaid', { who, actual_fee: paid, tip })
   note(state, extrinsic, weight, 'normal')
   const info = dispatchInfo(weight, 'Normal', !free)
@@ -233,9 +237,10 @@ export function validateTransaction(
   try {
     beginBlock(state, (state.get('System.Number') as number) + 1, blockHash, { logs: [] })
     if (signed === undefined) {
-      if (definitionOf(state, extrinsic.call).inherent) refuse('MandatoryValidation')
+      if (isMandatory(state.types, extrinsic.call)) refuse('MandatoryValidation')
       return noUnsignedValidator()
     }
+    if (isMandatory(state.types, extrinsic.call)) refuse('MandatoryValidation')
     checkSignature(state, extrinsic, signed, version)
     const { weight } = checkSigned(state, extrinsic, signed, false)
     return { type: 'Ok', value: validTransaction(state, extrinsic, signed, weight) }

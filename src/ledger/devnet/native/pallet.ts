@@ -76,7 +76,7 @@ export interface CallDefinition {
   ) => void
   /** Gives the fee back after success. */
   readonly freeOnSuccess?: boolean
-  /** Picoseconds of computing that the fee is taken for; a usual call's without it. */
+  /** Picoseconds of computing that the fee is taken for; none without it, as in Hypertensor's Network pallet. */
   readonly weight?: bigint
   /** Written by the block's author, never signed. */
   readonly inherent?: boolean

@@ -3,6 +3,13 @@ import { DispatchFailure, ensureSigned } from './dispatch-error.ts'
 import type { CallDefinition, Origin, PalletContext, PalletDefinition } from './pallet.ts'
 import { dispatchCall } from './state.ts'
 
+/** Of the calls without what they call; Hypertensor's. */
+const WEIGHTS: Readonly<Record<string, bigint>> = {
+  sudo: 36_501_000n,
+  sudo_as: 36_618_000n,
+  set_key: 135_822_000n,
+  remove_key: 135_092_000n,
+}
 const CALL_WEIGHT = { call: 'RuntimeCall', weight: 'Weight' }
 
 /** One account that may call as root. `key`: that account at genesis; without it nobody may. */
@@ -59,6 +66,7 @@ function guarded(
     name,
     args,
     freeOnSuccess: true,
+    weight: WEIGHTS[name] ?? 0n,
     dispatch(context, origin, values) {
       if (ensureSigned(origin) !== context.get('Key')) context.fail('RequireSudo')
       run(context, values)

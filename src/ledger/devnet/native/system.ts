@@ -6,6 +6,8 @@ import { ensureSigned } from './dispatch-error.ts'
 import { toHex } from './hex.ts'
 import type { PalletDefinition, StorageDefinition } from './pallet.ts'
 
+/** Of a short remark. */
+const REMARK_WEIGHT = 23_614_716n
 const ZERO_HASH = `0x${'00'.repeat(32)}`
 /** What Substrate puts where genesis has no parent. */
 const GENESIS_PARENT = `0x${'45'.repeat(32)}`
@@ -64,11 +66,12 @@ export function systemPallet(version: Readonly<Record<string, LedgerValue>>): Pa
       plain('ExecutionPhase', 'Phase'),
     ],
     calls: [
-      { index: 0, name: 'remark', args: { remark: 'Bytes' }, dispatch: () => {} },
+      { index: 0, name: 'remark', args: { remark: 'Bytes' }, weight: REMARK_WEIGHT, dispatch: () => {} },
       {
         index: 7,
         name: 'remark_with_event',
         args: { remark: 'Bytes' },
+        weight: REMARK_WEIGHT,
         dispatch(context, origin, args) {
           const hash = toHex(blake2b(args['remark'] as Uint8Array, { dkLen: 32 }))
           context.emit('Remarked', { sender: ensureSigned(origin), hash })

@@ -6,6 +6,8 @@ import { tryCall } from './sudo.ts'
 /** Calls of one batch; bounds the work of one extrinsic. Substrate's number for this runtime. */
 const MAX_CALLS = 10_922
 
+/** Of a batch without its calls; Hypertensor's. */
+const BATCH_WEIGHT = 69_388_813n
 const CALLS = { calls: 'Vec<RuntimeCall>' }
 type Args = Readonly<Record<string, LedgerValue>>
 
@@ -17,9 +19,9 @@ export function utilityPallet(): PalletDefinition {
     types: {},
     storage: [],
     calls: [
-      { index: 0, name: 'batch', args: CALLS, dispatch: batch },
-      { index: 2, name: 'batch_all', args: CALLS, dispatch: batchAll },
-      { index: 4, name: 'force_batch', args: CALLS, dispatch: forceBatch },
+      { index: 0, name: 'batch', args: CALLS, weight: BATCH_WEIGHT, dispatch: batch },
+      { index: 2, name: 'batch_all', args: CALLS, weight: BATCH_WEIGHT, dispatch: batchAll },
+      { index: 4, name: 'force_batch', args: CALLS, weight: BATCH_WEIGHT, dispatch: forceBatch },
     ],
     events: [
       { index: 0, name: 'BatchInterrupted', fields: { index: 'u32', error: 'DispatchError' } },

@@ -66,6 +66,15 @@ export function callWeight(types: RuntimeTypes, call: LedgerValue): bigint {
   return weight
 }
 
+/** Whether a call, or the one that sudo makes of it, belongs to the block's author. */
+export function isMandatory(types: RuntimeTypes, call: LedgerValue): boolean {
+  const outer = variantOf(call)
+  const inner = variantOf(outer.value)
+  const { call: nested } = inner.value as { readonly call?: LedgerValue }
+  if (outer.type === 'Sudo' && nested !== undefined) return isMandatory(types, nested)
+  return types.call(outer.type, inner.type).inherent ?? false
+}
+
 /** Signature, era, genesis and versions. @throws TransactionRefusal `BadProof`, `AncientBirthBlock`, `BadSigner` */
 export function checkSignature(
   state: RuntimeState,

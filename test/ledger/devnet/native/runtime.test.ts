@@ -184,6 +184,7 @@ describe('apply_extrinsic', () => {
     expect(eventNames(chain, 1)).toEqual([
       'Balances.Withdraw',
       'Balances.Transfer',
+      'Balances.Deposit',
       'TransactionPayment.TransactionFeePaid',
       'System.ExtrinsicSuccess',
     ])
@@ -219,12 +220,13 @@ describe('apply_extrinsic', () => {
     include(chain, sign(chain, alith, transfer(BALTATHAR, 2000n * UNIT)))
     expect(eventNames(chain, 1)).toEqual([
       'Balances.Withdraw',
+      'Balances.Deposit',
       'TransactionPayment.TransactionFeePaid',
       'System.ExtrinsicFailed',
     ])
     const record = (stateOf(chain).get('System.Events') as { event: { value: { value: unknown } } }[]).at(-1)
     expect(record?.event.value.value).toMatchObject({
-      dispatch_error: { type: 'Token', value: 'FundsUnavailable' },
+      dispatch_error: { type: 'Arithmetic', value: 'Underflow' },
     })
     expect(free(chain, BALTATHAR)).toBe(10n * UNIT)
   })
@@ -240,6 +242,7 @@ describe('apply_extrinsic', () => {
       'System.NewAccount',
       'Balances.Endowed',
       'Balances.Transfer',
+      'Balances.Deposit',
       'TransactionPayment.TransactionFeePaid',
       'System.ExtrinsicSuccess',
     ])
@@ -319,8 +322,13 @@ describe('apply_extrinsic', () => {
   it('inherents are not for users: signed or sent to the pool', () => {
     const chain = newChain()
     const set = registry.createType('Call', { callIndex: [1, 0], args: { now: 1_900_000_000_000 } })
-    include(chain, sign(chain, alith, set))
-    expect(eventNames(chain, 1)).toContain('System.ExtrinsicFailed')
+    const sudo = registry.createType('Call', { callIndex: [6, 0], args: { call: set } })
+    for (const call of [set, sudo]) {
+      expect(include(chain, sign(chain, alith, call))).toEqual({ refused: 'BadMandatory' })
+      expect(validate(chain, sign(chain, alith, call))).toMatchObject({
+        value: { value: 'MandatoryValidation' },
+      })
+    }
     const bare = Uint8Array.of(4, ...(set as { toU8a(): Uint8Array }).toU8a())
     expect(validate(chain, bare)).toEqual({
       type: 'Err',
