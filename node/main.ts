@@ -50,6 +50,26 @@ const VERBS: Readonly<Record<string, Verb>> = {
     summary: 'run a development chain for stake and scores',
     load: async () => (await import('./cli/devnet.ts')).devnetCommand(),
   },
+  key: {
+    summary: 'make, show, list and import keys',
+    load: async () => (await import('./cli/key.ts')).keyCommand(),
+  },
+  stake: {
+    summary: 'stake tokens, take them back, delegate',
+    load: async () => (await import('./cli/stake.ts')).stakeCommand(),
+  },
+  subnet: {
+    summary: 'register, activate, list and show subnets of the ledger',
+    load: async () => (await import('./cli/subnet.ts')).subnetCommand(),
+  },
+  node: {
+    summary: 'register and remove nodes of a subnet',
+    load: async () => (await import('./cli/node.ts')).nodeCommand(),
+  },
+  ledger: {
+    summary: 'show a chain, or check it by the rules: `ledger conformance`',
+    load: async () => (await import('./cli/ledger.ts')).ledgerCommand(),
+  },
   doctor: {
     summary: 'check this machine: engine, adapter, memory, network, disk',
     load: async () => (await import('./cli/doctor.ts')).doctorCommand(),

@@ -58,9 +58,16 @@ export function keyCommand(): Command {
     options(new Command('import'))
       .description('keep a key that exists: from words, a hex seed, or a file exported by polkadot-js')
       .argument('<role>', 'hotkey or coldkey')
-      .option('--kind <kind>', 'ethereum, sr25519, ed25519 or ecdsa (an exported file says so itself)', 'ethereum')
+      .option(
+        '--kind <kind>',
+        'ethereum, sr25519, ed25519 or ecdsa (an exported file says so itself)',
+        'ethereum',
+      )
       .option('--path <path>', "derivation path (ethereum default for words: m/44'/60'/0'/0/0)")
-      .option('--secret-file <file>', 'words, 0x-hex seed or exported JSON (default: what is piped in, or asked for)')
+      .option(
+        '--secret-file <file>',
+        'words, 0x-hex seed or exported JSON (default: what is piped in, or asked for)',
+      )
       .addHelpText(
         'after',
         "\nAn exported file's own password is asked for, or taken from CHORALE_IMPORT_PASSWORD.\n" +
@@ -130,9 +137,13 @@ async function newIdentity(flags: KeyFlags): Promise<void> {
 async function runImport(roleText: string, flags: KeyFlags): Promise<void> {
   const role = roleOf(roleText)
   if (role === 'libp2p') {
-    throw new ChoraleError('bad_config', 'a libp2p identity is a file of 64 hex digits: give it to --identity as it is', {
-      field: 'role',
-    })
+    throw new ChoraleError(
+      'bad_config',
+      'a libp2p identity is a file of 64 hex digits: give it to --identity as it is',
+      {
+        field: 'role',
+      },
+    )
   }
   const name = flags.name ?? role
   keyPath(name)
@@ -166,7 +177,9 @@ async function readSecret(flags: KeyFlags): Promise<string> {
     }
   }
   if (text.length > MAX_SECRET_CHARS) {
-    throw new ChoraleError('limit', `a secret has at most ${MAX_SECRET_CHARS} characters`, { field: 'secret' })
+    throw new ChoraleError('limit', `a secret has at most ${MAX_SECRET_CHARS} characters`, {
+      field: 'secret',
+    })
   }
   return text
 }
@@ -202,14 +215,20 @@ async function runShow(name: string, flags: KeyFlags): Promise<void> {
 
 async function runList(flags: KeyFlags): Promise<void> {
   const keys = await listKeys((path, why) => process.stderr.write(`skipped ${path}: ${why}\n`))
-  const rows = keys.map(({ name, file }) => ({ name, role: file.role, kind: file.kind, address: file.address }))
+  const rows = keys.map(({ name, file }) => ({
+    name,
+    role: file.role,
+    kind: file.kind,
+    address: file.address,
+  }))
   if (flags.json === true) return write(process.stdout, `${JSON.stringify({ keys: rows })}\n`)
   if (rows.length === 0) {
     return write(process.stdout, 'no keys yet: chorale key new coldkey makes the first\n')
   }
   const width = Math.max(...rows.map(({ name }) => name.length))
   const lines = rows.map(
-    ({ name, role, kind, address }) => `${name.padEnd(width)}  ${role.padEnd(7)}  ${kind.padEnd(8)}  ${address}\n`,
+    ({ name, role, kind, address }) =>
+      `${name.padEnd(width)}  ${role.padEnd(7)}  ${kind.padEnd(8)}  ${address}\n`,
   )
   await write(process.stdout, lines.join(''))
 }
@@ -229,4 +248,3 @@ function kindOf(text: string): KeyKind {
   }
   return kind
 }
-

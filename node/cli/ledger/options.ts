@@ -33,7 +33,10 @@ export const URL_VARIABLE = 'CHORALE_LEDGER_URL'
 /** Adds what every verb that reads the ledger takes. */
 export function withLedgerOptions(command: Command): Command {
   return command
-    .option('--url <url>', `ws:// or wss:// URL of a node (default: ${URL_VARIABLE}, else the swarm on this machine)`)
+    .option(
+      '--url <url>',
+      `ws:// or wss:// URL of a node (default: ${URL_VARIABLE}, else the swarm on this machine)`,
+    )
     .option('--genesis <hash>', 'refuse a node on another chain')
     .option('--json', 'print one JSON document')
     .option('-v, --verbose', 'log what happens')
@@ -44,23 +47,29 @@ export function withSigningOptions(command: Command): Command {
   return withLedgerOptions(command)
     .option('--key <name>', 'key that signs (chorale key list)')
     .option('--dev <name>', 'sign as a development account: alith, baltathar, …; alice, bob, …')
-    .option('--password-file <file>', "file whose first line is the key's password (or set CHORALE_KEY_PASSWORD)")
+    .option(
+      '--password-file <file>',
+      "file whose first line is the key's password (or set CHORALE_KEY_PASSWORD)",
+    )
     .option('--finalized', 'wait until the block is final')
     .option('-y, --yes', 'do not ask before it costs money')
 }
 
-/** Connects to the node the flags, the environment or the swarm on this machine name. @throws `bad_config` when none does. */
-export async function openLedger(flags: LedgerFlags): Promise<Ledger> {
+/** The node's URL by flags, environment or the swarm on this machine. @throws `bad_config` when none tells. */
+export async function ledgerUrl(flags: LedgerFlags): Promise<string> {
   const set = process.env[URL_VARIABLE]
   const url = flags.url ?? (set === undefined || set === '' ? await localLedgerUrl() : set)
-  if (url === undefined) {
-    throw new ChoraleError(
-      'bad_config',
-      `no ledger to ask: give --url ws://…, set ${URL_VARIABLE}, or start a swarm with npm start`,
-      { field: 'url' },
-    )
-  }
-  return connectLedger(url, {
+  if (url !== undefined) return url
+  throw new ChoraleError(
+    'bad_config',
+    `no ledger to ask: give --url ws://…, set ${URL_VARIABLE}, or start a swarm with npm start`,
+    { field: 'url' },
+  )
+}
+
+/** Connects to the node at `ledgerUrl`. @throws as `connectLedger`. */
+export async function openLedger(flags: LedgerFlags): Promise<Ledger> {
+  return connectLedger(await ledgerUrl(flags), {
     log: stderrLogger(flags.verbose === true ? 'debug' : 'error'),
     ...(flags.genesis !== undefined && { genesisHash: flags.genesis }),
   })

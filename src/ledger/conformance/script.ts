@@ -132,6 +132,7 @@ export class Script {
     let done = false
     const end = sent.finally(() => (done = true))
     end.catch(() => undefined)
+    // oxlint-disable-next-line no-unmodified-loop-condition -- the call's end sets it during the pauses
     for (let waited = 0; !done; waited += POLL_MS) {
       await Promise.race([end.catch(() => undefined), pause(POLL_MS)])
       if (!done && waited >= NUDGE_AFTER_MS) {
