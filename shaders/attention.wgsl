@@ -11,7 +11,7 @@
 //            (z + w); values of a tile in order of position with fma. Tiles outside the window are passed over. Depends on the query's own position only, never on
 //            the batch or on how a prompt was cut
 // Source:    Milakov & Gimelshein 2018 (arXiv 1805.02867), Dao et al. 2022 (arXiv 2205.14135), Press et al. 2021 (arXiv 2108.12409)
-// Prelude:   const POSITIONS
+// Prelude:   lib/kv_f32.wgsl or lib/kv_f16.wgsl (KeyQuad, KvWord, KV_WORD_DIMS, unpack_key, unpack_value), const POSITIONS
 // include: lib/kv_page.wgsl
 // include: lib/split.wgsl
 
@@ -37,8 +37,8 @@ struct Params {
 @group(0) @binding(3) var<storage, read> pages: array<u32>;
 @group(0) @binding(4) var<storage, read> slopes: array<f32>;
 @group(0) @binding(5) var<storage, read> qkv: array<f32>;
-@group(0) @binding(6) var<storage, read> keys: array<vec4<f32>>;
-@group(0) @binding(7) var<storage, read> values: array<f32>;
+@group(0) @binding(6) var<storage, read> keys: array<KeyQuad>;
+@group(0) @binding(7) var<storage, read> values: array<KvWord>;
 @group(0) @binding(8) var<storage, read_write> partial: array<f32>;
 
 var<workgroup> query: array<vec4<f32>, MAX_QUADS>;
@@ -109,7 +109,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       let page = pages[row.table + position / PAGE_TOKENS];
       var products = vec4<f32>(0.0);
       for (var quad = 0u; quad < quads; quad++) {
-        let key = keys[key_index(page, position % PAGE_TOKENS, kv_head, params.kv_heads, quads, quad)];
+        let key = unpack_key(keys[key_index(page, position % PAGE_TOKENS, kv_head, params.kv_heads, quads, quad)]);
         products = fma(query[quad], key, products);
       }
       score = biased((products.x + products.y) + (products.z + products.w), head, position, row.position);
@@ -150,7 +150,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
           let in_page = min(PAGE_TOKENS, count - base);
           let start = value_index(page, 0u, kv_head, params.kv_heads, params.padded_dim) + dim;
           for (var slot = 0u; slot < in_page; slot++) {
-            sum = fma(probabilities[base + slot], values[start + slot * params.padded_dim], sum);
+            let at = start + slot * params.padded_dim;
+            sum = fma(probabilities[base + slot], unpack_value(values[at / KV_WORD_DIMS], at), sum);
           }
         }
         sums[d] = sum;

@@ -25,6 +25,8 @@ export interface EngineWish {
    * into steps (`createOnnxGpuEngine`), so it is never chosen by itself. Default `wasm`.
    */
   onnxProvider?: 'wasm' | 'webgpu'
+  /** How `wgsl` keeps keys and values: f16 halves the cache at an error up to 5e-3. Default f32. */
+  kv?: 'f32' | 'f16'
 }
 
 /**
@@ -131,6 +133,7 @@ async function makeEngine(platform: Platform, name: EngineName, wish: EngineWish
         log: platform.log,
         ...(platform.facts === undefined ? {} : { facts: platform.facts }),
         allowSoftware: wish.allowSoftware ?? wish.name === 'wgsl',
+        ...(wish.kv === undefined ? {} : { kv: wish.kv }),
       })
     }
     case 'wasm': {

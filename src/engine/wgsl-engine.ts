@@ -1,5 +1,6 @@
 import { type GpuContext, openContext } from '../gpu/context.ts'
 import { createMatmulKernels } from '../gpu/matmul-kernels.ts'
+import type { KvFormat } from '../gpu/ops/rope-kv-write.ts'
 import type { ShaderSources } from '../gpu/shader-set.ts'
 import type { Logger } from '../log.ts'
 import type { FactStore } from '../platform.ts'
@@ -19,6 +20,11 @@ export interface WgslEngineOptions {
   facts?: FactStore
   /** Lowers the largest storage binding, in bytes: lets a test split small tensors. */
   maxBindingBytes?: number
+  /**
+   * How keys and values are kept. Default f32, which agrees with the reference to 1e-4; f16 halves the cache and what
+   * attention reads, and agrees to 5e-3.
+   */
+  kv?: KvFormat
 }
 
 /** The WGSL engine with its device's books open: for tests and metrics. */
@@ -48,8 +54,9 @@ const WGSL_SUPPORT: SupportedSpec = {
 export async function createWgslEngine(options: WgslEngineOptions): Promise<WgslEngine> {
   const context: GpuContext = await openContext({ ...options, log: options.log.child('wgsl') })
   const kernels = createMatmulKernels(context)
+  const { kv = 'f32' } = options
   try {
-    await selfTest(context, kernels, options.shaders, options.facts)
+    await selfTest(context, kernels, { ...options, kv })
   } catch (error) {
     context.close()
     throw error
@@ -57,14 +64,14 @@ export async function createWgslEngine(options: WgslEngineOptions): Promise<Wgsl
   const { adapter } = context.device
   return {
     name: 'wgsl',
-    description: `WebGPU kernels, float32 sums, ${adapter.name}`,
+    description: `WebGPU kernels, float32 sums${kv === 'f16' ? ', f16 KV cache' : ''}, ${adapter.name}`,
     threads: 0,
     get allocatedBytes() {
       return context.buffers.allocatedBytes
     },
     async loadSpan(model, spanOptions) {
       checkSupport('wgsl', model.spec, WGSL_SUPPORT)
-      return await loadWgslSpan(context, kernels, model, spanOptions)
+      return await loadWgslSpan(context, kernels, model, spanOptions, kv)
     },
     async loadHead(model, headOptions = {}) {
       checkHeadSupport('wgsl', model.spec, WGSL_SUPPORT)

@@ -1,6 +1,7 @@
 import { ChoraleError } from '../errors.ts'
 import type { GpuContext } from '../gpu/context.ts'
 import type { MatmulKernelSource } from '../gpu/matmul-kernels.ts'
+import type { KvFormat } from '../gpu/ops/rope-kv-write.ts'
 import type { ShaderSources } from '../gpu/shader-set.ts'
 import type { Model } from '../model/model.ts'
 import type { ModelSpec } from '../model/spec.ts'
@@ -9,11 +10,18 @@ import type { LoadSpanOptions } from './engine.ts'
 import { SELF_TEST_SPEC, spanError } from './span-self-test.ts'
 import { loadWgslSpan } from './wgsl-span.ts'
 
-/** Largest |a - b| / max |b| of a driver that works; float32 rounding stays a hundred times below. */
-const TOLERANCE = 1e-4
+/** Largest |a - b| / max |b| of a driver that works, by KV format; float32 rounding stays a hundred times below. */
+const TOLERANCE: Readonly<Record<KvFormat, number>> = { f32: 1e-4, f16: 5e-3 }
+
+/** What the engine is opened with. */
+export interface SelfTestOptions {
+  readonly shaders: ShaderSources
+  readonly kv: KvFormat
+  readonly facts?: FactStore
+}
 
 /**
- * Runs every kernel on small blocks of three families and compares with the reference engine, unless `store` says
+ * Runs every kernel on small blocks of three families and compares with the reference engine, unless `facts` say
  * that this adapter passed with these shaders. Matmul kernels of further weight formats are tried when they are
  * first compiled (`compileInvariantMatmul`).
  * @throws `engine` when the driver computes wrong numbers.
@@ -21,21 +29,21 @@ const TOLERANCE = 1e-4
 export async function selfTest(
   context: GpuContext,
   kernels: MatmulKernelSource,
-  shaders: ShaderSources,
-  store: FactStore | undefined,
+  { facts, kv, shaders }: SelfTestOptions,
 ): Promise<void> {
-  const key = `wgsl ${context.device.adapter.name} ${shaderHash(shaders)}`
-  if ((await store?.get(key)) === PASSED) return
-  const load = (model: Model, options: LoadSpanOptions) => loadWgslSpan(context, kernels, model, options)
+  const key = `wgsl ${context.device.adapter.name} ${shaderHash(shaders)}${kv === 'f32' ? '' : ` ${kv} KV`}`
+  if ((await facts?.get(key)) === PASSED) return
+  const allowed = TOLERANCE[kv]
+  const load = (model: Model, options: LoadSpanOptions) => loadWgslSpan(context, kernels, model, options, kv)
   for (const { name, spec, tokens } of CASES) {
     const error = await spanError(load, spec, tokens)
-    if (error <= TOLERANCE) continue
+    if (error <= allowed) continue
     throw new ChoraleError(
       'engine',
-      `the GPU driver of ${context.device.adapter.name} computes wrong numbers (self-test ${name}: error ${error}, allowed ${TOLERANCE}); use another engine`,
+      `the GPU driver of ${context.device.adapter.name} computes wrong numbers (self-test ${name}: error ${error}, allowed ${allowed}); use another engine`,
     )
   }
-  await store?.put(key, PASSED)
+  await facts?.put(key, PASSED)
 }
 
 const PASSED = 'passed'

@@ -3,7 +3,7 @@ import { bytesOf, ownBuffers, readFloats, upload, USAGE } from '../gpu/buffers.t
 import { type GpuContext, type GpuOp, padded, strided } from '../gpu/context.ts'
 import { createInTurn } from '../gpu/in-turn.ts'
 import type { MatmulKernelSource } from '../gpu/matmul-kernels.ts'
-import { type KvBuffers, kvValuesPerToken } from '../gpu/ops/rope-kv-write.ts'
+import { KV_BYTES, type KvBuffers, type KvFormat, kvValuesPerToken } from '../gpu/ops/rope-kv-write.ts'
 import { checkLeaseRoom, PAGE_TOKENS, PagePool, type PagedLease } from '../kv/pages.ts'
 import type { SharedPages } from '../kv/shared-pages.ts'
 import type { Model } from '../model/model.ts'
@@ -22,6 +22,7 @@ export async function loadWgslSpan(
   kernels: MatmulKernelSource,
   model: Model,
   options: LoadSpanOptions,
+  kv: KvFormat = 'f32',
 ): Promise<EngineSpan> {
   checkSpan(model, options)
   const pool = new PagePool(options.kvTokens)
@@ -31,7 +32,7 @@ export async function loadWgslSpan(
     // The cache first: a size that this GPU can't hold is refused before anything else is allocated for it.
     const caches: KvBuffers[] = []
     for (let block = options.start; block < options.end; block++) {
-      caches.push(await createCache(context, model.spec, block, pool))
+      caches.push(await createCache(context, model.spec, block, pool, kv))
     }
     const kvBytes = owned.allocatedBytes
     const activations = await createActivations(context, model.spec, pool)
@@ -51,7 +52,7 @@ export async function loadWgslSpan(
       ops.push(...(await loadWgslBlock({ model, block, context, shared, cache, kernels, onBytes, signal })))
     }
     const weightBytes = owned.allocatedBytes - before
-    const pageBytes = PAGE_TOKENS * kvValuesPerToken(model.spec) * 4
+    const pageBytes = PAGE_TOKENS * kvValuesPerToken(model.spec) * KV_BYTES[kv]
     const scratch = await context.buffers.create(
       'copied page',
       pageBytes,
@@ -77,10 +78,12 @@ async function createCache(
   spec: ModelSpec,
   block: number,
   pool: PagePool,
+  format: KvFormat,
 ): Promise<KvBuffers> {
-  const bytes = pool.tokens * kvValuesPerToken(spec) * 4
+  const bytes = pool.tokens * kvValuesPerToken(spec) * KV_BYTES[format]
   const usage = USAGE.storage | USAGE.copyTarget | USAGE.copySource
   return {
+    format,
     keys: await context.buffers.create(`KV cache of block ${block} (kvTokens ${pool.tokens})`, bytes, usage),
     values: await context.buffers.create(`KV cache of block ${block}`, bytes, usage),
   }

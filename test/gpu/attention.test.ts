@@ -12,9 +12,12 @@ import {
 } from '../../src/gpu/ops/attention.ts'
 import { createAttentionReduce } from '../../src/gpu/ops/attention-reduce.ts'
 import type { AlibiSpec } from '../../src/model/spec.ts'
+import { f16ToF32, f32ToF16 } from '../../src/tensor/dtype.ts'
 import {
   createRopeKvWrite,
   type HeadShape,
+  KV_BYTES,
+  type KvFormat,
   kvValuesPerToken,
   qkvWidth,
   rotationTable,
@@ -41,6 +44,8 @@ interface Case extends HeadShape {
   alibi?: AlibiSpec
   /** Norms of q and k heads: weights [2, headDim]. */
   headNorm?: Float32Array
+  /** Default f32. */
+  kv?: KvFormat
 }
 
 const EPSILON = 1e-6
@@ -70,6 +75,12 @@ function expectedAttention(shape: Case, qkv: Float32Array, factor: number): Floa
         rotated[base + i] = a * cos - b * sin
         rotated[base + rotaryDim / 2 + i] = b * cos + a * sin
       })
+    }
+  }
+  if (shape.kv === 'f16') {
+    for (let t = 0; t < tokens; t++) {
+      const cached = rotated.subarray(t * width + headCount * headDim, (t + 1) * width)
+      cached.set(f16ToF32(f32ToF16(Float32Array.from(cached))))
     }
   }
   const out = new Float32Array(tokens * headCount * headDim)
@@ -124,11 +135,13 @@ async function attend(
   const width = qkvWidth(shape)
   const outputWidth = shape.headCount * shape.headDim
   const table = rotationTable(frequencies(shape.rotaryDim), factor, shape.tokens)
-  const cacheFloats = pool.tokens * kvValuesPerToken(shape)
+  const { kv = 'f32' } = shape
+  const cacheBytes = pool.tokens * kvValuesPerToken(shape) * KV_BYTES[kv]
   const usage = USAGE.storage | USAGE.copySource
   const cache = {
-    keys: await context.buffers.create('test', cacheFloats * 4, usage),
-    values: await context.buffers.create('test', cacheFloats * 4, usage),
+    format: kv,
+    keys: await context.buffers.create('test', cacheBytes, usage),
+    values: await context.buffers.create('test', cacheBytes, usage),
   }
   const step = await createStepBuffer(context, shape.tokens, pool.tokens / PAGE_TOKENS)
   const rotation = await bufferOf(context, table.length === 0 ? new Float32Array(4) : table)
@@ -203,6 +216,24 @@ describe.skipIf(opened === undefined)('rope_kv_write and attention', () => {
     expect(relativeError(actual, expectedAttention(shape, qkv, 1.25))).toBeLessThan(1e-5)
   })
 
+  it.each(cases.map((shape): Case => ({ ...shape, kv: 'f16' })))(
+    `keep keys and values in halves: ${name}`,
+    async (shape) => {
+      const next = random(shape.headDim)
+      const qkv = randomFloats(() => next() * 2, shape.tokens * qkvWidth(shape))
+      const actual = await attend(shape, qkv, 1.25, [shape.tokens])
+      // A value that float32 and float64 put on two sides of a rounding boundary is off by one in a thousand.
+      expect(relativeError(actual, expectedAttention(shape, qkv, 1.25))).toBeLessThan(5e-4)
+    },
+  )
+
+  it('keep what does not fit a half at the largest one', async () => {
+    const shape: Case = { headCount: 1, kvHeadCount: 1, headDim: 6, rotaryDim: 0, tokens: 3, kv: 'f16' }
+    const qkv = new Float32Array(3 * qkvWidth(shape)).map((_, i) => (i % 18 >= 12 ? 1e6 : 0))
+    const actual = await attend(shape, qkv, 1, [3])
+    expect([...actual].every((value) => Math.abs(value - 65504) < 1)).toBe(true)
+  })
+
   const plain = { headCount: 6, kvHeadCount: 2, headDim: 8, rotaryDim: 0, tokens: 261 }
   it.each([1, 64, 100, 257])('see a window of %i keys and no more', async (window) => {
     const shape = { ...plain, rotaryDim: 8, window }
@@ -225,6 +256,7 @@ describe.skipIf(opened === undefined)('rope_kv_write and attention', () => {
 
   it.each([
     { headCount: 2, kvHeadCount: 1, headDim: 16, rotaryDim: 16, tokens: 67 },
+    { headCount: 3, kvHeadCount: 1, headDim: 10, rotaryDim: 6, tokens: 67, kv: 'f16' as const },
     { ...plain, window: 40 },
     { ...plain, headNorm: headNorms(8), alibi: alibiSpec(6, { scaledByHeadDim: true, roundedBias: true }) },
   ])('give the same bits in one prefill, in chunks and one by one ($tokens tokens)', async (shape) => {

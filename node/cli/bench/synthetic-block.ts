@@ -44,7 +44,8 @@ export function syntheticBlocks(shape: BlockShape, format: BlockFormat, blocks: 
     family: 'llama',
     ...shape,
     blockCount: blocks,
-    vocabSize: 32,
+    // Room for the 256 bytes; too small to show in a step's time.
+    vocabSize: 288,
     contextLength: CONTEXT,
     norm: { kind: 'rms', epsilon: 1e-5 },
     residual: { kind: 'sequential' },

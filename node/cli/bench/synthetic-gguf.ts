@@ -30,7 +30,7 @@ interface Entry {
 
 /**
  * Writes a synthetic model as a GGUF file that llama.cpp runs, tensor by tensor: the same bytes that our engines get.
- * Its vocabulary is control tokens only, since nobody reads what it says.
+ * Its vocabulary is three special tokens and the 256 bytes, without which llama.cpp doesn't load.
  */
 export async function writeSyntheticGguf(model: Model, path: string): Promise<void> {
   const entries = entriesOf(model)
@@ -74,7 +74,7 @@ function entriesOf(model: Model): Entry[] {
 function ggufHeader(model: Model, entries: readonly Entry[]): Uint8Array {
   const { spec } = model
   const writer = byteWriter()
-  const vocabulary = Array.from({ length: spec.vocabSize }, (_, id) => `<${id}>`)
+  const vocabulary = syntheticVocabulary(spec.vocabSize)
   const u32 = (value: number) => () => writer.u32(VALUE_TYPES.u32).u32(value)
   const f32 = (value: number) => () => writer.u32(VALUE_TYPES.f32).f32(value)
   const text = (value: string) => () => writer.u32(VALUE_TYPES.string).string(value)
@@ -97,10 +97,9 @@ function ggufHeader(model: Model, entries: readonly Entry[]): Uint8Array {
     'llama.rope.freq_base': f32(10_000),
     'llama.vocab_size': u32(spec.vocabSize),
     'tokenizer.ggml.model': text('llama'),
-    'tokenizer.ggml.tokens': array(VALUE_TYPES.string, vocabulary, (token) => writer.string(token)),
+    'tokenizer.ggml.tokens': array(VALUE_TYPES.string, vocabulary, ({ text: token }) => writer.string(token)),
     'tokenizer.ggml.scores': array(VALUE_TYPES.f32, vocabulary, () => writer.f32(0)),
-    // 3: a control token.
-    'tokenizer.ggml.token_type': array(VALUE_TYPES.i32, vocabulary, () => writer.u32(3)),
+    'tokenizer.ggml.token_type': array(VALUE_TYPES.i32, vocabulary, ({ type }) => writer.u32(type)),
     'tokenizer.ggml.bos_token_id': u32(1),
     'tokenizer.ggml.eos_token_id': u32(2),
   }
@@ -124,6 +123,23 @@ function ggufHeader(model: Model, entries: readonly Entry[]): Uint8Array {
   const padded = new Uint8Array(bytes.length + paddingOf(bytes.length))
   padded.set(bytes)
   return padded
+}
+
+/** Token types of SentencePiece as GGUF numbers them. */
+const TOKEN_TYPES = { unknown: 2, control: 3, byte: 6 } as const
+
+function syntheticVocabulary(size: number): readonly { readonly text: string; readonly type: number }[] {
+  const special = [
+    { text: '<unk>', type: TOKEN_TYPES.unknown },
+    { text: '<s>', type: TOKEN_TYPES.control },
+    { text: '</s>', type: TOKEN_TYPES.control },
+  ]
+  const bytes = Array.from({ length: 256 }, (_, byte) => ({
+    text: `<0x${byte.toString(16).toUpperCase().padStart(2, '0')}>`,
+    type: TOKEN_TYPES.byte,
+  }))
+  const rest = Array.from({ length: size }, (_, id) => ({ text: `<${id}>`, type: TOKEN_TYPES.control }))
+  return [...special, ...bytes, ...rest].slice(0, size)
 }
 
 function paddingOf(bytes: number): number {

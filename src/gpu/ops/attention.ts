@@ -49,6 +49,7 @@ export async function createAttention(context: GpuContext, options: AttentionOpt
   const kernel = await context.pipelines.get({
     shader: 'attention.wgsl',
     bindings: ['uniform', 'uniform', 'read', 'read', 'read', 'read', 'read', 'read', 'write'],
+    preludes: [`lib/kv_${cache.format}.wgsl`],
     constants: { POSITIONS: alibi === undefined ? 0 : alibi.spec.scaledByHeadDim ? 2 : 1 },
   })
   const params = await context.uniform(

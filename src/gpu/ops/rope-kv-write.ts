@@ -8,8 +8,15 @@ export interface HeadShape {
   readonly headDim: number
 }
 
+/** How keys and values are kept: their prelude is `lib/kv_<format>.wgsl`. Sums are in float32 either way. */
+export type KvFormat = 'f32' | 'f16'
+
+/** Bytes of a value in the cache. */
+export const KV_BYTES: Readonly<Record<KvFormat, number>> = { f32: 4, f16: 2 }
+
 /** One block's KV cache: see `lib/kv_page.wgsl` for what lies where. */
 export interface KvBuffers {
+  readonly format: KvFormat
   readonly keys: GPUBuffer
   readonly values: GPUBuffer
 }
@@ -71,6 +78,7 @@ export async function createRopeKvWrite(context: GpuContext, options: RopeKvWrit
   const kernel = await context.pipelines.get({
     shader: 'rope_kv_write.wgsl',
     bindings: ['uniform', 'read', 'read', 'read', 'read', 'write', 'write', 'write'],
+    preludes: [`lib/kv_${cache.format}.wgsl`],
   })
   const params = await context.uniform(
     Uint32Array.of(
