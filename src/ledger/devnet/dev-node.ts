@@ -135,6 +135,11 @@ export class DevNode {
     return () => this.#listeners.delete(listener)
   }
 
+  /** Who listens now. */
+  get listenerCount(): number {
+    return this.#listeners.size
+  }
+
   /** A block by its hash, the best one without. @throws RpcError */
   block(hash?: string): Block {
     if (hash === undefined) return this.chain.head

@@ -1,4 +1,5 @@
 import { ApiPromise, WsProvider } from '@polkadot/api'
+import type { ProviderInterface } from '@polkadot/rpc-provider/types'
 import * as specs from '@substrate/connect-known-chains'
 import { serveJsonRpc } from '../../../node/json-rpc-server.ts'
 import { parseChainSpec } from '../../../src/ledger/devnet/chain-spec.ts'
@@ -43,7 +44,7 @@ export interface Served {
 export async function serveNode(node: DevNode): Promise<Served> {
   const server = await serveJsonRpc(createRpcServer(node), { port: 0 })
   const provider = new WsProvider(server.url)
-  const api = await ApiPromise.create({ provider, noInitWarn: true })
+  const api = await ApiPromise.create({ provider: provider as ProviderInterface, noInitWarn: true })
   return {
     node,
     url: server.url,
