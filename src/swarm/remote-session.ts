@@ -97,6 +97,10 @@ class RemoteSession implements SpanSession {
   /** Position after the steps that were sent. */
   #sentPosition = 0
   #nextSeq = 0
+  /** Numbers below this one were sent by this client. */
+  #sentBelow = 0
+  /** A LINK was sent: from then on others may send steps too. */
+  #linked = false
   /** A step was refused before it was sent: later ones must not take its place. `rollback` clears it. */
   #refused: unknown
 
@@ -221,12 +225,15 @@ class RemoteSession implements SpanSession {
   }
 
   #link({ accept, next }: PushLinks): void {
+    this.#linked = true
     const link: Link = { type: 'link', ...(accept && { accept }), ...(next && { next }) }
     this.#calls.post(() => encodeFrame(link))
   }
 
   #forget(seq: number): void {
     this.#calls.receipts?.forget(seq)
+    // Numbers that nobody sent are used again: only a linked session may skip some.
+    if (!this.#linked) this.#nextSeq = Math.max(seq, this.#sentBelow)
     this.#calls.forgottenBelow = Math.max(this.#calls.forgottenBelow, this.#nextSeq)
     this.#calls.requests.drop(seq, new ChoraleError('session_lost', 'the step was given up'))
     // The next step starts where the remaining ones end; the server forgets what it did beyond.
@@ -255,6 +262,7 @@ class RemoteSession implements SpanSession {
       answer,
       send: (hidden, onward) => {
         const step: Step = { type: 'step', seq, position, tokens, want, deadlineMs: timeoutMs }
+        this.#sentBelow = Math.max(this.#sentBelow, seq + 1)
         this.#calls.write(() => this.#stepFrame(step, hidden, onward))
         this.#noteInput(seq, hidden)
       },
@@ -287,6 +295,7 @@ class RemoteSession implements SpanSession {
       deadlineMs: timeoutMs,
     }
     this.#sentPosition += tokens
+    this.#sentBelow = step.seq + 1
     const request: Request = {
       kind: 'step',
       seq: step.seq,

@@ -385,7 +385,7 @@ describe('stake withdrawn mid-answer', () => {
         outputs.push(await session.step({ shape: last.shape, data: last.data.map((value) => value / 64) }))
       }
       await session.close()
-      expect(reasons.length).toBe(cut === undefined ? 0 : 1)
+      expect(reasons, reasons.join(' | ')).toHaveLength(cut === undefined ? 0 : 1)
       return outputs
     }
     let cut: string | undefined
