@@ -94,7 +94,7 @@ export async function loadWasmHead(
           `hidden states of ${columns} values; the model's hidden size is ${hiddenSize}`,
         )
       }
-      const out = new Float32Array(rows * width)
+      let out: Float32Array | undefined
       for (let first = 0; first < rows; first += MAX_ROWS) {
         const count = Math.min(MAX_ROWS, rows - first)
         for (let row = 0; row < count; row++) {
@@ -103,11 +103,14 @@ export async function loadWasmHead(
         }
         record.integer(HEAD_ROW_COUNT, count)
         compute()
+        // Megabytes of logits: a plain copy need not be zeroed first.
+        if (count === rows && stride === width) return tensor(rows, width, memory.floats(from, rows * width).slice())
+        out ??= new Float32Array(rows * width)
         for (let row = 0; row < count; row++) {
           out.set(memory.floats(from + row * stride * 4, width), (first + row) * width)
         }
       }
-      return tensor(rows, width, out)
+      return tensor(rows, width, out ?? new Float32Array(0))
     }
 
     return {
