@@ -13,6 +13,8 @@ export interface ChildVerb {
   readonly exited: Promise<string>
   readonly alive: boolean
   kill(signal: NodeJS.Signals): void
+  /** Gives it a command: one JSON object on its standard input. */
+  command(command: object): void
   /** Asks it to end, insists after `graceMs`, waits until it is gone. */
   stop(graceMs?: number): Promise<void>
 }
@@ -121,6 +123,7 @@ function wrapChild(
       return alive()
     },
     kill: (signal) => void child.kill(signal),
+    command: (command) => void child.stdin?.write(`${JSON.stringify(command)}\n`),
     async stop(graceMs = GRACE_MS) {
       if (!alive()) return
       child.kill('SIGTERM')

@@ -13,6 +13,8 @@ export interface OfflineSwarmOptions {
   readonly threads?: number
   /** Further arguments for each `chorale serve`. */
   readonly serveArgs?: readonly string[]
+  /** Arguments of `chorale bootstrap` instead of listening on free ports. */
+  readonly bootstrapArgs?: readonly string[]
   /** Where server number `index` listens, and what it tells others instead; default: a free port on loopback. */
   readonly address?: (index: number) => { readonly listen: readonly string[]; readonly announce?: string }
   /** Lines that the processes write, each with who wrote it. */
@@ -30,6 +32,8 @@ export interface OfflineServer extends Span {
   readonly addrs: readonly string[]
   readonly alive: boolean
   kill(signal: NodeJS.Signals): void
+  /** Gives it a command (`serve --control`). */
+  command(command: object): void
   /** Waits until the present process is gone, ending it if need be, and starts another: a new peer with the same span. */
   restart(): Promise<void>
 }
@@ -40,6 +44,8 @@ export interface OfflineSwarm {
   readonly bootstrap: readonly string[]
   /** By span, replicas side by side. */
   readonly servers: readonly OfflineServer[]
+  /** Ends the bootstrap peer and starts it again; with the same address when `bootstrapArgs` say so. */
+  restartBootstrap(): Promise<void>
   /** Ends all processes and waits until they are gone. */
   stop(): Promise<void>
 }
@@ -82,16 +88,21 @@ export async function startOfflineSwarm(options: OfflineSwarmOptions): Promise<O
   }
 
   try {
-    const bootstrap = strings(
-      (await start('bootstrap', ['bootstrap', '--listen', ...LOOPBACK])).ready['addrs'],
-    )
+    const bootstrapArgs = options.bootstrapArgs ?? ['--listen', ...LOOPBACK]
+    const startBootstrap = () => start('bootstrap', ['bootstrap', ...bootstrapArgs])
+    let first = await startBootstrap()
+    const bootstrap = strings(first.ready['addrs'])
     const wanted = options.spans.flatMap((span) => Array.from({ length: options.replicas ?? 1 }, () => span))
-    const launches = wanted.map(({ start: first, end }, index) => {
-      const args = serveArgs(options, { start: first, end }, bootstrap, index)
-      return startServer({ start: first, end }, () => start(`server ${first}:${end}`, args))
+    const launches = wanted.map((span, index) => {
+      const args = serveArgs(options, span, bootstrap, index)
+      return startServer(span, () => start(`server ${span.start}:${span.end}`, args))
     })
     const servers = await Promise.all(launches)
-    return { bootstrap, servers, stop }
+    const restartBootstrap = async (): Promise<void> => {
+      await first.stop(0)
+      first = await startBootstrap()
+    }
+    return { bootstrap, servers, restartBootstrap, stop }
   } catch (error) {
     await stop()
     throw error
@@ -143,6 +154,7 @@ async function startServer(span: Span, start: () => Promise<ChildVerb>): Promise
       return child.alive
     },
     kill: (signal) => child.kill(signal),
+    command: (command) => child.command(command),
     async restart() {
       await child.stop(0)
       child = await start()

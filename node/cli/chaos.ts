@@ -10,6 +10,8 @@ interface ChaosCommandOptions {
   engine: string
   seed: string
   tokens: string
+  browser?: boolean
+  rebalance?: boolean
   json?: boolean
 }
 
@@ -22,18 +24,27 @@ export function chaosCommand(): Command {
     .option('--engine <name>', ENGINE_CHOICES, 'auto')
     .option('--seed <n>', 'draws faults, servers and moments', '1')
     .option('--tokens <n>', 'tokens of each answer', '40')
+    .option('--browser', 'tabs of a headless Chromium serve the blocks in the middle')
+    .option('--rebalance', 'servers are also told to serve other blocks')
     .option('--json', 'print one JSON document')
     .addHelpText(
       'after',
       `
 Starts an offline swarm with two servers for each of three spans, asks, and during every answer does one of
-  kill   kill -9 of a server the answer runs on (another process takes its place afterwards)
-  stall  SIGSTOP of one
-  cut    resets the connection to one
+  kill           kill -9 of a server the answer runs on (another process takes its place afterwards)
+  stall          SIGSTOP of one
+  cut            resets the connection to one
+  half-open      its link swallows everything and stays open
+  slow           its link is 40 ms late, each way
+  corrupt        one bit of what it sends is flipped on the way
+  move           it is told to serve other blocks (--rebalance)
+  tab-close      a tab that serves is closed (--browser)
+  relay-restart  the peer that relays for tabs is killed and comes back (--browser)
 Exits 1 unless every answer equals the undisturbed one.
 
 Example:
-  chorale chaos --kills 50 --json`,
+  chorale chaos --kills 50 --json
+  chorale chaos --kills 300 --browser --rebalance --json`,
     )
     .action(runChaosCommand)
 }
@@ -46,6 +57,8 @@ async function runChaosCommand(options: ChaosCommandOptions): Promise<void> {
       tokens: wholeNumber(options.tokens, 'tokens', 4),
       seed: wholeNumber(options.seed, 'seed', 0),
       engine: parseEngineName(options.engine),
+      browser: options.browser ?? false,
+      rebalance: options.rebalance ?? false,
       signal: interrupt.signal,
       onProgress: (line) => process.stderr.write(`${line}\n`),
       ...(options.model !== undefined && { reference: options.model }),
@@ -59,10 +72,11 @@ async function runChaosCommand(options: ChaosCommandOptions): Promise<void> {
 
 function words(report: ChaosReport): string {
   const { answers, faults, equal, failed, recoveryMs } = report
-  const { kill, stall, cut } = faults
   return (
     `${equal} of ${answers} answers equal to the undisturbed ones, ${failed} failed\n` +
-    `faults: ${kill} killed, ${stall} stalled, ${cut} cut\n` +
+    `faults: ${Object.entries(faults)
+      .map(([kind, count]) => `${count} ${kind}`)
+      .join(', ')}\n` +
     `recovery: median ${recoveryMs.p50} ms, 95 % within ${recoveryMs.p95} ms, at most ${recoveryMs.max} ms\n`
   )
 }

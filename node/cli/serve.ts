@@ -13,6 +13,7 @@ import { BUNDLED_MODEL, createModelPorts } from '../model-ports.ts'
 import { createNodePlatform, stderrLogger } from '../platform.ts'
 import { aborted, catchInterrupt } from './chat/interrupt.ts'
 import { blocksThatFit } from './serve/block-budget.ts'
+import { readControl } from './serve/control.ts'
 import { parseBlocks, parseCount, parseMemory } from './serve/values.ts'
 import { createProgress } from './terminal.ts'
 
@@ -31,6 +32,7 @@ interface ServeFlags {
   prefixCache: boolean
   drain: string
   revision?: string
+  control?: boolean
   json?: boolean
   verbose?: boolean
 }
@@ -61,6 +63,10 @@ export function serveCommand(): Command {
     .option('--no-prefix-cache', 'compute every prompt anew: nobody can time whether others sent it before')
     .option('--drain <seconds>', 'when asked to leave, let sessions finish this long', '30')
     .option('--revision <name>', 'branch, tag or commit of a hub model')
+    .option(
+      '--control',
+      'take commands on standard input, one JSON object a line: {"move": "4:8", "overlap": true}',
+    )
     .option('--json', 'print one JSON line per event')
     .option('-v, --verbose', 'log what happens')
     .addHelpText(
@@ -168,6 +174,17 @@ async function runServe(reference: string | undefined, flags: ServeFlags): Promi
     }
     tell(readyEvent(model, network, server, choice))
     sayReady(say, model, network, server, flags)
+    if (flags.control === true) {
+      const failed = (error: unknown) =>
+        tell({ event: 'refused', reason: error instanceof Error ? error.message : String(error) })
+      readControl(({ span: target, overlap }) => {
+        const from = server.span
+        Promise.resolve()
+          .then(() => checkSpan(model, target))
+          .then(() => server.move(target, { overlap, drainMs }))
+          .then(() => tell({ event: 'moved', from, to: target }), failed)
+      }, failed)
+    }
     await aborted(interrupt.signal)
     const placed = loop?.stop()
     if (server.sessions > 0) {

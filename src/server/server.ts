@@ -188,6 +188,7 @@ export async function startServer(options: ServerOptions): Promise<ServingServer
     if (state !== 'online' || !old)
       throw new ChoraleError('bad_request', `a server that is ${state} can't move`)
     const from = span
+    if (from.start === target.start && from.end === target.end) return
     const arrive = async (loaded: LoadedSpan, at: Span): Promise<void> => {
       current = loaded
       span = at

@@ -15,6 +15,8 @@ import type { Failover } from './span-runner.ts'
 import { concatRows, rows } from '../tensor/tensor.ts'
 
 const RECOVERY_WAIT_MS = 30_000
+/** Replacements that are tried without a pause: others may be well. */
+const QUICK_ATTEMPTS = 4
 
 export interface RecoveryOptions extends Pick<PipelineOptions, 'chunkTokens' | 'window' | 'signal'> {
   /** The chain's hops; dead ones are replaced in place. */
@@ -37,7 +39,9 @@ export async function recoverHops(context: ChainContext, recovery: RecoveryOptio
   const deadline = clock() + (options.recoveryWaitMs ?? RECOVERY_WAIT_MS)
   const blamed = new Set<Hop>()
   let lastFailure: unknown
-  for (let attempt = 0; attempt < (options.attempts ?? ATTEMPTS);) {
+  // Dials that fail at once use up no patience: whoever comes back in time still counts.
+  for (let attempt = 0; attempt < (options.attempts ?? ATTEMPTS) || clock() < deadline;) {
+    if (attempt > QUICK_ATTEMPTS) await pause(POLL_MS, signal)
     if (signal?.aborted) throw cancelled()
     // Outputs that living servers owe still come, and are what the next hop's replacement would replay.
     await raceSignal(Promise.all(hops.map((hop) => hop.settled())), signal)

@@ -3,6 +3,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { afterEach, describe, expect, it } from 'vitest'
+import { CHROMIUM } from '../web/chromium.ts'
 
 const MAIN = join(import.meta.dirname, '../../node/main.ts')
 
@@ -57,17 +58,34 @@ async function until(condition: () => boolean, what: () => string, ms: number): 
 }
 
 describe('chorale chaos', () => {
-  it('kill -9, stall and cut of servers during answers change no answer', { timeout: 120_000 }, async () => {
-    const run = chaos('--kills', '3', '--tokens', '24', '--json')
-    expect(await run.exited, run.stderr.join('\n')).toBe(0)
-    expect(JSON.parse(run.stdout.join('\n'))).toMatchObject({
-      answers: 3,
-      faults: { kill: 1, stall: 1, cut: 1 },
-      equal: 3,
-      failed: 0,
-      failovers: 3,
-    })
-  })
+  it(
+    'what happens to processes and links during answers changes no answer',
+    { timeout: 120_000 },
+    async () => {
+      const run = chaos('--kills', '7', '--rebalance', '--tokens', '24', '--json')
+      expect(await run.exited, run.stderr.join('\n')).toBe(0)
+      expect(JSON.parse(run.stdout.join('\n'))).toMatchObject({
+        answers: 7,
+        faults: { kill: 1, stall: 1, cut: 1, 'half-open': 1, slow: 1, corrupt: 1, move: 1 },
+        equal: 7,
+        failed: 0,
+      })
+    },
+  )
+
+  it.skipIf(CHROMIUM === undefined)(
+    'nor does a tab that is closed, or the relay of tabs that is restarted',
+    { timeout: 180_000 },
+    async () => {
+      const run = chaos('--kills', '8', '--browser', '--tokens', '24', '--json')
+      expect(await run.exited, run.stderr.join('\n')).toBe(0)
+      expect(JSON.parse(run.stdout.join('\n'))).toMatchObject({
+        faults: { 'tab-close': 1, 'relay-restart': 1 },
+        equal: 8,
+        failed: 0,
+      })
+    },
+  )
 
   it.skipIf(!existsSync('/proc/self/stat'))(
     'leaves no process behind when it is killed itself (skipped without /proc)',

@@ -1,49 +1,114 @@
 import { spawn } from 'node:child_process'
 import { ChoraleError } from '../../../src/errors.ts'
 import type { OfflineServer } from '../../offline-swarm.ts'
+import type { FaultyProxy } from './faulty-proxy.ts'
 import type { OutgoingSockets } from './outgoing-sockets.ts'
 
-export type FaultKind = 'kill' | 'stall' | 'cut'
+export type FaultKind =
+  | 'kill'
+  | 'stall'
+  | 'cut'
+  | 'half-open'
+  | 'slow'
+  | 'corrupt'
+  | 'move'
+  | 'relay-restart'
+  | 'tab-close'
 
-/** What is done to the servers of a swarm, and undone. */
-export interface Faults {
-  /** Hurts `server` now. @returns what to do when the answer is over; it resolves when the server is well again. */
-  inject(kind: FaultKind, server: OfflineServer): () => Promise<void>
-  /** Resolves when `server` is well. */
-  well(server: OfflineServer): Promise<void>
+/** A server that can be hurt. */
+export interface Victim {
+  readonly peerId: string
+  /** What can be done to it. */
+  readonly kinds: ReadonlySet<FaultKind>
+  /** Hurts it now. @returns what to do when the answer is over; it resolves when the server is well again. */
+  hurt(kind: FaultKind): () => Promise<void>
+  /** Resolves when it is well. */
+  well(): Promise<void>
 }
 
-/** @param sockets this process's connections, for cuts. */
-export function createFaults(sockets: OutgoingSockets): Faults {
-  const healing = new Map<OfflineServer, Promise<void>>()
-
-  function heal(server: OfflineServer, work: Promise<void>): Promise<void> {
-    const done = work.finally(() => {
-      if (healing.get(server) === done) healing.delete(server)
-    })
-    // Who needs the server sees the error; nobody else has to.
-    done.catch(() => undefined)
-    healing.set(server, done)
-    return done
-  }
-
+/** Remembers how a victim gets well, so that nobody is hurt twice at once. */
+export function healing(): { heal(work: Promise<void>): Promise<void>; well(): Promise<void> } {
+  let now: Promise<void> = Promise.resolve()
   return {
-    inject(kind, server) {
-      if (kind === 'kill') {
+    heal(work) {
+      // Who needs the server sees the error; nobody else has to.
+      work.catch(() => undefined)
+      now = work
+      return work
+    },
+    well: async () => await now,
+  }
+}
+
+export interface ProcessVictimOptions {
+  /** This process's connections, for cuts. */
+  readonly sockets: OutgoingSockets
+  /** The link that leads to the server. */
+  readonly proxy: FaultyProxy
+  /** Where it is told to go, and back, when it should move; undefined = it stays. */
+  readonly elsewhere?: { readonly start: number; readonly end: number }
+  /** Waits till the directory shows the server at its own span. */
+  readonly atHome: (peerId: string) => Promise<void>
+}
+
+/** A server process and the link to it. */
+export function processVictim(server: OfflineServer, options: ProcessVictimOptions): Victim {
+  const { sockets, proxy, elsewhere, atHome } = options
+  const { heal, well } = healing()
+  let overlap = false
+  const links: readonly FaultKind[] = ['half-open', 'slow', 'corrupt']
+  const kinds: readonly FaultKind[] = [
+    'kill',
+    'stall',
+    'cut',
+    ...links,
+    ...(elsewhere ? (['move'] as const) : []),
+  ]
+
+  function hurt(kind: FaultKind): () => Promise<void> {
+    switch (kind) {
+      case 'kill':
         server.kill('SIGKILL')
-        return () => heal(server, server.restart())
-      }
-      if (kind === 'stall') {
+        return () => heal(server.restart())
+      case 'stall': {
         const goOn = continueLater(server.pid)
         server.kill('SIGSTOP')
         return async () => goOn()
       }
-      if (sockets.cut(portOf(server)) === 0) {
-        throw new ChoraleError('internal', `no connection to ${server.peerId} to cut`)
+      case 'cut':
+        if (sockets.cut(proxy.port) === 0) {
+          throw new ChoraleError('internal', `no connection to ${server.peerId} to cut`)
+        }
+        return async () => undefined
+      case 'half-open':
+      case 'slow':
+      case 'corrupt': {
+        const mend = proxy.hurt(kind)
+        return async () => mend()
       }
-      return async () => undefined
+      case 'move': {
+        // Once loading the new span before the old one goes, once after.
+        overlap = !overlap
+        const go = (span: { start: number; end: number }) =>
+          server.command({ move: `${span.start}:${span.end}`, overlap })
+        go(elsewhere!)
+        return () => {
+          go(server)
+          return heal(atHome(server.peerId))
+        }
+      }
+      default:
+        throw new ChoraleError('internal', `${kind} is nothing that happens to a process`)
+    }
+  }
+
+  return {
+    get peerId() {
+      return server.peerId
     },
-    well: async (server) => await healing.get(server),
+    kinds: new Set(kinds),
+    hurt,
+    well,
   }
 }
 
@@ -59,11 +124,4 @@ function continueLater(pid: number): () => void {
   })
   guard.stdin.on('error', () => undefined)
   return () => guard.stdin.end()
-}
-
-/** @throws `internal` when the server told no TCP address. */
-function portOf(server: OfflineServer): number {
-  const port = /\/tcp\/(\d+)/.exec(server.addrs[0] ?? '')?.[1]
-  if (port === undefined) throw new ChoraleError('internal', `server ${server.peerId} told no TCP address`)
-  return Number(port)
 }

@@ -1,17 +1,26 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import type { EngineName } from '../../../src/engine/engine.ts'
 import { createEngine } from '../../../src/engine/select.ts'
 import { ChoraleError, errorMessage } from '../../../src/errors.ts'
 import { createClient } from '../../../src/session/client.ts'
 import type { LanguageModel } from '../../../src/session/language-model.ts'
-import type { RouteHop } from '../../../src/session/span-runner.ts'
+import type { Directory } from '../../../src/session/directory.ts'
+import type { RouteHop, Span } from '../../../src/session/span-runner.ts'
 import { splitEvenly } from '../../../src/session/trace.ts'
 import { createTokenizer } from '../../../src/tokenizer/hf-tokenizer.ts'
-import { type OfflineServer, startOfflineSwarm } from '../../offline-swarm.ts'
+import { startOfflineSwarm } from '../../offline-swarm.ts'
 import { BUNDLED_MODEL } from '../../model-ports.ts'
 import { openModelArgument } from '../../open-model-argument.ts'
 import { createNodePlatform, stderrLogger } from '../../platform.ts'
 import { joinSwarm } from '../chat/join-swarm.ts'
-import { createFaults, type FaultKind, type Faults } from './faults.ts'
+import { freePort } from '../bench/delayed-links.ts'
+import { startGateway } from '../gateway.ts'
+import { createWebPages } from '../../web-pages.ts'
+import { startFaultyProxy } from './faulty-proxy.ts'
+import { type FaultKind, processVictim, type Victim } from './faults.ts'
+import { openServingTabs } from './tabs.ts'
 import { watchOutgoingSockets } from './outgoing-sockets.ts'
 import { seededRandom } from '../../seeded-random.ts'
 
@@ -22,6 +31,10 @@ export interface ChaosOptions {
   readonly tokens: number
   readonly seed: number
   readonly engine: EngineName | 'auto'
+  /** Blocks in the middle are served by tabs of a headless Chromium, which are closed, and whose relay is restarted. */
+  readonly browser: boolean
+  /** Servers are also told to serve other blocks. */
+  readonly rebalance: boolean
   readonly signal: AbortSignal
   readonly onProgress: (line: string) => void
 }
@@ -30,7 +43,7 @@ export interface ChaosOptions {
 export interface ChaosReport {
   readonly model: string
   readonly answers: number
-  readonly faults: Readonly<Record<FaultKind, number>>
+  readonly faults: Readonly<Partial<Record<FaultKind, number>>>
   readonly equal: number
   readonly failed: number
   /** Servers replaced; a fault after the last use of a server needs none. */
@@ -40,8 +53,8 @@ export interface ChaosReport {
 
 const SPANS = 3
 const REPLICAS = 2
-const READY_MS = 30_000
-const KINDS: readonly FaultKind[] = ['kill', 'stall', 'cut']
+const READY_MS = 60_000
+const KINDS: readonly FaultKind[] = ['kill', 'stall', 'cut', 'half-open', 'slow', 'corrupt']
 
 /** The conversations that are answered again and again, greedy and sampled. */
 const PROMPTS = [
@@ -68,19 +81,41 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
     if (files === undefined) throw new ChoraleError('not_supported', `${model.name} holds no tokenizer`)
     const { engine } = await createEngine(platform, { name: options.engine, threads: 1 })
     closers.push(() => engine.close())
+    if (options.browser && engine.name !== 'wasm') {
+      throw new ChoraleError(
+        'bad_config',
+        `--browser: tabs compute with wasm here, and answers of ${engine.name} may differ in a token; use --engine wasm`,
+        { field: 'engine' },
+      )
+    }
     const spans = splitEvenly(model.spec.blockCount, SPANS)
+    const forTabs = options.browser ? spans.splice(1, 1)[0] : undefined
     onProgress(`starting ${spans.length} × ${REPLICAS} servers of ${model.name}, engine ${engine.name}`)
+    const links = await faultyLinks(spans.length * REPLICAS)
+    closers.push(async () => links.forEach(({ proxy }) => proxy.close()))
+    const folder = await mkdtemp(join(tmpdir(), 'chorale-chaos-'))
+    closers.push(() => rm(folder, { recursive: true, force: true }))
+    const [tcp, ws] = [await freePort(), await freePort()]
+    const listen = [`/ip4/127.0.0.1/tcp/${tcp}`, `/ip4/127.0.0.1/tcp/${ws}/ws`]
     const swarm = await startOfflineSwarm({
       model: reference,
       spans,
       replicas: REPLICAS,
       engine: engine.name,
       threads: 1,
+      // The address stays the same when it is restarted: tabs come back to it.
+      bootstrapArgs: ['--listen', ...listen, '--identity', join(folder, 'bootstrap.key')],
+      address: (index) => ({
+        listen: [`/ip4/127.0.0.1/tcp/${links[index]!.port}`, '/ip4/127.0.0.1/tcp/0/ws'],
+        announce: `/ip4/127.0.0.1/tcp/${links[index]!.proxy.port}`,
+      }),
+      ...(options.rebalance && { serveArgs: ['--control', '--drain', '5'] }),
       signal,
     })
     closers.push(() => swarm.stop())
     const joined = await joinSwarm({ model, bootstrap: swarm.bootstrap, log: platform.log })
     closers.push(() => joined.close())
+    const { directory } = joined.backend
 
     let route: readonly RouteHop[] = []
     const languageModel = await createClient({
@@ -98,9 +133,41 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
       },
     })
     closers.push(() => languageModel.close())
-    await untilServed(joined.backend.directory, model.id, swarm.servers, signal)
-    const trial = { languageModel, servers: swarm.servers, faults: createFaults(sockets), route: () => route }
-    return await runTrials(trial, options)
+    const atWork = (peerId: string, span?: Span) =>
+      untilServed(directory, model.id, [{ peerId, ...span }], signal)
+    const victims: Victim[] = swarm.servers.map((server, index) =>
+      processVictim(server, {
+        sockets,
+        proxy: links[index]!.proxy,
+        ...(options.rebalance && { elsewhere: spans.find(({ start }) => start !== server.start) ?? server }),
+        atHome: (peerId) => atWork(peerId, server),
+      }),
+    )
+    await untilServed(directory, model.id, victims, signal)
+    if (forTabs !== undefined) {
+      onProgress(`opening ${REPLICAS} tabs for blocks ${forTabs.start}:${forTabs.end}`)
+      const gateway = await startGateway({
+        models: () => [languageModel],
+        port: 0,
+        pages: createWebPages(),
+        swarmState: async () => ({
+          ...(await joined.state()),
+          ...(await languageModel.readiness()),
+          bootstrap: swarm.bootstrap,
+        }),
+      })
+      closers.push(() => gateway.close(0))
+      const tabs = await openServingTabs({
+        url: `${gateway.url}/`,
+        span: forTabs,
+        count: REPLICAS,
+        restartRelay: () => swarm.restartBootstrap(),
+        atWork,
+      })
+      closers.push(() => tabs.close())
+      victims.push(...tabs.victims)
+    }
+    return await runTrials({ languageModel, victims, route: () => route }, options)
   } catch (error) {
     if (signal.aborted) throw new ChoraleError('cancelled', 'interrupted', { cause: error })
     throw error
@@ -111,40 +178,43 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
 
 interface Trial {
   readonly languageModel: LanguageModel
-  readonly servers: readonly OfflineServer[]
-  readonly faults: Faults
+  readonly victims: readonly Victim[]
   /** The hops of the session that was opened last. */
   readonly route: () => readonly RouteHop[]
 }
 
 async function runTrials(trial: Trial, options: ChaosOptions): Promise<ChaosReport> {
-  const { languageModel, faults } = trial
-  options.onProgress(`${trial.servers.length} servers are up; ${PROMPTS.length} undisturbed answers first`)
+  const { languageModel, victims } = trial
+  options.onProgress(`${victims.length} servers are up; ${PROMPTS.length} undisturbed answers first`)
   const expected: string[] = []
   for (const index of PROMPTS.keys()) expected.push((await answer(languageModel, index, options)).ids.join())
 
   const random = seededRandom(options.seed)
-  const counts: Record<FaultKind, number> = { kill: 0, stall: 0, cut: 0 }
+  const kinds: readonly FaultKind[] = [
+    ...KINDS,
+    ...(options.rebalance ? (['move'] as const) : []),
+    ...(options.browser ? (['tab-close', 'relay-restart'] as const) : []),
+  ]
+  const counts: Partial<Record<FaultKind, number>> = Object.fromEntries(kinds.map((kind) => [kind, 0]))
   const recoveries: number[] = []
   let equal = 0
   let failed = 0
   for (let turn = 0; turn < options.answers; turn++) {
-    const kind = KINDS[turn % KINDS.length]!
+    const kind = kinds[turn % kinds.length]!
     const prompt = turn % PROMPTS.length
     const length = expected[prompt]!.split(',').length
     const moment = Math.floor(random() * Math.max(1, length - 1))
     const pick = random()
     // Two servers a span: the one that is not hurt must be there.
-    for (const server of trial.servers) await faults.well(server)
+    for (const victim of victims) await victim.well()
     let heal: (() => Promise<void>) | undefined
     let outcome: string
     try {
       const { ids, recoveryMs } = await answer(languageModel, prompt, options, (token) => {
         if (token !== moment) return
-        const hops = trial.route()
-        const victim = serverOf(trial.servers, hops[Math.floor(pick * hops.length)]!)
-        heal = faults.inject(kind, victim)
-        counts[kind]++
+        const able = victimsOf(victims, trial.route()).filter((victim) => victim.kinds.has(kind))
+        heal = able[Math.floor(pick * able.length)]!.hurt(kind)
+        counts[kind]!++
       })
       recoveries.push(...recoveryMs)
       const same = ids.join() === expected[prompt]
@@ -203,28 +273,42 @@ async function answer(
   return { ids, recoveryMs }
 }
 
-function serverOf(servers: readonly OfflineServer[], hop: RouteHop): OfflineServer {
-  const server = servers.find(({ peerId }) => peerId === hop.peer)
-  if (!server)
-    throw new ChoraleError('internal', `the route names ${hop.peer}, which is no server of this swarm`)
-  return server
+/** Servers of a route, each with the port that its bytes go through. */
+async function faultyLinks(count: number) {
+  return await Promise.all(
+    Array.from({ length: count }, async () => {
+      const port = await freePort()
+      return { port, proxy: await startFaultyProxy(port) }
+    }),
+  )
 }
 
-/** Waits until the directory names every server. @throws `no_chain`. */
+function victimsOf(victims: readonly Victim[], route: readonly RouteHop[]): readonly Victim[] {
+  return route.map((hop) => {
+    const victim = victims.find(({ peerId }) => peerId === hop.peer)
+    if (victim) return victim
+    throw new ChoraleError('internal', `the route names ${hop.peer}, which is no server of this swarm`)
+  })
+}
+
+/** Waits until the directory names every server online, at its span where one is given. @throws `no_chain`. */
 async function untilServed(
-  directory: { servers(modelId: string): Promise<readonly { peerId: string; state: string }[]> },
+  directory: Directory,
   modelId: string,
-  servers: readonly OfflineServer[],
+  servers: readonly ({ readonly peerId: string } & Partial<Span>)[],
   signal: AbortSignal,
 ): Promise<void> {
   const deadline = Date.now() + READY_MS
   for (;;) {
     const online = (await directory.servers(modelId)).filter(({ state }) => state === 'online')
-    if (servers.every(({ peerId }) => online.some((record) => record.peerId === peerId))) return
+    const there = servers.filter(({ peerId, start }) =>
+      online.some((record) => record.peerId === peerId && (start ?? record.start) === record.start),
+    )
+    if (there.length === servers.length) return
     if (Date.now() > deadline) {
       throw new ChoraleError(
         'no_chain',
-        `the directory names ${online.length} of ${servers.length} servers after ${READY_MS} ms`,
+        `the directory names ${there.length} of ${servers.length} servers after ${READY_MS} ms`,
       )
     }
     signal.throwIfAborted()
