@@ -24,6 +24,8 @@ const NODES = 4
 /** What a hotkey gets for its fees, and a coldkey besides its stake, in tokens. */
 const HOTKEY_TOKENS = 5n
 const SPARE_TOKENS = 20n
+/** Delegated above the least, which development chains may set to nothing. */
+const FREE_DELEGATE_TOKENS = 100n
 /** Longest wait for a subnet to be old enough, in epochs: a live chain asks for a day of them. */
 const MAX_WAIT_EPOCHS = 60
 
@@ -264,9 +266,16 @@ async function delegate(script: Script, checks: Checks, subnetId: number): Promi
     script.integer('TotalAccountDelegateStake', []),
   ]
   const issuance = (await Promise.all(parts)).reduce((sum, part) => sum + part, 0n)
-  const least = minDelegateStake(issuance, NODES)
+  const [factor, most, from, to] = await Promise.all([
+    script.integer('MinSubnetDelegateStakeFactor', []),
+    script.integer('MaxMinDelegateStakeMultiplier', []),
+    script.integer('MinSubnetNodes', []),
+    script.integer('MaxSubnetNodes', []),
+  ])
+  const least = minDelegateStake(issuance, NODES, factor, most, [Number(from), Number(to)])
   // A fifth more: the issuance grows while the subnet lives.
-  const amount = (least * 6n) / 5n
+  const unit = 10n ** BigInt(ledger.info.tokenDecimals)
+  const amount = (least * 6n) / 5n + FREE_DELEGATE_TOKENS * unit
   await script.refused(
     'a deposit below the least',
     addDelegateStake(subnetId, 999n),
@@ -274,13 +283,15 @@ async function delegate(script: Script, checks: Checks, subnetId: number): Promi
     ['MinDelegateStakeDepositNotReached'],
     checks,
   )
-  await script.refused(
-    'activation without delegate stake',
-    activateSubnet(subnetId),
-    funder,
-    ['SubnetActivationConditionsNotMetYet', 'MinSubnetRegistrationEpochsNotMet'],
-    checks,
-  )
+  if (least > 0n) {
+    await script.refused(
+      'activation without delegate stake',
+      activateSubnet(subnetId),
+      funder,
+      ['SubnetActivationConditionsNotMetYet', 'MinSubnetRegistrationEpochsNotMet'],
+      checks,
+    )
+  }
   const before = await ledger.balance(funder.address)
   const done = await script.send(addDelegateStake(subnetId, amount), funder, checks)
   const event = eventOf(done.events, 'SubnetDelegateStakeAdded')

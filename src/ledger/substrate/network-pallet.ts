@@ -9,7 +9,10 @@ import type {
   SubnetNode,
   Unbonding,
 } from '../ledger.ts'
-import type { State } from './state.ts'
+import type { State as BlockState } from './state.ts'
+
+/** What of a block's state is needed: reading entries by name. */
+type State = Pick<BlockState, 'has' | 'get' | 'getMany' | 'entries'>
 
 /**
  * Reads Hypertensor's Network pallet by the names of its storage. `State` reads one block; what is absent there reads as

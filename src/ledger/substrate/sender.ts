@@ -3,7 +3,14 @@ import type { Logger } from '../../log.ts'
 import type { LedgerCall, LedgerEvent, LedgerSigner, Submitted, SubmitOptions } from '../ledger.ts'
 import type { Blocks } from './blocks.ts'
 import { failureOf, poolSentence } from './dispatch-error.ts'
-import { encodeCall, extrinsicHash, fakeExtrinsic, signExtrinsic, type SignedExtrinsic } from './extrinsic.ts'
+import {
+  encodeCall,
+  ERA_BLOCKS,
+  extrinsicHash,
+  fakeExtrinsic,
+  signExtrinsic,
+  type SignedExtrinsic,
+} from './extrinsic.ts'
 import type { Header } from './header.ts'
 import { fromHex, toHex } from './hex.ts'
 import { isRecord, RpcError } from './json-rpc.ts'
@@ -46,8 +53,9 @@ const OFFER_AGAIN = 3
 const NONCE_TRIES = 4
 /** A finalized block this far behind the best one is too old to begin an era. */
 const MAX_LAG = 32
-/** Substrate's numbers: the transaction is invalid (1010), in the pool already (1013), outbid by one with its nonce (1014). */
+/** Substrate's numbers: the transaction is invalid (1010), was in a block or refused lately (1012), is in the pool already (1013), outbid by one with its nonce (1014). */
 const INVALID = 1010
+const BANNED = 1012
 const ALREADY_IMPORTED = 1013
 const PRIORITY_TOO_LOW = 1014
 
@@ -242,15 +250,17 @@ export function createSender(
     const refused = await offer(one)
     if (refused === undefined) return
     one.complaint = refused
-    if (!nonceTaken(refused)) return drop(one, refusal(refused))
-    // Its nonce is used up, though no block seen here held it: it was in a skipped one, or another call took the nonce.
+    if (!nonceTaken(refused) && refused.rpcCode !== BANNED) return drop(one, refusal(refused))
+    // The chain may be further than the blocks looked at: what counts is whether the nonce was used up to `head`.
     const used = await node.ask('state_call', [
       'AccountNonceApi_account_nonce',
       toHex(runtimes.current.accounts.decode(one.account, runtimes.current.accountBytes) ?? new Uint8Array()),
+      head.hash,
     ])
     const [first = 0, second = 0, third = 0, fourth = 0] = fromHex(used, 'nonce')
     const next = first + second * 2 ** 8 + third * 2 ** 16 + fourth * 2 ** 24
     if (next <= one.signed.nonce) return
+    // Used, though no block seen here held the call: it was in a skipped one, or another call took the nonce.
     if (await foundEarlier(one, head)) return
     drop(
       one,
@@ -263,7 +273,7 @@ export function createSender(
 
   /** Looks through the blocks of the era that were not seen: after long interruptions the gap is wider than what is filled. */
   async function foundEarlier(one: Pending, head: Header): Promise<boolean> {
-    for (let number = head.number; number >= Math.max(1, one.signed.until - 2 * 64); number--) {
+    for (let number = head.number; number >= Math.max(1, one.signed.until - ERA_BLOCKS); number--) {
       const hash = await node.ask('chain_getBlockHash', [number])
       if (typeof hash !== 'string') continue
       const block = await node.ask('chain_getBlock', [hash])
