@@ -23,6 +23,8 @@ function updateHotkey(net: NetworkState, coldkey: string, from: string, to: stri
   net.ensure(coldkey !== to, 'ColdkeyMatchesHotkey')
   net.ensure(net.find('HotkeyOwner', from) === coldkey, 'NotKeyOwner')
   net.ensure(!net.has('HotkeyOwner', to), 'HotkeyHasOwner')
+  const home = net.find<number>('HotkeySubnetId', from)
+  if (home !== undefined) net.guardExit(home, from)
   const hotkeys = net.get<readonly string[]>('ColdkeyHotkeys', coldkey)
   net.ensure(!contains(hotkeys, to), 'HotkeyAlreadyRegisteredToColdkey')
   net.ensure(contains(hotkeys, from), 'OldHotkeyNotRegistered')

@@ -23,7 +23,14 @@ import { ownerSettingCalls } from './owner-settings.ts'
 import { parameterCalls } from './parameters.ts'
 import { networkRuntimeApi } from './runtime-apis.ts'
 import { stakeCalls } from './stake.ts'
-import { DESIGNATED_SLOTS, epochsPerYear, type Handlers, NetworkState, TREASURY } from './state.ts'
+import {
+  DESIGNATED_SLOTS,
+  epochsPerYear,
+  type ExitGuard,
+  type Handlers,
+  NetworkState,
+  TREASURY,
+} from './state.ts'
 import { STORAGE_LIST } from './storage-list.ts'
 import { subnetOwnershipCalls } from './subnet-ownership.ts'
 import { subnetCalls } from './subnets.ts'
@@ -125,13 +132,19 @@ export interface NetworkPalletOptions {
   readonly epochBlocks: number
   /** Start with parameters for one machine (short periods, no least delegate stake) instead of the chain's defaults. */
   readonly local?: boolean
+  /** Keeps nodes from leaving while something is held against them, as pallet Disputes does; default: nobody is kept. */
+  readonly guardExit?: ExitGuard
 }
 
 /**
  * Hypertensor's Network pallet: subnets, nodes, stake, election, attestation, rewards and slashing. Names, types, indexes
  * and numbers are the chain's. @throws `bad_config` for an epoch without a slot for a subnet.
  */
-export function networkPallet({ epochBlocks, local = false }: NetworkPalletOptions): PalletDefinition {
+export function networkPallet({
+  epochBlocks,
+  local = false,
+  guardExit,
+}: NetworkPalletOptions): PalletDefinition {
   if (!Number.isInteger(epochBlocks) || epochBlocks <= DESIGNATED_SLOTS)
     throw new ChoraleError('bad_config', `epochs of ${epochBlocks} blocks have no slot: give at least 4`)
   const units = { epochsPerYear: epochsPerYear(epochBlocks), epochBlocks }
@@ -143,7 +156,7 @@ export function networkPallet({ epochBlocks, local = false }: NetworkPalletOptio
     calls: parseCalls(CALL_LIST).map((call, index) => ({
       index,
       ...call,
-      dispatch: dispatcher(call.name, epochBlocks),
+      dispatch: dispatcher(call.name, epochBlocks, guardExit),
       freeOnSuccess: FREE.has(call.name),
     })),
     events: parseEvents(EVENT_LIST),
@@ -167,13 +180,17 @@ export function networkPallet({ epochBlocks, local = false }: NetworkPalletOptio
   }
 }
 
-function dispatcher(name: string, epochBlocks: number): CallDefinition['dispatch'] {
+function dispatcher(
+  name: string,
+  epochBlocks: number,
+  guardExit: ExitGuard | undefined,
+): CallDefinition['dispatch'] {
   const signed = SIGNED[name]
   const root = ROOT[name]
   if (signed !== undefined)
     return (context, origin, args) => {
       const who = ensureSigned(origin)
-      const net: NetworkState = new NetworkState(context, epochBlocks)
+      const net: NetworkState = new NetworkState(context, epochBlocks, guardExit)
       net.ensure(DESPITE_PAUSE.has(name) || !net.get<boolean>('TxPause'), 'Paused')
       signed(net, args, who)
     }

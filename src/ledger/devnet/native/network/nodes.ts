@@ -170,6 +170,7 @@ export const nodeCalls: Handlers = {
     ensureNodeKey(net, subnet_id, subnet_node_id, who, true)
     const elected = isElected(net, subnet_id, subnet_node_id, subnetEpoch(net, subnet_id))
     net.ensure(!elected, 'ElectedValidatorCannotRemove')
+    net.guardExit(subnet_id, net.get('SubnetNodeIdHotkey', subnet_id, subnet_node_id))
     removeNode(net, subnet_id, subnet_node_id)
   },
 }

@@ -72,6 +72,7 @@ function removeStake(
   net.ensure(stake >= amount, 'NotEnoughStakeToWithdraw')
   if (isNode) net.ensure(stake - amount >= net.big('SubnetMinStakeBalance', subnetId), 'MinStakeNotReached')
   ensureRate(net, coldkey)
+  net.guardExit(subnetId, hotkey)
   decreaseStake(net, hotkey, subnetId, amount)
   if (!isNode && amount === stake) releaseHotkey(net, coldkey, hotkey)
   unbond(net, coldkey, amount, net.num('StakeCooldownEpochs'))

@@ -1,5 +1,5 @@
 import type { LedgerValue } from '../../../ledger.ts'
-import type { Origin, PalletContext } from '../pallet.ts'
+import type { PalletContext } from '../pallet.ts'
 import { less, plus, U32_MAX } from './fixed-point.ts'
 
 /** Arguments of a call, decoded. */
@@ -10,6 +10,9 @@ export type Handler = (net: NetworkState, args: Args, who: string) => void
 
 /** Handlers by call name. */
 export type Handlers = Readonly<Record<string, Handler>>
+
+/** Asked before a node leaves by its owner's wish, takes stake out or changes its hotkey; throws when it may not. */
+export type ExitGuard = (context: PalletContext, subnetId: number, hotkey: string) => void
 
 /** Slots of an epoch that belong to the chain itself; a subnet's slot is at least this. */
 export const DESIGNATED_SLOTS = 3
@@ -24,9 +27,17 @@ export class NetworkState {
   /** Blocks of an epoch. */
   readonly epochBlocks: number
 
-  constructor(context: PalletContext, epochBlocks: number) {
+  readonly #guard: ExitGuard | undefined
+
+  constructor(context: PalletContext, epochBlocks: number, guard?: ExitGuard) {
     this.context = context
     this.epochBlocks = epochBlocks
+    this.#guard = guard
+  }
+
+  /** Ends the call while the node behind a hotkey has to stay, stake and all. */
+  guardExit(subnetId: number, hotkey: string): void {
+    this.#guard?.(this.context, subnetId, hotkey)
   }
 
   get block(): number {
@@ -133,9 +144,4 @@ export class NetworkState {
 /** Epochs of a year of 6-second blocks. */
 export function epochsPerYear(epochBlocks: number): number {
   return Math.floor(BLOCKS_PER_YEAR / epochBlocks)
-}
-
-/** The account that signed, or undefined for root. */
-export function signerOf(origin: Origin): string | undefined {
-  return origin === 'root' ? undefined : origin.signed
 }

@@ -67,7 +67,12 @@ export class TestChain {
   }
 
   /** Calls as an account, or as root with `undefined`. @returns the call's events. @throws DispatchFailure */
-  call(who: string | undefined, name: string, args: Record<string, LedgerValue> = {}, pallet = 'Network'): ChainEvent[] {
+  call(
+    who: string | undefined,
+    name: string,
+    args: Record<string, LedgerValue> = {},
+    pallet = 'Network',
+  ): ChainEvent[] {
     this.state.phase = { extrinsic: 0 }
     const definition = this.state.types.call(pallet, name)
     // Through the codec, as an extrinsic would come.
@@ -85,7 +90,12 @@ export class TestChain {
   }
 
   /** The name of the error that a call ends with, `''` when it succeeds. Nothing stays of a call that fails. */
-  error(who: string | undefined, name: string, args: Record<string, LedgerValue> = {}, pallet = 'Network'): string {
+  error(
+    who: string | undefined,
+    name: string,
+    args: Record<string, LedgerValue> = {},
+    pallet = 'Network',
+  ): string {
     try {
       this.state.transaction(() => {
         this.call(who, name, args, pallet)
@@ -106,7 +116,10 @@ export class TestChain {
     const fresh = records.slice(this.#seen)
     this.#seen = records.length
     return fresh.map(({ event }) => {
-      const { type: pallet, value } = event as { type: string; value: { type: string; value: LedgerValue } | string }
+      const { type: pallet, value } = event as {
+        type: string
+        value: { type: string; value: LedgerValue } | string
+      }
       return typeof value === 'string'
         ? { pallet, name: value, data: undefined }
         : { pallet, name: value.type, data: value.value }

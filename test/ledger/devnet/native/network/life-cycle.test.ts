@@ -8,7 +8,22 @@ it('life cycle: register, activate, elect, propose, attest, rewards by the formu
   expect(chain.net.get('SubnetsData', id)).toMatchObject({ state: 'Active' })
   let events = nextStep(subnet)
   expect(elected(subnet)).toBeTypeOf('number')
-  proposeAndAttest(subnet, [1, 2, 3, 4], [[1, 3n], [2, 1n], [3, 1n], [4, 1n]])
+  proposeAndAttest(
+    subnet,
+    [1, 2, 3, 4],
+    [
+      [1, 3n],
+      [2, 1n],
+      [3, 1n],
+      [4, 1n],
+    ],
+  )
   events = nextStep(subnet)
-  console.log(events, subnetEpoch(subnet), chain.net.big('AccountSubnetStake', hotkey(1), id), coldkey(1), TOKEN)
+  console.log(
+    events,
+    subnetEpoch(subnet),
+    chain.net.big('AccountSubnetStake', hotkey(1), id),
+    coldkey(1),
+    TOKEN,
+  )
 })

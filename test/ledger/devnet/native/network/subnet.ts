@@ -15,7 +15,10 @@ export function endow(nodes: number, amount = 10_000n * TOKEN): Record<string, b
   return Object.fromEntries(accounts.map((who) => [who, amount]))
 }
 
-export function subnetData(n = 1, coldkeys: readonly string[] = [1, 2, 3].map(coldkey)): Record<string, LedgerValue> {
+export function subnetData(
+  n = 1,
+  coldkeys: readonly string[] = [1, 2, 3].map(coldkey),
+): Record<string, LedgerValue> {
   return {
     name: text(`subnet ${n}`),
     repo: text(`repo ${n}`),
@@ -29,7 +32,11 @@ export function subnetData(n = 1, coldkeys: readonly string[] = [1, 2, 3].map(co
   }
 }
 
-export function nodeArgs(subnetId: number, i: number, more: Record<string, LedgerValue> = {}): Record<string, LedgerValue> {
+export function nodeArgs(
+  subnetId: number,
+  i: number,
+  more: Record<string, LedgerValue> = {},
+): Record<string, LedgerValue> {
   return {
     subnet_id: subnetId,
     hotkey: hotkey(i),
@@ -106,5 +113,8 @@ export function proposeAndAttest(
   })
   for (const nodeId of attestors)
     if (nodeId !== proposer)
-      chain.call(chain.net.get('SubnetNodeIdHotkey', id, nodeId), 'attest', { subnet_id: id, attest_data: undefined })
+      chain.call(chain.net.get('SubnetNodeIdHotkey', id, nodeId), 'attest', {
+        subnet_id: id,
+        attest_data: undefined,
+      })
 }
