@@ -55,9 +55,30 @@ const SLOT_MS = 6000
 const GENESIS_SLOT = 283_333_333
 
 /**
+ * The Network pallet's parameters for one machine: short periods, no least delegate stake. The same as the native pallet's
+ * local ones, so that one script runs on both. Bytes of each value.
+ */
+const LOCAL_PARAMETERS: readonly (readonly [name: string, value: bigint, bytes: 4 | 16])[] = [
+  ['MinSubnetRegistrationEpochs', 1n, 4],
+  ['OverwatchEpochLengthMultiplier', 1n, 4],
+  ['OverwatchMinDiversificationRatio', 0n, 16],
+  ['OverwatchMinRepScore', 0n, 16],
+  ['OverwatchMinAvgAttestationRatio', 0n, 16],
+  ['OverwatchMinAge', 0n, 4],
+  ['DelegateStakeCooldownEpochs', 1n, 4],
+  ['NodeDelegateStakeCooldownEpochs', 1n, 4],
+  ['StakeCooldownEpochs', 1n, 4],
+  ['MinActiveNodeStakeEpochs', 1n, 4],
+  ['SubnetDelegateStakeRewardsUpdatePeriod', 0n, 4],
+  ['NodeRewardRateUpdatePeriod', 0n, 4],
+  ['MinSubnetDelegateStakeFactor', 0n, 16],
+  ['MaxMinDelegateStakeMultiplier', 10n ** 18n, 16],
+  ['SubnetPauseCooldownEpochs', 0n, 4],
+]
+
+/**
  * A genesis of an Ethereum-style chain with Aura, fit for development: its clock has started (a genesis at time 0 makes
- * the first block panic), the dev accounts are rich, Alith is sudo, and subnets may be activated soon after they were
- * registered.
+ * the first block panic), the dev accounts are rich, Alith is sudo, and the Network pallet's periods are short.
  */
 export function patchEthereumGenesis(genesis: GenesisEntries): GenesisEntries {
   const patched = new Map(genesis.map(([key, value]) => [text(key), [key, value] as const]))
@@ -65,7 +86,9 @@ export function patchEthereumGenesis(genesis: GenesisEntries): GenesisEntries {
   put(storagePrefix('Timestamp', 'Now'), littleEndian(BigInt(GENESIS_SLOT * SLOT_MS), 8))
   put(storagePrefix('Aura', 'CurrentSlot'), littleEndian(BigInt(GENESIS_SLOT), 8))
   put(storagePrefix('Sudo', 'Key'), accountBytes(DEV_ACCOUNTS[0] as DevAccount))
-  put(storagePrefix('Network', 'MinSubnetRegistrationEpochs'), littleEndian(1n, 4))
+  for (const [name, value, bytes] of LOCAL_PARAMETERS) {
+    put(storagePrefix('Network', name), littleEndian(value, bytes))
+  }
   let minted = 0n
   for (const account of DEV_ACCOUNTS) {
     const key = accountKey(accountBytes(account))
