@@ -35,15 +35,21 @@ export function decideDispute(dispute: Dispute, view: DisputeView): DisputeDuty 
   const { challengeBlock, defendant, startBlock } = dispute
   if (dispute.outcome !== 'open') return nothing(dispute.outcome)
   if (challengeBlock === undefined) {
-    if (block >= startBlock + periods.challenge) return { do: 'finalize' }
+    if (block >= startBlock + periods.challenge) return settle(dispute, view, startBlock + periods.challenge)
     if (nodeId !== defendant) return nothing('waits for the accused')
     if (verdict === undefined) return { do: 'judge' }
     return verdict === 'guilty' ? nothing('the accusation holds') : { do: 'challenge' }
   }
-  if (block >= challengeBlock + periods.voting) return { do: 'finalize' }
+  if (block >= challengeBlock + periods.voting) return settle(dispute, view, challengeBlock + periods.voting)
   if (dispute.yay.includes(nodeId) || dispute.nay.includes(nodeId)) return nothing('voted')
   if (!view.mayVote) return nothing('no voter')
   return verdict === undefined ? { do: 'judge' } : { do: 'vote', guilty: verdict === 'guilty' }
+}
+
+/** The plaintiff first, then the others one after another: each call that comes too late costs a fee. */
+function settle({ id, plaintiff }: Dispute, { block, nodeId }: DisputeView, due: number): DisputeDuty {
+  const delay = nodeId === plaintiff ? 0 : 2 + ((nodeId + id) % 16)
+  return block >= due + delay ? { do: 'finalize' } : nothing('waits for another to settle it')
 }
 
 function nothing(reason: string): DisputeDuty {

@@ -1,4 +1,4 @@
-import { bytesToHex, hexToBytes } from '@noble/hashes/utils.js'
+import { hexToBytes } from '@noble/hashes/utils.js'
 import { errorMessage } from '../errors.ts'
 import type { Ledger, LedgerSigner } from '../ledger/ledger.ts'
 import { type Logger, silentLogger } from '../log.ts'
@@ -20,6 +20,8 @@ export interface AccountingOptions extends AuditPorts {
   readonly pool: ReportPool
   /** Sends a fault proof to the other nodes; the pool has it already. */
   readonly publish: (bytes: Uint8Array) => Promise<void>
+  /** Keeps a proof beyond the pool's few epochs: a dispute may take weeks, and voters ask for it. */
+  readonly keepProof?: (hash: string, bytes: Uint8Array) => Promise<void>
   /** Sessions re-run in one epoch. Default 2. */
   readonly audits?: number
   readonly log?: Logger
@@ -71,25 +73,33 @@ export function createAccounting(options: AccountingOptions): Accounting {
     }
     if (tasks.length > 0 && ledger.info.disputes) {
       await send(() =>
-        ledger.submit(submitAccountantData(subnetId, encodeFindings(time.epoch, findings)), signer),
+        ledger.submit(
+          submitAccountantData(subnetId, nodeId, time.epoch, encodeFindings(time.epoch, findings)),
+          signer,
+        ),
       )
     }
   }
 
   async function accuse(
     view: EpochView,
-    { nodeId: defendant }: AuditFinding,
+    { nodeId: defendant, reason }: AuditFinding,
     proof: Uint8Array,
   ): Promise<void> {
-    pool.keep(view.epoch + KEPT_EPOCHS, proof)
+    const hash = pool.keep(view.epoch + KEPT_EPOCHS, proof)
+    await options.keepProof?.(hash, proof)
     await options.publish(proof)
     if (!ledger.info.disputes || accused.has(defendant)) return
     const open = await ledger.disputes(subnetId)
     if (open.some((dispute) => dispute.defendant === defendant && dispute.outcome === 'open')) return
     accused.add(defendant)
     const evidence = faultProofHash(proof)
-    log.warn('accuses', { node: defendant, evidence: bytesToHex(evidence) })
-    if (!(await send(() => ledger.submit(proposeDispute(subnetId, defendant, evidence), signer)))) {
+    log.warn('accuses', { node: defendant, evidence: hash })
+    if (
+      !(await send(() =>
+        ledger.submit(proposeDispute(subnetId, nodeId, { defendant, evidence, reason }), signer),
+      ))
+    ) {
       accused.delete(defendant)
     }
   }

@@ -19,7 +19,6 @@ export interface DisputesOptions {
   readonly judge: FaultJudge
   /** Fault proofs by content address (SHA-256 in hex). */
   readonly fetch: FetchContent
-  readonly periods: DisputePeriods
   /** A node was proven a liar: its routes and sessions end now, whatever the stake set says yet. */
   readonly onUpheld?: (defendant: { readonly nodeId: number; readonly peerId: string | undefined }) => void
   readonly log?: Logger
@@ -29,11 +28,14 @@ export interface DisputesOptions {
 const RETRY_BLOCKS = 5
 /** One call of a dispute is sent again this many blocks after a failed one. */
 const RESEND_BLOCKS = 2
+/** A call that keeps failing costs a fee each time. */
+const MAX_FAILURES = 3
 /** Anybody could fill the memory with disputes otherwise. */
 const MAX_REMEMBERED = 1_024
 
 interface Memory {
-  verdict?: FaultVerdict['verdict']
+  found?: FaultVerdict
+  failures: number
   notBefore: number
   announced: boolean
 }
@@ -42,7 +44,7 @@ interface Memory {
 export function createDisputes(options: DisputesOptions): {
   onBlock(block: Pick<LedgerBlock, 'number' | 'hash'>): Promise<void>
 } {
-  const { ledger, signer, subnetId, nodeId, judge, periods } = options
+  const { ledger, signer, subnetId, nodeId, judge } = options
   const log = (options.log ?? silentLogger).child('disputes')
   const memories = new Map<number, Memory>()
   /** Peers of accused nodes: the ledger forgets them when they are removed. */
@@ -66,32 +68,50 @@ export function createDisputes(options: DisputesOptions): {
       await ledger.submit(call, signer)
       log.info('sent', { call: call.call, dispute: dispute.id })
     } catch (error) {
+      memory.failures++
       // Others settle it too; the next block tells.
       log.debug('not accepted', { call: call.call, dispute: dispute.id, reason: errorMessage(error) })
     }
   }
 
-  async function look(dispute: Dispute, block: number, mayVote: boolean): Promise<void> {
-    const memory = memories.get(dispute.id) ?? { notBefore: 0, announced: false }
+  async function look(
+    dispute: Dispute,
+    block: number,
+    mayVote: boolean,
+    periods: DisputePeriods,
+  ): Promise<void> {
+    const memory = memories.get(dispute.id) ?? { failures: 0, notBefore: 0, announced: false }
     memories.set(dispute.id, memory)
     if (dispute.outcome === 'upheld' && !memory.announced) {
       memory.announced = true
       options.onUpheld?.({ nodeId: dispute.defendant, peerId: peers.get(dispute.defendant) })
     }
-    if (block < memory.notBefore) return
-    const view = { block, nodeId, mayVote, periods, verdict: memory.verdict }
+    if (block < memory.notBefore || memory.failures >= MAX_FAILURES) return
+    const view = { block, nodeId, mayVote, periods, verdict: memory.found?.verdict }
     let duty = decideDispute(dispute, view)
     if (duty.do === 'judge') {
       memory.notBefore = block + RETRY_BLOCKS
       const found = await judgeProof(dispute)
       if (found === undefined) return
       log.info('judged', { dispute: dispute.id, verdict: found.verdict, reason: found.reason })
-      memory.verdict = found.verdict
+      memory.found = found
       duty = decideDispute(dispute, { ...view, verdict: found.verdict })
     }
-    if (duty.do === 'challenge') await send(challengeDispute(subnetId, dispute.id), dispute, memory, block)
-    if (duty.do === 'vote') await send(voteDispute(subnetId, dispute.id, duty.guilty), dispute, memory, block)
-    if (duty.do === 'finalize') await send(finalizeDispute(subnetId, dispute.id), dispute, memory, block)
+    const { id } = dispute
+    if (duty.do === 'challenge') {
+      await send(challengeDispute(subnetId, id, memory.found?.reason ?? ''), dispute, memory, block)
+    }
+    if (duty.do === 'vote') {
+      await send(voteDispute(subnetId, id, nodeId, duty.guilty), dispute, memory, block)
+    }
+    if (duty.do === 'finalize') await send(finalizeDispute(subnetId, id), dispute, memory, block)
+  }
+
+  async function readPeriods(at: string): Promise<DisputePeriods> {
+    const [challenge, voting] = await Promise.all(
+      ['ChallengePeriod', 'VotingPeriod'].map((item) => ledger.storage('Disputes', item, [], at)),
+    )
+    return { challenge: Number(challenge), voting: Number(voting) }
   }
 
   return {
@@ -103,7 +123,10 @@ export function createDisputes(options: DisputesOptions): {
         const nodes = await ledger.nodes(subnetId, hash)
         for (const { id, peerId } of nodes) peers.set(id, peerId)
         const mayVote = nodes.some((node) => node.id === nodeId && node.class === 'Validator')
-        for (const dispute of disputes.slice(-MAX_REMEMBERED)) await look(dispute, number, mayVote)
+        const periods = await readPeriods(hash)
+        for (const dispute of disputes.slice(-MAX_REMEMBERED)) {
+          await look(dispute, number, mayVote, periods)
+        }
         for (const id of memories.keys()) {
           if (memories.size <= MAX_REMEMBERED) break
           memories.delete(id)

@@ -41,7 +41,9 @@ describe('decideDispute', () => {
       'challenge',
     ],
     ['the accused does not fight what holds', DISPUTE, view({ nodeId: 2, verdict: 'guilty' }), 'nothing'],
-    ['anybody settles what nobody challenged', DISPUTE, view({ block: 1_100 }), 'finalize'],
+    ['anybody settles what nobody challenged', DISPUTE, view({ block: 1_117 }), 'finalize'],
+    ['the plaintiff first', DISPUTE, view({ block: 1_100, nodeId: 1 }), 'finalize'],
+    ['the others wait for it', DISPUTE, view({ block: 1_101 }), 'nothing'],
     ['a voter judges', CHALLENGED, view(), 'judge'],
     ['a voter votes yes', CHALLENGED, view({ verdict: 'guilty' }), 'vote true'],
     ['a voter votes no', CHALLENGED, view({ verdict: 'innocent' }), 'vote false'],
@@ -49,7 +51,7 @@ describe('decideDispute', () => {
     ['who voted has voted', { ...CHALLENGED, yay: [1, 5] }, view({ verdict: 'guilty' }), 'nothing'],
     ['the plaintiff has voted', CHALLENGED, view({ nodeId: 1, verdict: 'guilty' }), 'nothing'],
     ['others may not vote', CHALLENGED, view({ mayVote: false }), 'nothing'],
-    ['anybody settles after the vote', CHALLENGED, view({ block: 1_090 }), 'finalize'],
+    ['anybody settles after the vote', CHALLENGED, view({ block: 1_107 }), 'finalize'],
     [
       'nothing is left to do',
       { ...CHALLENGED, outcome: 'upheld' as const },
@@ -75,7 +77,6 @@ describe('createDisputes', () => {
       signer: signerOf(nodeId),
       subnetId: 1,
       nodeId,
-      periods: PERIODS,
       judge: { verify: async () => true, loadSpan: async () => await Promise.reject(new Error('none')) },
       fetch: async () => {
         fetched++
@@ -94,14 +95,14 @@ describe('createDisputes', () => {
     const accused = setUp(2)
     accused.ledger.disputeList = [{ ...DISPUTE, evidence }]
     await accused.run(2)
-    expect(accused.ledger.sent).toMatchObject([{ pallet: 'Disputes', call: 'challenge' }])
+    expect(accused.ledger.sent).toMatchObject([{ pallet: 'Disputes', call: 'challenge_proposal' }])
     const voter = setUp(5)
     voter.ledger.disputeList = [{ ...CHALLENGED, evidence }]
     await voter.run(2)
     expect(voter.ledger.sent).toMatchObject([{ call: 'vote' }])
     voter.ledger.disputeList = [{ ...CHALLENGED, evidence, nay: [2, 5] }]
-    await voter.run(60)
-    expect(voter.ledger.sent.at(-1)).toMatchObject({ call: 'finalize' })
+    await voter.run(100)
+    expect(voter.ledger.sent.at(-1)).toMatchObject({ call: 'finalize_proposal' })
   })
 
   it('asks again later for a proof that nobody has, and does not vote without', async () => {

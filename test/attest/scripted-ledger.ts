@@ -146,6 +146,8 @@ export class ScriptedLedger implements Ledger {
       let block = this.blocks.get(at)
       if (pallet === 'Timestamp') return BigInt((block?.number ?? 0) * this.info.blockMs)
       if (pallet === 'Disputes' && item === 'Accountants') return this.accountants
+      if (item === 'ChallengePeriod') return 100
+      if (item === 'VotingPeriod') return 50
       if (item !== 'BlockHash') return undefined
       while (block && block.number > Number(keys[0])) block = this.blocks.get(block.parentHash)
       return block?.number === keys[0] ? block?.hash : hashOf(Number(keys[0]), 'a')
