@@ -104,7 +104,8 @@ export async function loadWasmHead(
         record.integer(HEAD_ROW_COUNT, count)
         compute()
         // Megabytes of logits: a plain copy need not be zeroed first.
-        if (count === rows && stride === width) return tensor(rows, width, memory.floats(from, rows * width).slice())
+        if (count === rows && stride === width)
+          return tensor(rows, width, memory.floats(from, rows * width).slice())
         out ??= new Float32Array(rows * width)
         for (let row = 0; row < count; row++) {
           out.set(memory.floats(from + row * stride * 4, width), (first + row) * width)
