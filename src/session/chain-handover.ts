@@ -44,7 +44,7 @@ export function createHandovers(context: ChainContext, hops: Hop[], options: Han
     if (!prepared) return
     await options.betweenSteps(async () => {
       const started = context.clock()
-      if (options.over()) return void (await closeAll(prepared.fresh))
+      if (options.over()) return await closeAll(prepared.fresh)
       if (!(await completeHandover(context, hops, prepared, options.position(), unchanged, options))) return
       watch()
       options.onFailover({
@@ -61,14 +61,15 @@ export function createHandovers(context: ChainContext, hops: Hop[], options: Han
     for (const hop of hops) {
       if (watched.has(hop) || !hop.leaving) continue
       watched.add(hop)
-      void hop.leaving.then(() => {
-        turn = turn
-          .then(() => handOver(hop))
-          .catch((error: unknown) =>
-            context.options.log?.debug('no hand-over', { reason: errorMessage(error) }),
-          )
-      })
+      void follow(hop)
     }
+  }
+
+  async function follow(hop: Hop): Promise<void> {
+    await hop.leaving
+    turn = turn
+      .then(() => handOver(hop))
+      .catch((error: unknown) => context.options.log?.debug('no hand-over', { reason: errorMessage(error) }))
   }
 
   return {

@@ -219,7 +219,7 @@ function createChainSession(
       if (running > 0) throw new ChoraleError('bad_request', 'rollback while a step is under way')
       checkRollback(to, position)
       // In the steps' order: a hand-over may be putting other hops in right now.
-      const turn = tail.then(async () => {
+      const goBack = async (): Promise<void> => {
         await Promise.all(hops.map((hop) => hop.settled()))
         // A hop that can't go back is dead, and the next step replaces it.
         await Promise.all(hops.map((hop) => hop.rollback(to)))
@@ -227,7 +227,8 @@ function createChainSession(
         position = to
         asked = to
         failure = undefined
-      })
+      }
+      const turn = tail.then(goBack)
       tail = turn
       await turn
     },

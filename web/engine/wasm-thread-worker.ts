@@ -7,9 +7,9 @@ self.addEventListener(
   ({ data: { module, memory, parameters } }: MessageEvent<WasmThreadJob>) => {
     const instance = new WebAssembly.Instance(module, { env: { memory } })
     const work = instance.exports['work'] as (...parameters: number[]) => void
-    self.postMessage('ready')
+    self.postMessage('ready', [])
     work(...parameters)
-    self.postMessage('ended')
+    self.postMessage('ended', [])
   },
   { once: true },
 )

@@ -19,7 +19,7 @@ export async function startWasmThread(job: WasmThreadJob): Promise<WasmThread> {
       }
     })
     worker.addEventListener('error', (event) => reject(new Error(event.message || 'a thread did not start')))
-    worker.postMessage(job)
+    worker.postMessage(job, [])
   })
   return { join: () => ended.promise }
 }

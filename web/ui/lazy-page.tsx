@@ -10,13 +10,11 @@ export function lazyPage(load: () => Promise<ComponentType>): ComponentType {
     const [failed, setFailed] = useState(false)
     useEffect(() => {
       if (Page !== undefined) return
-      load().then(
-        (page) => {
-          loaded = page
-          setPage(() => page)
-        },
-        () => setFailed(true),
-      )
+      const show = async (): Promise<void> => {
+        loaded = await load()
+        setPage(() => loaded)
+      }
+      show().catch(() => setFailed(true))
     }, [])
     if (Page !== undefined) return <Page />
     return failed ? <p class="notice">{strings.problems.pageMissing}</p> : null

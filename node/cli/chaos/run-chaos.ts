@@ -214,7 +214,7 @@ async function runTrials(trial: Trial, options: ChaosOptions): Promise<ChaosRepo
         if (token !== moment) return
         const able = victimsOf(victims, trial.route()).filter((victim) => victim.kinds.has(kind))
         heal = able[Math.floor(pick * able.length)]!.hurt(kind)
-        counts[kind]!++
+        counts[kind] = (counts[kind] ?? 0) + 1
       })
       recoveries.push(...recoveryMs)
       const same = ids.join() === expected[prompt]

@@ -77,12 +77,11 @@ function tabVictim(
         return () => relay.heal(back)
       }
       const closing = tabs[index]!.page.context().close()
-      return () =>
-        heal(
-          closing.then(async () => {
-            tabs[index] = await openTab(browser, options)
-          }),
-        )
+      const replace = async (): Promise<void> => {
+        await closing
+        tabs[index] = await openTab(browser, options)
+      }
+      return () => heal(replace())
     },
     well: async () => {
       await relay.well()
