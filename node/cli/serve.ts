@@ -1,6 +1,12 @@
 import { Command } from 'commander'
 import { checkSpan } from '../../src/engine/check-span.ts'
-import { createEngine, type EngineChoice, parseEngineName, ENGINE_CHOICES } from '../../src/engine/select.ts'
+import {
+  createEngine,
+  type EngineChoice,
+  parseEngineName,
+  parseKvFormat,
+  ENGINE_CHOICES,
+} from '../../src/engine/select.ts'
 import type { Logger } from '../../src/log.ts'
 import type { Model } from '../../src/model/model.ts'
 import { joiningSpan, startPlacementLoop } from '../../src/server/placement-loop.ts'
@@ -28,6 +34,7 @@ interface ServeFlags {
   engine: string
   threads?: string
   kvTokens: string
+  kv: string
   maxSessions: string
   prefixCache: boolean
   drain: string
@@ -59,6 +66,7 @@ export function serveCommand(): Command {
     .option('--engine <name>', ENGINE_CHOICES, 'auto')
     .option('--threads <n>', 'CPU threads of the engine')
     .option('--kv-tokens <n>', 'tokens of KV cache for all sessions together', '8192')
+    .option('--kv <format>', 'how engine wgsl keeps keys and values: f32, or f16 in half the memory', 'f32')
     .option('--max-sessions <n>', 'sessions at once', '64')
     .option('--no-prefix-cache', 'compute every prompt anew: nobody can time whether others sent it before')
     .option('--drain <seconds>', 'when asked to leave, let sessions finish this long', '30')
@@ -91,6 +99,7 @@ async function runServe(reference: string | undefined, flags: ServeFlags): Promi
   const dwellMs = flags.dwell === undefined ? undefined : parseCount('dwell', flags.dwell, 1) * 1_000
   const threads = flags.threads === undefined ? undefined : parseCount('threads', flags.threads, 1)
   const engineName = parseEngineName(flags.engine)
+  const kv = parseKvFormat(flags.kv)
   const log = stderrLogger(flags.verbose === true ? 'debug' : 'warn')
   const say = flags.json === true ? () => undefined : (line: string) => process.stdout.write(`${line}\n`)
   const tell = (event: object) => flags.json === true && process.stdout.write(`${JSON.stringify(event)}\n`)
@@ -108,6 +117,7 @@ async function runServe(reference: string | undefined, flags: ServeFlags): Promi
     const platform = createNodePlatform(log)
     const choice = await createEngine(platform, {
       name: engineName,
+      kv,
       ...(threads !== undefined && { threads }),
     })
     closers.push(() => choice.engine.close())

@@ -70,6 +70,14 @@ export function parseEngineName(value: string): EngineName | 'auto' {
   })
 }
 
+/** Reads a `--kv` value. @throws `bad_config`. */
+export function parseKvFormat(value: string): 'f32' | 'f16' {
+  if (value === 'f32' || value === 'f16') return value
+  throw new ChoraleError('bad_config', `unknown KV cache format ${JSON.stringify(value)}; use f32 or f16`, {
+    field: 'kv',
+  })
+}
+
 /** Whether this machine has a GPU worth using, in words. */
 export async function describeGpu(
   platform: Platform,
