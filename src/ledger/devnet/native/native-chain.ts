@@ -1,5 +1,5 @@
 import { blake2b } from '@noble/hashes/blake2.js'
-import { ChoraleError, isChoraleError } from '../../../errors.ts'
+import { ChoraleError, errorMessage, isChoraleError } from '../../../errors.ts'
 import type { LedgerValue } from '../../ledger.ts'
 import { createStateStore, stateOf, type StateOverlay, type StateStore } from '../storage.ts'
 import { withLength } from './extrinsic.ts'
@@ -39,14 +39,16 @@ export interface NativeChain {
   send(body: Uint8Array, done: (outcome: Outcome) => void): void
   /** Makes so many blocks, the first with all that waits. @returns the last one. */
   produce(count?: number): NativeBlock
+  /** Calls back for every block made, before anybody hears of its transactions; returns how to stop. */
+  listen(listener: (block: NativeBlock) => void): () => void
 }
 
 /** @param startMs time of block 1, milliseconds since the epoch; later blocks follow at `blockMs` */
 export function createNativeChain(native: NativeRuntime, blockMs: number, startMs: number): NativeChain {
-  const { runtime, types } = native
   const byNumber = new Map<number, NativeBlock>()
   const byHash = new Map<string, NativeBlock>()
-  const queue: { body: Uint8Array; done: (outcome: Outcome) => void }[] = []
+  const queue: Waiting[] = []
+  const listeners = new Set<(block: NativeBlock) => void>()
 
   function remember(block: NativeBlock): NativeBlock {
     byNumber.set(block.number, block)
@@ -73,38 +75,23 @@ export function createNativeChain(native: NativeRuntime, blockMs: number, startM
   let head = genesis
 
   function make(): void {
-    const overlay = head.state.overlay()
-    const header = {
-      parent_hash: head.hash,
-      number: head.number + 1,
-      state_root: toHex(NO_HASH),
-      extrinsics_root: toHex(NO_HASH),
-      digest: { logs: [] },
+    const offered = queue.splice(0)
+    try {
+      const { block, included, refused, later } = build(
+        native,
+        head,
+        startMs + head.number * blockMs,
+        offered,
+      )
+      queue.unshift(...later)
+      head = remember(block)
+      for (const listener of listeners) listener(head)
+      for (const { index, done } of included) done({ block, index })
+      for (const { reason, done } of refused) done({ refused: reason })
+    } catch (error) {
+      for (const { done } of offered) done({ refused: errorMessage(error) })
+      throw error
     }
-    runtime.call('Core_initialize_block', types.table.encode('Header', header), overlay)
-    const extrinsics: Uint8Array[] = []
-    const inherents = runtime.call(
-      'BlockBuilder_inherent_extrinsics',
-      inherentData(startMs + head.number * blockMs),
-      overlay,
-    )
-    for (const body of types.table.decode('Vec<UncheckedExtrinsic>', inherents) as readonly Uint8Array[]) {
-      const refused = apply(native, overlay, body)
-      if (refused !== undefined) throw new ChoraleError('ledger', `the block's own extrinsic: ${refused}`)
-      extrinsics.push(body)
-    }
-    const included: { index: number; done: (outcome: Outcome) => void }[] = []
-    const waiting = queue.splice(0)
-    for (const { body, done } of waiting) {
-      const refused = apply(native, overlay, body)
-      if (refused === 'ExhaustsResources') queue.push({ body, done })
-      else if (refused === undefined) included.push({ index: extrinsics.push(body) - 1, done })
-      else done({ refused })
-    }
-    const finished = runtime.call('BlockBuilder_finalize_block', new Uint8Array(), overlay)
-    const made = types.table.decode('Header', finished) as Readonly<Record<string, LedgerValue>>
-    head = remember({ ...sealed(native, stateOf(overlay.trie), made), extrinsics })
-    for (const { index, done } of included) done({ block: head, index })
   }
 
   return {
@@ -123,7 +110,61 @@ export function createNativeChain(native: NativeRuntime, blockMs: number, startM
       for (let made = 0; made < count; made++) make()
       return head
     },
+    listen(listener) {
+      listeners.add(listener)
+      return () => void listeners.delete(listener)
+    },
   }
+}
+
+interface Waiting {
+  readonly body: Uint8Array
+  readonly done: (outcome: Outcome) => void
+}
+
+/** Builds one block of as much of what is offered as fits. @throws `ledger` when the runtime panics */
+function build(
+  native: NativeRuntime,
+  parent: NativeBlock,
+  time: number,
+  offered: readonly Waiting[],
+): {
+  readonly block: NativeBlock
+  readonly included: readonly (Pick<Waiting, 'done'> & { readonly index: number })[]
+  readonly refused: readonly (Pick<Waiting, 'done'> & { readonly reason: string })[]
+  readonly later: readonly Waiting[]
+} {
+  const { runtime, types } = native
+  const overlay = parent.state.overlay()
+  const header = {
+    parent_hash: parent.hash,
+    number: parent.number + 1,
+    state_root: toHex(NO_HASH),
+    extrinsics_root: toHex(NO_HASH),
+    digest: { logs: [] },
+  }
+  runtime.call('Core_initialize_block', types.table.encode('Header', header), overlay)
+  const extrinsics: Uint8Array[] = []
+  const inherents = runtime.call('BlockBuilder_inherent_extrinsics', inherentData(time), overlay)
+  for (const body of types.table.decode('Vec<UncheckedExtrinsic>', inherents) as readonly Uint8Array[]) {
+    const reason = apply(native, overlay, body)
+    if (reason !== undefined) throw new ChoraleError('ledger', `the block's own extrinsic: ${reason}`)
+    extrinsics.push(body)
+  }
+  const included: { index: number; done: Waiting['done'] }[] = []
+  const refused: { reason: string; done: Waiting['done'] }[] = []
+  const later: Waiting[] = []
+  for (const waiting of offered) {
+    const { body, done } = waiting
+    const reason = apply(native, overlay, body)
+    if (reason === 'ExhaustsResources') later.push(waiting)
+    else if (reason === undefined) included.push({ index: extrinsics.push(body) - 1, done })
+    else refused.push({ reason, done })
+  }
+  const finished = runtime.call('BlockBuilder_finalize_block', new Uint8Array(), overlay)
+  const made = types.table.decode('Header', finished) as Readonly<Record<string, LedgerValue>>
+  const block = { ...sealed(native, stateOf(overlay.trie), made), extrinsics }
+  return { block, included, refused, later }
 }
 
 function sealed(

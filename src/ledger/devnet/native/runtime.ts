@@ -3,6 +3,8 @@ import type { LedgerValue } from '../../ledger.ts'
 import type { Runtime, RuntimeStorage } from '../runtime.ts'
 import { createStateStore } from '../storage.ts'
 import { balancesPallet } from './balances.ts'
+import { disputesPallet } from './disputes.ts'
+import { guardExit } from './disputes/exit-guard.ts'
 import { fromHex } from './hex.ts'
 import { encodeMetadata } from './metadata.ts'
 import { networkPallet } from './network/network-pallet.ts'
@@ -19,11 +21,11 @@ import { transactionPaymentPallet } from './transaction-payment.ts'
 import { utilityPallet } from './utility.ts'
 
 export interface NativeChainOptions {
-  /** Pallets beside System, Timestamp, Balances, TransactionPayment, Sudo and Utility; default Network. */
+  /** Pallets beside System, Timestamp, Balances, TransactionPayment, Sudo and Utility; default Network and Disputes. */
   readonly pallets?: readonly PalletDefinition[]
   /** Blocks of an epoch of the Network pallet; default 20, Hypertensor's local chains'. */
   readonly epochBlocks?: number
-  /** Whether the Network pallet starts with short periods for a chain on one machine (default), or with Hypertensor's own. */
+  /** Whether Network and Disputes start with short periods for a chain on one machine (default), or with Hypertensor's own. */
   readonly local?: boolean
   /** Milliseconds between blocks; default 6000, Hypertensor's. */
   readonly blockMs?: number
@@ -57,7 +59,9 @@ const DEFAULT_EPOCH_BLOCKS = 20
  */
 export function createNativeRuntime(options: NativeChainOptions = {}): NativeRuntime {
   const { blockMs = DEFAULT_BLOCK_MS, epochBlocks = DEFAULT_EPOCH_BLOCKS, local = true, sudo } = options
-  const { pallets = [networkPallet({ epochBlocks, local })] } = options
+  const {
+    pallets = [networkPallet({ epochBlocks, local, guardExit }), disputesPallet({ epochBlocks, local })],
+  } = options
   const endowed = checkEndowed(options.endowed ?? {})
   if (!Number.isInteger(blockMs) || blockMs < 1)
     throw new ChoraleError('bad_config', `blockMs is ${blockMs}; it must be a whole number of at least 1 ms`)
