@@ -35,6 +35,13 @@ export function keyPath(name: string): string {
   return join(keyFolder(), `${name}${SUFFIX}`)
 }
 
+/** Makes sure that a name is free, before anybody writes words down. @throws `bad_config`. */
+export async function assertFreeName(name: string): Promise<void> {
+  const path = keyPath(name)
+  const there = await stat(path).catch(() => undefined)
+  if (there !== undefined) throw taken(name, path)
+}
+
 /**
  * Writes a key that only this user can read; whole or not at all, and never over another.
  * @throws `bad_config` when there is a key of this name.
@@ -49,9 +56,7 @@ export async function writeKey(name: string, file: KeyFile): Promise<string> {
     await link(temporary, path)
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
-    throw new ChoraleError('bad_config', `there is a key ${name} already (${path}): choose another --name`, {
-      field: 'name',
-    })
+    throw taken(name, path)
   } finally {
     await rm(temporary, { force: true })
   }
@@ -100,4 +105,10 @@ export async function listKeys(skipped: (path: string, why: string) => void): Pr
     }
   }
   return keys
+}
+
+function taken(name: string, path: string): ChoraleError {
+  return new ChoraleError('bad_config', `there is a key ${name} already (${path}): choose another --name`, {
+    field: 'name',
+  })
 }

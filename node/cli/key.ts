@@ -11,7 +11,7 @@ import {
   newMnemonic,
 } from '../../src/ledger/substrate/key-derivation.ts'
 import { readIdentityFile } from '../identity-file.ts'
-import { keyFolder, keyPath, listKeys, readKey, writeKey } from '../keystore-files.ts'
+import { assertFreeName, keyFolder, keyPath, listKeys, readKey, writeKey } from '../keystore-files.ts'
 import { askHidden, chooseNewPassword } from './key/password.ts'
 import { askYes, createStyle, write } from './terminal.ts'
 
@@ -98,7 +98,7 @@ async function runNew(roleText: string, flags: KeyFlags): Promise<void> {
   if (role === 'libp2p') return newIdentity(flags)
   const kind = kindOf(flags.kind ?? 'ethereum')
   const name = flags.name ?? role
-  keyPath(name)
+  await assertFreeName(name)
   const words = newMnemonic()
   const key = keyFromMnemonic(words, kind, flags.path)
   const password = await chooseNewPassword(flags)
@@ -146,7 +146,7 @@ async function runImport(roleText: string, flags: KeyFlags): Promise<void> {
     )
   }
   const name = flags.name ?? role
-  keyPath(name)
+  await assertFreeName(name)
   const secret = (await readSecret(flags)).trim()
   const key = await understand(secret, flags)
   await keep(role, name, key, await chooseNewPassword(flags), flags, undefined)
