@@ -15,6 +15,7 @@ import { health } from './health.ts'
 import { DEFAULT_LIMITS, type ApiLimits } from './limits.ts'
 import { listModels, showModel } from './models.ts'
 import { requestIdOf } from './request-id.ts'
+import { createStateEvents } from './state-events.ts'
 import { detokenize, tokenize } from './tokenize.ts'
 
 export interface AppOptions {
@@ -73,9 +74,11 @@ export function createApp(options: AppOptions): Hono<ApiEnv> {
   app.get('/metrics', (c) =>
     c.text(registry.render(), 200, { 'content-type': 'text/plain; version=0.0.4; charset=utf-8' }),
   )
-  app.get('/api/v1/state', async (c) =>
-    c.json((await options.swarmState?.()) ?? { models: api.models().map((model) => model.model.id) }),
-  )
+  const state = async (): Promise<unknown> =>
+    (await options.swarmState?.()) ?? { models: api.models().map((model) => model.model.id) }
+  const events = createStateEvents(api, state)
+  app.get('/api/v1/state', async (c) => c.json(await state()))
+  app.get('/api/v1/events', (c) => events.listen(c))
   app.get('/api/v1/client/:model', (c) => showClientPart(api, c))
   app.get('/api/v1/client/:model/:blob', (c) => sendClientBlob(api, c))
   app.get('/api/v1/blocks/:model/:block', (c) => showBlockPart(api, c))
@@ -130,6 +133,7 @@ const ROUTES = [
   '/livez',
   '/metrics',
   '/api/v1/state',
+  '/api/v1/events',
   '/api/v1/client',
   '/api/v1/blocks',
 ] as const

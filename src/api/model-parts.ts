@@ -14,6 +14,8 @@ import { findModel } from './find-model.ts'
 
 /** A blob stays in memory this long after it was asked for: a page fetches it in one go or resumes soon. */
 const KEPT_MS = 30_000
+/** Blobs kept at once, those asked for last: pages that ask for many different blocks must not fill the memory. */
+const MAX_KEPT = 8
 /** Bytes written at once: a slow reader holds no copy of a whole blob. */
 const PIECE_BYTES = 1 << 20
 
@@ -114,7 +116,14 @@ async function kept<T>(model: Model, name: string, read: () => Promise<T>): Prom
   let entries = keptOf.get(model)
   if (entries === undefined) keptOf.set(model, (entries = new Map()))
   const entry = entries.get(name) ?? { value: read(), timer: undefined }
+  // The order of a map is that of its insertions: the first one was asked for longest ago.
+  entries.delete(name)
   entries.set(name, entry)
+  for (const [oldest, { timer }] of entries) {
+    if (entries.size <= MAX_KEPT) break
+    clearTimeout(timer)
+    entries.delete(oldest)
+  }
   clearTimeout(entry.timer)
   entry.timer = setTimeout(() => entries.delete(name), KEPT_MS)
   // A wait for a cache to empty keeps no process alive where timers can say so.
