@@ -1,5 +1,5 @@
 import { Command, InvalidArgumentError } from 'commander'
-import type { BlockMode } from '../../src/ledger/devnet/dev-node.ts'
+import type { BlockMode } from '../../src/ledger/devnet/block-timer.ts'
 import { stderrLogger } from '../platform.ts'
 import { aborted, catchInterrupt } from './chat/interrupt.ts'
 import { startDevnet } from './devnet/start-devnet.ts'

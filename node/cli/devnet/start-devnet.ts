@@ -9,7 +9,8 @@ import {
   isEthereumStyle,
   patchEthereumGenesis,
 } from '../../../src/ledger/devnet/dev-genesis.ts'
-import { type BlockMode, DevNode } from '../../../src/ledger/devnet/dev-node.ts'
+import type { BlockMode } from '../../../src/ledger/devnet/block-timer.ts'
+import { DevNode } from '../../../src/ledger/devnet/dev-node.ts'
 import { createNativeRuntime } from '../../../src/ledger/devnet/native/runtime.ts'
 import { createRpcServer } from '../../../src/ledger/devnet/rpc-server.ts'
 import type { Runtime } from '../../../src/ledger/devnet/runtime.ts'

@@ -3,8 +3,9 @@ import type { Block, Chain } from './chain.ts'
 import { decodeHeader, encodeHeader, hashBytes, headerHash } from './header.ts'
 import { toHex } from './native/hex.ts'
 import { ScaleReader, ScaleWriter } from './native/scale-bytes.ts'
+import { type TrieChange, trieChanges } from './trie-changes.ts'
 import { createStateStore, type StateStore, stateOf } from './storage.ts'
-import { type Trie, type TrieChange, trieChanges, trieRemove, trieSet } from './trie.ts'
+import { type Trie, trieRemove, trieSet } from './trie.ts'
 
 /**
  * Port: a log of records on some disk. Records come back whole and in order or not at all: what a crash cut off at the

@@ -1,7 +1,8 @@
 import { ChoraleError } from '../../errors.ts'
-import type { Header } from './header.ts'
+import { encodeHeader, type Header, headerHash } from './header.ts'
 import { toHex } from './native/hex.ts'
 import type { StateStore } from './storage.ts'
+import { orderedTrieRoot } from './trie-root.ts'
 import type { Trie } from './trie.ts'
 
 /** Blocks below the best one whose state is kept, so that a forgotten dev chain does not fill memory. */
@@ -169,4 +170,16 @@ export class Chain {
       if (this.#best.get(number) === block.hash) this.#best.delete(number)
     }
   }
+}
+
+/** Block 0 of a state: no parent, no extrinsics. @param stateVersion layout of the state's trie */
+export function genesisBlock(state: StateStore, stateVersion: 0 | 1): Block {
+  const header = {
+    parentHash: new Uint8Array(32),
+    number: 0,
+    stateRoot: state.root(stateVersion),
+    extrinsicsRoot: orderedTrieRoot([], stateVersion),
+    digest: [],
+  }
+  return { hash: headerHash(encodeHeader(header)), header, extrinsics: [] }
 }

@@ -1,9 +1,11 @@
 import { ChoraleError, errorMessage } from '../../errors.ts'
 import { type Logger, silentLogger } from '../../log.ts'
 import { beginBlock, buildBlock } from './block-builder.ts'
-import { type Block, Chain, type HeadChange } from './chain.ts'
+import { BlockTimer, type BlockMode } from './block-timer.ts'
+import { type Block, Chain, genesisBlock, type HeadChange } from './chain.ts'
 import { type ChainLog, ChainStore } from './chain-store.ts'
-import { encodeHeader, headerHash, hashBytes } from './header.ts'
+import { hashBytes } from './header.ts'
+import { type ExtrinsicStatus, ExtrinsicWatchers } from './extrinsic-watchers.ts'
 import { planBlock, type RuntimeTraits, readTraits, stateTime } from './inherents.ts'
 import { toHex } from './native/hex.ts'
 import { type PoolLimits, TransactionPool } from './pool.ts'
@@ -11,23 +13,8 @@ import { RpcError, stateDiscarded, unknownBlock } from './rpc-error.ts'
 import { readRuntimeVersion, type RuntimeVersion } from './runtime-version.ts'
 import type { Runtime } from './runtime.ts'
 import { createStateStore, type StateStore, stateOf } from './storage.ts'
-import { blake2b256, orderedTrieRoot } from './trie-root.ts'
+import { blake2b256 } from './trie-root.ts'
 import { readValidity } from './validity.ts'
-
-/** When blocks are made: at once for each ready extrinsic, every so many milliseconds, or when asked. */
-export type BlockMode = 'instant' | 'manual' | { readonly everyMs: number }
-
-/** How an extrinsic fares, as JSON-RPC says it. */
-export type ExtrinsicStatus =
-  | 'future'
-  | 'ready'
-  | 'invalid'
-  | 'dropped'
-  | { readonly broadcast: readonly string[] }
-  | { readonly inBlock: string }
-  | { readonly retracted: string }
-  | { readonly finalized: string }
-  | { readonly usurped: string }
 
 export interface DevNodeOptions {
   readonly runtime: Runtime
@@ -76,14 +63,12 @@ export class DevNode {
   readonly #logger: Logger
   readonly #store: ChainStore | undefined
   readonly #listeners = new Set<ChainListener>()
-  readonly #watchers = new Map<string, Set<(status: ExtrinsicStatus) => void>>()
+  readonly #watchers = new ExtrinsicWatchers()
   readonly #versions = new WeakMap<StateStore, RuntimeVersion>()
   #finalityLag: number
-  readonly #timers = new Set<ReturnType<typeof setTimeout>>()
+  readonly #timer = new BlockTimer(() => this.#tryBuild())
+  readonly #news = new Set<ReturnType<typeof setTimeout>>()
   #traits: { readonly specVersion: number; readonly traits: RuntimeTraits } | undefined
-  #mode: BlockMode
-  #interval: ReturnType<typeof setInterval> | undefined
-  #soon: ReturnType<typeof setTimeout> | undefined
   #clockOffset = 0
   #forks = 0
   #closed = false
@@ -97,25 +82,26 @@ export class DevNode {
     this.properties = options.properties
     this.pool = new TransactionPool(options.poolLimits)
     const state = createStateStore(options.genesis)
-    this.chain = new Chain(genesisBlock(state, readRuntimeVersion(options.runtime, state)), state)
+    this.chain = new Chain(
+      genesisBlock(state, readRuntimeVersion(options.runtime, state).stateVersion),
+      state,
+    )
     if (options.log !== undefined) {
       this.#store = new ChainStore(options.log)
       this.#store.restore(this.chain, (at) => this.version(at).stateVersion)
     }
     this.#finalityLag = options.finalityLag ?? 0
-    this.#mode = options.mode ?? 'instant'
-    this.#startTimer()
+    this.#timer.mode = options.mode ?? 'instant'
   }
 
   get mode(): BlockMode {
-    return this.#mode
+    return this.#timer.mode
   }
 
   /** Changes when blocks are made, from now on. */
   set mode(mode: BlockMode) {
-    this.#mode = mode
-    this.#startTimer()
-    if (mode === 'instant' && this.pool.readyCount > 0) this.#buildSoon()
+    this.#timer.mode = mode
+    if (this.pool.readyCount > 0) this.#timer.ready()
   }
 
   /** Blocks by which finality lags behind the best block. */
@@ -195,24 +181,24 @@ export class DevNode {
       this.pool.remove(hash, { block: number })
       throw validity.error
     }
-    const unwatch = watch === undefined ? () => undefined : this.#watch(hash, watch)
+    const unwatch = watch === undefined ? () => undefined : this.#watchers.add(hash, watch)
     try {
       const { state, promoted } = this.pool.add(hash, extrinsic, validity, number)
-      this.#tell(hash, state)
-      for (const other of promoted) this.#tell(other, 'ready')
+      this.#watchers.tell(hash, state)
+      for (const other of promoted) this.#watchers.tell(other, 'ready')
     } catch (error) {
       unwatch()
       throw error
     }
     this.#tellUsurped(hash)
-    if (this.#mode === 'instant' && this.pool.readyCount > 0) this.#buildSoon()
+    if (this.pool.readyCount > 0) this.#timer.ready()
     return { hash, unwatch }
   }
 
   /** Takes an extrinsic out of the pool, with what depends on it. @returns their hashes */
   forget(hash: string): readonly string[] {
     const removed = this.pool.remove(hash, { block: this.chain.head.header.number })
-    for (const gone of removed) this.#tell(gone, 'dropped')
+    for (const gone of removed) this.#watchers.tell(gone, 'dropped')
     return removed
   }
 
@@ -255,7 +241,7 @@ export class DevNode {
     const undone = retracted.toReversed().flatMap(({ extrinsics }) => extrinsics)
     let parent = this.block(this.chain.hashAt(fork))
     this.pool.clear()
-    for (const block of retracted) this.#tellEach(block, { retracted: block.hash })
+    for (const block of retracted) this.#watchers.tellBlock(block, { retracted: block.hash })
     if (transactions === 'include') this.#refill(undone, parent)
     this.#forks++
     const before = this.chain.headState
@@ -298,9 +284,8 @@ export class DevNode {
   close(): void {
     if (this.#closed) return
     this.#closed = true
-    clearInterval(this.#interval)
-    clearTimeout(this.#soon)
-    for (const timer of this.#timers) clearTimeout(timer)
+    this.#timer.stop()
+    for (const timer of this.#news) clearTimeout(timer)
     this.#listeners.clear()
     this.#watchers.clear()
     this.#store?.close()
@@ -327,13 +312,13 @@ export class DevNode {
         reason: error.data ?? error.message,
       })
       const [first, ...others] = this.pool.remove(extrinsic.hash, { block: number })
-      if (first !== undefined) this.#tell(first, 'invalid')
-      for (const other of others) this.#tell(other, 'dropped')
+      if (first !== undefined) this.#watchers.tell(first, 'invalid')
+      for (const other of others) this.#watchers.tell(other, 'dropped')
     }
     for (const { hash } of built.included) {
-      for (const promoted of this.pool.include(hash)) this.#tell(promoted, 'ready')
+      for (const promoted of this.pool.include(hash)) this.#watchers.tell(promoted, 'ready')
     }
-    for (const hash of this.pool.expire(number)) this.#tell(hash, 'dropped')
+    for (const hash of this.pool.expire(number)) this.#watchers.tell(hash, 'dropped')
     this.#tellUsurped()
     return built
   }
@@ -341,22 +326,22 @@ export class DevNode {
   #enact(head: Block, before: StateStore): void {
     const change = this.chain.setHead(head.hash)
     for (const block of change.enacted) this.#store?.block(this.chain, block)
-    for (const block of change.enacted) this.#tellEach(block, { inBlock: block.hash })
+    for (const block of change.enacted) this.#watchers.tellBlock(block, { inBlock: block.hash })
     this.#notify((listener) => listener.onHead?.(change, before))
     this.#finalize()
     this.#store?.head(this.chain)
-    if (this.#mode === 'instant' && this.pool.readyCount > 0) this.#buildSoon()
+    if (this.pool.readyCount > 0) this.#timer.ready()
   }
 
   #finalize(): void {
     const final = this.chain.finalize(this.chain.head.header.number - this.#finalityLag)
     if (final.length === 0) return
     const timer = setTimeout(() => {
-      this.#timers.delete(timer)
+      this.#news.delete(timer)
       this.#notify((listener) => listener.onFinalized?.(final))
-      for (const block of final) this.#tellEach(block, { finalized: block.hash })
+      for (const block of final) this.#watchers.tellBlock(block, { finalized: block.hash })
     }, this.#options.finalityDelayMs ?? FINALITY_DELAY_MS)
-    this.#timers.add(timer)
+    this.#news.add(timer)
   }
 
   #refill(extrinsics: readonly Uint8Array[], at: Block): void {
@@ -366,10 +351,10 @@ export class DevNode {
         const validity = this.#validate(extrinsic, at)
         if ('error' in validity) throw validity.error
         const { state, promoted } = this.pool.add(hash, extrinsic, validity, at.header.number)
-        this.#tell(hash, state)
-        for (const other of promoted) this.#tell(other, 'ready')
+        this.#watchers.tell(hash, state)
+        for (const other of promoted) this.#watchers.tell(other, 'ready')
       } catch {
-        this.#tell(hash, 'dropped') // inherents among them, which nobody watches
+        this.#watchers.tell(hash, 'dropped') // inherents among them, which nobody watches
       }
     }
     this.#tellUsurped()
@@ -389,7 +374,8 @@ export class DevNode {
   }
 
   #plan(state: StateStore, traits: RuntimeTraits, fork = 0): ReturnType<typeof planBlock> {
-    const every = typeof this.#mode === 'object' ? this.#mode.everyMs : 1
+    const { mode } = this
+    const every = typeof mode === 'object' ? mode.everyMs : 1
     return planBlock(traits, state, this.clock, this.#options.leastBlockMs ?? every, fork)
   }
 
@@ -405,22 +391,8 @@ export class DevNode {
     return (this.#options.now ?? Date.now)()
   }
 
-  #startTimer(): void {
-    clearInterval(this.#interval)
-    if (typeof this.#mode !== 'object') return
-    this.#interval = setInterval(() => this.#tryBuild(), this.#mode.everyMs)
-  }
-
-  /** After what is under way in this tick, so that extrinsics sent together share a block. */
-  #buildSoon(): void {
-    this.#soon ??= setTimeout(() => {
-      this.#soon = undefined
-      if (this.#mode === 'instant' && this.pool.readyCount > 0) this.#tryBuild()
-    }, 0)
-  }
-
   #tryBuild(): void {
-    if (this.#closed) return
+    if (this.#closed || (this.mode === 'instant' && this.pool.readyCount === 0)) return
     try {
       this.#buildOne()
     } catch (error) {
@@ -428,48 +400,12 @@ export class DevNode {
     }
   }
 
-  #watch(hash: string, watch: (status: ExtrinsicStatus) => void): () => void {
-    const watchers = this.#watchers.get(hash) ?? new Set()
-    this.#watchers.set(hash, watchers)
-    watchers.add(watch)
-    return () => {
-      watchers.delete(watch)
-      if (watchers.size === 0 && this.#watchers.get(hash) === watchers) this.#watchers.delete(hash)
-    }
-  }
-
-  #tellEach(block: Block, status: ExtrinsicStatus): void {
-    if (this.#watchers.size === 0) return
-    for (const extrinsic of block.extrinsics) this.#tell(toHex(blake2b256(extrinsic)), status)
-  }
-
   #tellUsurped(by = ''): void {
-    for (const hash of this.pool.takeUsurped()) this.#tell(hash, by === '' ? 'dropped' : { usurped: by })
-  }
-
-  #tell(hash: string, status: ExtrinsicStatus): void {
-    const watchers = this.#watchers.get(hash)
-    if (watchers === undefined) return
-    for (const watch of watchers) watch(status)
-    const ends =
-      status === 'invalid' ||
-      status === 'dropped' ||
-      (typeof status === 'object' && ('finalized' in status || 'usurped' in status))
-    if (ends) this.#watchers.delete(hash)
+    for (const hash of this.pool.takeUsurped())
+      this.#watchers.tell(hash, by === '' ? 'dropped' : { usurped: by })
   }
 
   #notify(tell: (listener: ChainListener) => void): void {
     for (const listener of this.#listeners) tell(listener)
   }
-}
-
-function genesisBlock(state: StateStore, version: RuntimeVersion): Block {
-  const header = {
-    parentHash: new Uint8Array(32),
-    number: 0,
-    stateRoot: state.root(version.stateVersion),
-    extrinsicsRoot: orderedTrieRoot([], version.stateVersion),
-    digest: [],
-  }
-  return { hash: headerHash(encodeHeader(header)), header, extrinsics: [] }
 }

@@ -1,4 +1,4 @@
-import type { BlockMode } from './dev-node.ts'
+import type { BlockMode } from './block-timer.ts'
 import { invalidParams } from './rpc-error.ts'
 import type { RpcMethod, RpcMethods } from './rpc-method.ts'
 import { readHex, readInteger } from './rpc-params.ts'

@@ -1,3 +1,4 @@
+import { trieChanges } from './trie-changes.ts'
 import { blake2b256, trieProof } from './trie-root.ts'
 import type { DevNode } from './dev-node.ts'
 import { toHex } from './native/hex.ts'
@@ -6,7 +7,7 @@ import { hashOr, subscriptionsOf, unsubscribe } from './rpc-chain.ts'
 import { invalidParams } from './rpc-error.ts'
 import type { RpcMethod, RpcMethods } from './rpc-method.ts'
 import type { StateStore } from './storage.ts'
-import { trieChanges, trieNextKey } from './trie.ts'
+import { trieNextKey } from './trie.ts'
 
 /** Keys read or watched by one request. */
 const MAX_KEYS = 10_000

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import type { ChainLog } from '../../../src/ledger/devnet/chain-store.ts'
-import type { ExtrinsicStatus } from '../../../src/ledger/devnet/dev-node.ts'
+import type { ExtrinsicStatus } from '../../../src/ledger/devnet/extrinsic-watchers.ts'
 import { createStateStore } from '../../../src/ledger/devnet/storage.ts'
 import { TINY_BLOCK, TINY_COUNT, tinyCount, tinyExtrinsic, tinyNode } from './tiny-runtime.ts'
 

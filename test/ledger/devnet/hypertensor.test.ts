@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { parseChainSpec } from '../../../src/ledger/devnet/chain-spec.ts'
 import { DEV_ACCOUNTS, patchEthereumGenesis } from '../../../src/ledger/devnet/dev-genesis.ts'
 import { DevNode } from '../../../src/ledger/devnet/dev-node.ts'
+import { encodeHeader } from '../../../src/ledger/devnet/header.ts'
 import { createStateStore } from '../../../src/ledger/devnet/storage.ts'
 import { CODE_KEY, createWasmRuntime } from '../../../src/ledger/devnet/wasm-runtime.ts'
 import { serveNode, type Served } from './asset-hub.ts'
@@ -85,6 +86,21 @@ describe.skipIf(!isThere)("dev chain on Hypertensor's own runtime", () => {
     const perSecond = 100_000 / (performance.now() - start)
     process.stdout.write(`${perSecond.toFixed(0)} blocks a second\n`)
     expect(perSecond).toBeGreaterThan(20)
+  })
+
+  it('makes blocks that the runtime itself executes again to the same state', () => {
+    const { node } = served
+    for (let { number } = node.chain.head.header; number > node.chain.head.header.number - 30; number--) {
+      const { header, extrinsics } = node.block(node.chain.hashAt(number))
+      const block = Buffer.concat([
+        encodeHeader(header),
+        Uint8Array.of(extrinsics.length << 2),
+        ...extrinsics,
+      ])
+      const overlay = node.state(node.chain.hashAt(number - 1)).overlay()
+      node.runtime.call('Core_execute_block', block, overlay)
+      expect(overlay.root(1)).toEqual(header.stateRoot)
+    }
   })
 
   it('has the state root that its headers say', () => {

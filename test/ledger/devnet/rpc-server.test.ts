@@ -163,7 +163,7 @@ describe('createRpcServer', () => {
     const check = (text: string) => {
       client.messages.length = 0
       client.send(text)
-      for (const message of client.messages.flat() as Message[]) {
+      for (const message of client.messages.flat()) {
         const isAnswer = 'result' in message || typeof message.error?.code === 'number'
         expect(isAnswer || message.params !== undefined).toBe(true)
         // A bug would show as an execution error that names a JavaScript failure.

@@ -34,7 +34,7 @@ describe('StateOverlay', () => {
         const overlay = createStateStore().overlay()
         const stack = [new Map<number, number>()]
         for (const one of steps) {
-          const top = stack.at(-1)!
+          const top = stack.at(-1) ?? new Map<number, number>()
           if (one === 'start') {
             overlay.startTransaction()
             stack.push(new Map(top))
@@ -55,7 +55,7 @@ describe('StateOverlay', () => {
             top.delete(one.clear)
           }
           for (let at = 0; at <= 5; at++) {
-            const expected = stack.at(-1)!.get(at)
+            const expected = stack.at(-1)?.get(at)
             expect(overlay.get(bytes(at))).toEqual(expected === undefined ? undefined : bytes(expected))
           }
         }

@@ -1,3 +1,4 @@
+import { trieChanges } from '../../../src/ledger/devnet/trie-changes.ts'
 import { blake2AsU8a, xxhashAsU8a } from '@polkadot/util-crypto'
 import { validateProofs } from '@polkadot-api/substrate-bindings'
 import fc from 'fast-check'
@@ -7,7 +8,6 @@ import { createStateStore } from '../../../src/ledger/devnet/storage.ts'
 import { orderedTrieRoot, trieProof, trieRoot } from '../../../src/ledger/devnet/trie-root.ts'
 import {
   type Trie,
-  trieChanges,
   trieEntries,
   trieGet,
   trieNextKey,
@@ -39,7 +39,7 @@ function naiveNode(pairs: readonly (readonly [string, Uint8Array])[], version: 0
   )
   const isLeaf = below.every((list) => list.length === 0)
   const hashed = version === 1 && value !== undefined && value.length > 32
-  const [kind, room] = isLeaf
+  const [kind, room]: readonly [number, number] = isLeaf
     ? hashed
       ? [0x20, 31]
       : [0x40, 63]
@@ -49,10 +49,10 @@ function naiveNode(pairs: readonly (readonly [string, Uint8Array])[], version: 0
         ? [0x10, 15]
         : [0xc0, 63]
   const out: number[] = []
-  let rest = shared.length - (room! - 1)
-  if (rest <= 0) out.push(kind! + shared.length)
+  let rest = shared.length - (room - 1)
+  if (rest <= 0) out.push(kind + shared.length)
   else {
-    out.push(kind! + room!)
+    out.push(kind + room)
     for (; rest >= 256; rest -= 255) out.push(255)
     out.push(rest - 1)
   }
