@@ -227,6 +227,47 @@ describe.skipIf(opened === undefined)('rope_kv_write and attention', () => {
     },
   )
 
+  it.each([1, 63, 64, 65, 257])('match plain TypeScript for one token on a cache of %i', async (tokens) => {
+    const shape: Case = { headCount: 4, kvHeadCount: 2, headDim: 128, rotaryDim: 128, tokens }
+    const qkv = randomFloats(random(tokens), tokens * qkvWidth(shape))
+    const actual = await attend(shape, qkv, 1, tokens === 1 ? [1] : [tokens - 1, 1])
+    expect(relativeError(actual, expectedAttention(shape, qkv, 1))).toBeLessThan(1e-5)
+  })
+
+  it('match plain TypeScript over five splits', async () => {
+    const shape: Case = { headCount: 1, kvHeadCount: 1, headDim: 8, rotaryDim: 8, tokens: 1030 }
+    const qkv = randomFloats(random(9), shape.tokens * qkvWidth(shape))
+    const actual = await attend(shape, qkv, 1, [1029, 1])
+    expect(relativeError(actual, expectedAttention(shape, qkv, 1))).toBeLessThan(1e-5)
+  })
+
+  it.each(Array.from({ length: 12 }, (_, seed) => seed))(
+    'match plain TypeScript: random shape %i',
+    async (seed) => {
+      const next = random(seed + 100)
+      const below = (count: number) => Math.floor(((next() + 1) / 2) * count)
+      const kvHeadCount = 1 + below(4)
+      const headDim = 2 * (1 + below(70))
+      const shape: Case = {
+        headCount: kvHeadCount * (1 + below(4)),
+        kvHeadCount,
+        headDim,
+        rotaryDim: 2 * below(headDim / 2 + 1),
+        tokens: 1 + below(80),
+        kv: seed % 2 === 0 ? 'f32' : 'f16',
+        ...(seed % 3 === 0 ? { window: 1 + below(70) } : {}),
+        ...(seed % 4 === 1 ? { headNorm: headNorms(headDim) } : {}),
+      }
+      const qkv = randomFloats(next, shape.tokens * qkvWidth(shape))
+      const cut = 1 + below(shape.tokens - 1)
+      const actual = await attend(shape, qkv, 1, shape.tokens > cut ? [cut, shape.tokens - cut] : [cut])
+      const bound = shape.kv === 'f16' ? 1e-3 : 1e-5
+      expect(relativeError(actual, expectedAttention(shape, qkv, 1)), JSON.stringify(shape)).toBeLessThan(
+        bound,
+      )
+    },
+  )
+
   it('keep what does not fit a half at the largest one', async () => {
     const shape: Case = { headCount: 1, kvHeadCount: 1, headDim: 6, rotaryDim: 0, tokens: 3, kv: 'f16' }
     const qkv = new Float32Array(3 * qkvWidth(shape)).map((_, i) => (i % 18 >= 12 ? 1e6 : 0))

@@ -42,6 +42,12 @@ describe.skipIf(opened === undefined)('route', () => {
     { experts: 130, topK: 8, normalize: true },
     { experts: 65, topK: 5, normalize: false },
     { experts: 3, topK: 3, normalize: true },
+    ...Array.from({ length: 5 }, (_, seed) => {
+      const next = random(seed + 70)
+      const experts = 3 + Math.floor(Math.abs(next()) * 253)
+      const topK = 1 + Math.floor(Math.abs(next()) * Math.min(experts, 12))
+      return { experts, topK, normalize: seed % 2 === 0 }
+    }),
   ])('chooses $topK of $experts experts as the reference does', async ({ experts, normalize, topK }) => {
     const rows = 9
     const next = random(experts)
@@ -109,6 +115,10 @@ describe.skipIf(opened === undefined)('expert_matmul', () => {
   it.each([
     { inner: 64, width: 20 },
     { inner: 173, width: 41 },
+    ...Array.from({ length: 4 }, (_, seed) => {
+      const next = random(seed + 90)
+      return { inner: 1 + Math.floor(Math.abs(next()) * 600), width: 1 + Math.floor(Math.abs(next()) * 90) }
+    }),
   ])('gates each chosen expert ($inner × $width)', async ({ inner, width }) => {
     const { choices, chosen, matrix, next, product } = await expertsOn(context, inner, 2 * width)
     const input = randomFloats(next, ROWS * inner)

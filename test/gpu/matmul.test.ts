@@ -86,6 +86,12 @@ async function product(dtype: WeightDtype, shape: Shape, flags: Flags = {}, on: 
   return { actual: dropPadding(raw, rows, outputs), expected, matrix }
 }
 
+function randomShape(seed: number): Shape {
+  const next = random(seed + 50)
+  const upTo = (most: number) => 1 + Math.floor(Math.abs(next()) * most)
+  return { rows: upTo(seed % 2 === 0 ? 8 : 70), inner: upTo(700), columns: upTo(130) }
+}
+
 describe.skipIf(opened === undefined)('matmul and matmul_tiled', () => {
   it.each([
     { rows: 1, inner: 1, columns: 1 },
@@ -96,6 +102,10 @@ describe.skipIf(opened === undefined)('matmul and matmul_tiled', () => {
     { rows: 9, inner: 577, columns: 100 },
     { rows: 64, inner: 96, columns: 31 },
     { rows: 70, inner: 260, columns: 66 },
+    // Falcon 7B's hidden size and fused q, k and v: multiples of 64, not of 128.
+    { rows: 1, inner: 4544, columns: 73 },
+    { rows: 11, inner: 4544, columns: 73 },
+    ...Array.from({ length: 8 }, (_, seed) => randomShape(seed)),
   ])('match plain TypeScript at $rows × $inner × $columns', async (shape) => {
     for (const flags of [{}, { bias: true, accumulate: true }]) {
       const { actual, expected } = await product('F32', shape, flags)

@@ -1,4 +1,4 @@
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { resolveShader } from '../../src/gpu/shader-set.ts'
@@ -46,6 +46,17 @@ describe('shaders', () => {
     const twin = join(ROOT, 'src/gpu/ops', path.replaceAll('_', '-').replace('.wgsl', '.ts'))
     const list = /bindings: \[([^\]]+)\]/.exec(readFileSync(twin, 'utf8'))?.[1] ?? ''
     expect([...list.matchAll(/'(\w+)'/g)].map((match) => match[1])).toEqual(bindings)
+  })
+
+  it.each(kernels)('%s is compared with plain TypeScript by a test', (path) => {
+    const kernel = path.replace('.wgsl', '')
+    const files = readdirSync(import.meta.dirname).filter((name) => name.endsWith('.test.ts'))
+    const texts = files
+      .filter((name) => name !== 'shaders.test.ts')
+      .map((name) => readFileSync(join(import.meta.dirname, name), 'utf8'))
+    // By its host twin, or by name where several kernels are tested as one.
+    const twin = `/ops/${kernel.replaceAll('_', '-')}.ts'`
+    expect(texts.some((text) => text.includes(twin) || text.includes(` ${kernel}'`))).toBe(true)
   })
 
   it('use nothing whose result differs by vendor or order', () => {
