@@ -149,8 +149,15 @@ export class ScaleWriter {
     for (let at = 0; at < size; at++) this.small(Number((big >> BigInt(8 * at)) & 0xffn), 1)
   }
 
-  /** A copy of what was written. */
+  /** A copy of what was written; the writer is empty again. */
   finish(): Uint8Array {
-    return this.#bytes.slice(0, this.#length)
+    const written = this.#bytes.slice(0, this.#length)
+    this.#length = 0
+    return written
+  }
+
+  /** Forgets what was written. */
+  clear(): void {
+    this.#length = 0
   }
 }

@@ -21,6 +21,14 @@ const keyCaches = new WeakMap<StorageItem, Map<string, Uint8Array>>()
 /** Decoded values by the very bytes they were decoded from: what a rollback restores is found again, nothing can go stale. */
 const valueCaches = new WeakMap<StorageItem, WeakMap<Uint8Array, LedgerValue>>()
 
+/** One for all short writing: encoding never writes storage itself, and a writer's buffer is worth keeping. */
+const scratch = new ScaleWriter()
+function scratchWriter(): ScaleWriter {
+  // What an encoding error left behind.
+  scratch.clear()
+  return scratch
+}
+
 const EVENTS_KEY = storagePrefix('System', 'Events')
 
 /** The chain's state as pallets see it, for the time of one runtime entry. */
@@ -28,7 +36,7 @@ export class RuntimeState {
   readonly types: RuntimeTypes
   readonly storage: RuntimeStorage
   phase: Phase = 'Initialization'
-  readonly balances: BalancesContext
+  #balances: BalancesContext | undefined
   readonly #contexts = new Map<string, PalletContext>()
   /** Encoded event records that `flushEvents` has yet to write. */
   readonly #events: Uint8Array[] = []
@@ -36,7 +44,11 @@ export class RuntimeState {
   constructor(types: RuntimeTypes, storage: RuntimeStorage) {
     this.types = types
     this.storage = storage
-    this.balances = balancesOf(this.context('Balances'), this.context('System'))
+  }
+
+  get balances(): BalancesContext {
+    this.#balances ??= balancesOf(this.context('Balances'), this.context('System'))
+    return this.#balances
   }
 
   /** @param name `Pallet.Item` */
@@ -53,7 +65,7 @@ export class RuntimeState {
   set(name: string, keys: readonly LedgerValue[], value: LedgerValue): void {
     const item = this.item(name)
     const key = this.key(name, item, keys)
-    const writer = new ScaleWriter()
+    const writer = scratchWriter()
     item.codec.encode(value, writer, name)
     this.storage.set(key, writer.finish())
   }
@@ -113,7 +125,7 @@ export class RuntimeState {
   }
 
   emit(pallet: string, event: string, fields: LedgerValue): void {
-    const writer = new ScaleWriter()
+    const writer = scratchWriter()
     if (this.phase === 'Initialization') writer.small(2, 1)
     else if (this.phase === 'Finalization') writer.small(1, 1)
     else {
@@ -186,7 +198,7 @@ export class RuntimeState {
     if (known !== undefined) return known
     const parts = keys.map((key, index) => {
       const { hasher, codec } = item.keys[index] ?? wrongKeys(name)
-      const writer = new ScaleWriter()
+      const writer = scratchWriter()
       codec.encode(key, writer, `${name} key ${index}`)
       return hashKey(hasher, writer.finish())
     })

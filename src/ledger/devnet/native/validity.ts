@@ -9,7 +9,7 @@ import {
   MAX_NORMAL_WEIGHT,
 } from './block-limits.ts'
 import { eraBirth, eraDeath } from './era.ts'
-import { recoverAccount, signingPayload, type Extrinsic } from './extrinsic.ts'
+import { isSignedBy, signingPayload, type Extrinsic } from './extrinsic.ts'
 import { fromHex } from './hex.ts'
 import type { RuntimeVersion } from './runtime-version.ts'
 import { variantOf, type RuntimeTypes } from './runtime-types.ts'
@@ -90,7 +90,7 @@ export function checkSignature(
     genesisHash: state.get('System.BlockHash', [0]) as string,
     birthHash: state.get('System.BlockHash', [birth]) as string,
   })
-  if (recoverAccount(payload, signed.signature) !== signed.account) refuse('BadProof')
+  if (!isSignedBy(payload, signed.signature, signed.account)) refuse('BadProof')
   if (signed.account === ZERO_ACCOUNT) refuse('BadSigner')
 }
 
