@@ -42,9 +42,11 @@ export function elect(net: NetworkState, subnetId: number, subnetEpoch: number):
 function electable(net: NetworkState, subnetId: number, subnetEpoch: number): readonly number[] {
   const emergency = net.get<EmergencySet | undefined>('EmergencySubnetNodeElectionData', subnetId)
   if (emergency !== undefined) {
+    // Its last epoch is fixed when the subnet is unpaused; until then the chain takes 0 for it and drops the set at once.
+    const last = emergency.max_emergency_validators_epoch
     const over =
       emergency.total_epochs > emergency.target_emergency_validators_epochs ||
-      subnetEpoch > emergency.max_emergency_validators_epoch
+      (last !== 0 && subnetEpoch > last)
     if (!over) return emergency.subnet_node_ids
     net.drop('EmergencySubnetNodeElectionData', subnetId)
   }

@@ -88,7 +88,13 @@ describe('worked values of the fact base, appendix C', () => {
   })
 
   it('registration cost halfway through the decay', () => {
-    const cost = registrationCost({ last: ONE, min: ratio(0.1), blocks: 219_145, decayBlocks: 438_290, alpha: ratio(0.5) })
+    const cost = registrationCost({
+      last: ONE,
+      min: ratio(0.1),
+      blocks: 219_145,
+      decayBlocks: 438_290,
+      alpha: ratio(0.5),
+    })
     expect(toFloat(cost)).toBeCloseTo(0.736396, 6)
     const at = (blocks: number): bigint =>
       registrationCost({ last: ONE, min: ratio(0.1), blocks, decayBlocks: 438_290, alpha: ratio(0.5) })

@@ -23,7 +23,10 @@ function sections(path: string): Map<string, string[]> {
 
 const plain = (text: string): string =>
   text
-    .replaceAll(/(FpAccount|PalletNetwork|PrimitiveTypes|SpWeightsWeightV2|SpCore|FrameSupport)(?=[A-Z])/g, '')
+    .replaceAll(
+      /(FpAccount|PalletNetwork|PrimitiveTypes|SpWeightsWeightV2|SpCore|FrameSupport)(?=[A-Z])/g,
+      '',
+    )
     .replaceAll(/,(?=\S)/g, ', ')
 
 const pallet = networkPallet({ epochBlocks: 20 })
@@ -102,7 +105,9 @@ describe.each([
         'fields' in own
           ? `{ ${fields(own.fields as Record<string, string>)} }`
           : Object.entries(own.variants)
-              .map(([variant, of]) => (Object.keys(of).length === 0 ? variant : `${variant}(${Object.values(of).join(', ')})`))
+              .map(([variant, of]) =>
+                Object.keys(of).length === 0 ? variant : `${variant}(${Object.values(of).join(', ')})`,
+              )
               .join(' | ')
       expect(`${name}: ${text}`).toBe(`${name}: ${body}`)
     }
@@ -121,9 +126,12 @@ it('networkPallet: metadata of the whole runtime can be made, and every type is 
   for (const { args } of pallet.calls) for (const type of Object.values(args)) types.table.codec(type)
   for (const item of types.items.values())
     if (item.definition.default !== undefined)
-      expect(types.table.decode(item.definition.type, types.table.encode(item.definition.type, item.definition.default))).toEqual(
-        item.definition.default,
-      )
+      expect(
+        types.table.decode(
+          item.definition.type,
+          types.table.encode(item.definition.type, item.definition.default),
+        ),
+      ).toEqual(item.definition.default)
 })
 
 it('networkPallet: an epoch without a slot for a subnet is refused', () => {
