@@ -22,8 +22,8 @@ export interface JsonRpcServer {
   close(): Promise<void>
 }
 
-/** Open sockets, as Substrate's default: each holds memory even when idle. */
-const MAX_CONNECTIONS = 100
+/** Open sockets: each holds memory even when idle. */
+const MAX_CONNECTIONS = 256
 /** Bytes of one message; the RPC core's own limit is in characters and smaller. */
 const MAX_MESSAGE_BYTES = 16 * 2 ** 20
 /** Unsent bytes after which a client that does not read is cut. */

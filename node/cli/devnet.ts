@@ -9,6 +9,7 @@ interface DevnetFlags {
   port: number
   host: string
   blockTime: BlockMode
+  epochBlocks?: number
   finalityLag: number
   data?: string
   allowOrigin?: string[]
@@ -19,6 +20,7 @@ interface DevnetFlags {
 /** The port at which Substrate tools look for a node. */
 const DEFAULT_PORT = 9944
 const MAX_BLOCK_MS = 24 * 3600 * 1000
+const MAX_EPOCH_BLOCKS = 100_000
 /** States are kept for so many blocks: finality cannot lag further. */
 const MAX_LAG = 256
 
@@ -40,6 +42,7 @@ export function devnetCommand(): Command {
       parseBlockTime,
       'instant' as BlockMode,
     )
+    .option('--epoch-blocks <n>', "blocks of an epoch of Chorale's own runtime (default: 20)", parseEpoch)
     .option('--finality-lag <blocks>', 'blocks by which finality stays behind', parseLag, 0)
     .option('--data <folder>', 'keep the chain in this folder')
     .option('--allow-origin <origins...>', 'let pages of these origins connect; * = all')
@@ -64,6 +67,7 @@ async function runDevnet(flags: DevnetFlags): Promise<void> {
     finalityLag: flags.finalityLag,
     logger: stderrLogger(flags.verbose === true ? 'debug' : 'warn'),
     ...(flags.chainSpec !== undefined && { chainSpec: flags.chainSpec }),
+    ...(flags.epochBlocks !== undefined && { epochBlocks: flags.epochBlocks }),
     ...(flags.data !== undefined && { data: flags.data }),
     ...(flags.allowOrigin && { allowOrigins: flags.allowOrigin }),
   })
@@ -94,6 +98,10 @@ function parsePort(text: string): number {
 
 function parseLag(text: string): number {
   return parseInteger(text, 'number of blocks', MAX_LAG)
+}
+
+function parseEpoch(text: string): number {
+  return parseInteger(text, 'number of blocks', MAX_EPOCH_BLOCKS)
 }
 
 function parseBlockTime(text: string): BlockMode {

@@ -23,6 +23,8 @@ export interface DevnetOptions {
   /** Raw chain spec whose wasm runtime is run; without one the native runtime is. */
   readonly chainSpec?: string
   readonly mode: BlockMode
+  /** Blocks of an epoch of the native runtime; default 20. */
+  readonly epochBlocks?: number
   /** 0 = any free one. */
   readonly port: number
   readonly host?: string
@@ -61,7 +63,7 @@ const NATIVE_BLOCK_MS = 6000
 export async function startDevnet(options: DevnetOptions): Promise<Devnet> {
   const { mode, logger } = options
   const { accounts, ...backend } =
-    options.chainSpec === undefined ? nativeBackend(mode) : await wasmBackend(options.chainSpec, logger)
+    options.chainSpec === undefined ? nativeBackend(options) : await wasmBackend(options.chainSpec, logger)
   const log = options.data === undefined ? undefined : openChainFile(options.data)
   let node: DevNode
   try {
@@ -98,10 +100,11 @@ export async function startDevnet(options: DevnetOptions): Promise<Devnet> {
   }
 }
 
-function nativeBackend(mode: BlockMode): Backend {
+function nativeBackend({ mode, epochBlocks }: DevnetOptions): Backend {
   const { runtime, genesis, properties } = createNativeRuntime({
     blockMs: typeof mode === 'object' ? mode.everyMs : NATIVE_BLOCK_MS,
     endowed: Object.fromEntries(DEV_ACCOUNTS.map(({ address }) => [address, DEV_BALANCE])),
+    ...(epochBlocks !== undefined && { epochBlocks }),
     ...(DEV_ACCOUNTS[0] && { sudo: DEV_ACCOUNTS[0].address }),
   })
   return { runtime, genesis, properties, name: 'Chorale Development', accounts: DEV_ACCOUNTS }

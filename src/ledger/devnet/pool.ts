@@ -44,6 +44,8 @@ export class TransactionPool {
   readonly #missing = new Map<string, Set<string>>()
   /** Who of the ready ones provides a tag. */
   readonly #providers = new Map<string, string>()
+  /** Who requires a tag, ready or not. */
+  readonly #needing = new Map<string, Set<string>>()
   readonly #included = new Set<string>()
   readonly #banned = new Map<string, number>()
   readonly #usurped: string[] = []
@@ -160,17 +162,20 @@ export class TransactionPool {
 
   /** Takes out an extrinsic and all that needed it. @returns them all; the first one is banned for a while if asked. */
   remove(hash: string, ban?: { readonly block: number }): readonly string[] {
-    const entry = this.#all.get(hash)
     if (ban !== undefined) this.#ban(hash, ban.block)
-    if (entry === undefined) return []
-    this.#drop(entry)
-    const removed = [hash]
-    for (const tag of entry.provides) {
-      for (const other of this.#all.values()) {
-        if (other.requires.includes(tag) && !this.#included.has(tag)) removed.push(...this.remove(other.hash))
+    const first = this.#all.get(hash)
+    if (first === undefined) return []
+    const removed = [first]
+    for (const entry of removed) {
+      if (!this.#all.has(entry.hash)) continue
+      this.#drop(entry)
+      for (const tag of entry.provides) {
+        if (this.#included.has(tag)) continue
+        for (const other of this.#needing.get(tag) ?? [])
+          removed.push(this.#all.get(other) as PooledExtrinsic)
       }
     }
-    return removed
+    return [...new Set(removed.map((entry) => entry.hash))]
   }
 
   /** Those that have given way to one that pays more since this was last asked. */
@@ -190,6 +195,7 @@ export class TransactionPool {
     this.#all.clear()
     this.#missing.clear()
     this.#providers.clear()
+    this.#needing.clear()
     this.#included.clear()
     this.#bytes = 0
   }
@@ -197,6 +203,11 @@ export class TransactionPool {
   #keep(entry: PooledExtrinsic): void {
     this.#all.set(entry.hash, entry)
     this.#bytes += entry.bytes.length
+    for (const tag of entry.requires) {
+      const needing = this.#needing.get(tag)
+      if (needing === undefined) this.#needing.set(tag, new Set([entry.hash]))
+      else needing.add(entry.hash)
+    }
   }
 
   #drop(entry: PooledExtrinsic): void {
@@ -205,6 +216,11 @@ export class TransactionPool {
     this.#bytes -= entry.bytes.length
     for (const tag of entry.provides) {
       if (this.#providers.get(tag) === entry.hash) this.#providers.delete(tag)
+    }
+    for (const tag of entry.requires) {
+      const needing = this.#needing.get(tag)
+      needing?.delete(entry.hash)
+      if (needing?.size === 0) this.#needing.delete(tag)
     }
   }
 
@@ -231,21 +247,29 @@ export class TransactionPool {
     return this.#satisfy(entry.provides)
   }
 
+  /** Makes ready what missed only these tags, and what misses only what that provides, and so on. */
   #satisfy(tags: readonly string[]): readonly string[] {
     const promoted: string[] = []
-    for (const [hash, missing] of this.#missing) {
-      for (const tag of tags) missing.delete(tag)
-      if (missing.size > 0) continue
-      const entry = this.#all.get(hash) as PooledExtrinsic
-      this.#missing.delete(hash)
-      try {
-        this.#makeRoom(entry)
-      } catch {
-        this.#drop(entry)
-        this.#usurped.push(hash)
-        continue
+    const open = [...tags]
+    for (const tag of open) {
+      for (const hash of this.#needing.get(tag) ?? []) {
+        const missing = this.#missing.get(hash)
+        if (missing === undefined) continue
+        missing.delete(tag)
+        if (missing.size > 0) continue
+        const entry = this.#all.get(hash) as PooledExtrinsic
+        this.#missing.delete(hash)
+        try {
+          this.#makeRoom(entry)
+        } catch {
+          this.#drop(entry)
+          this.#usurped.push(hash)
+          continue
+        }
+        for (const provided of entry.provides) this.#providers.set(provided, hash)
+        open.push(...entry.provides)
+        promoted.push(hash)
       }
-      promoted.push(hash, ...this.#offer(entry))
     }
     return promoted
   }

@@ -3,6 +3,7 @@ import type { ISubmittableResult } from '@polkadot/types/types'
 import type { SubmittableExtrinsic } from '@polkadot/api/types'
 import type { KeyringPair } from '@polkadot/keyring/types'
 import { cryptoWaitReady } from '@polkadot/util-crypto'
+import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { assetHubNode, serveNode, type Served } from './asset-hub.ts'
 
@@ -138,6 +139,29 @@ describe('dev chain on Rococo Asset Hub, driven by @polkadot/api', () => {
     const { block } = await api.rpc.chain.getBlock(first)
     expect(block.extrinsics).toHaveLength(2)
     expect(block.header.hash.toHex()).toBe(first.toHex())
+  })
+
+  it('refuses damaged extrinsics as Substrate words it, and lives', async () => {
+    const { api, node } = served
+    const signed = (await api.tx['system']!['remark']!('0xabcd').signAsync(bob, { nonce: -1 })).toU8a()
+    const codes = new Set<unknown>()
+    fc.assert(
+      fc.property(fc.nat(signed.length - 1), fc.nat(255), fc.nat(signed.length), (at, byte, length) => {
+        const damaged = signed.slice(0, length < 20 ? length : undefined)
+        if (at < damaged.length) damaged[at] = byte
+        if (Buffer.from(damaged).equals(Buffer.from(signed))) return
+        try {
+          node.submit(damaged)
+          codes.add('taken')
+        } catch (error) {
+          codes.add((error as { code: unknown }).code)
+        }
+      }),
+      { numRuns: 300 },
+    )
+    // 1010 invalid, 1002 no extrinsic at all, 1012 tried before.
+    expect(codes).toEqual(new Set([1002, 1010, 1012]))
+    expect((await api.rpc.system.health()).isSyncing.isFalse).toBe(true)
   })
 
   it('creates an asset, freezes it and lets a batch through', async () => {

@@ -2,7 +2,7 @@ import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { TransactionPool } from '../../../src/ledger/devnet/pool.ts'
 
-const tag = (account: number, nonce: number) => Uint8Array.of(account, nonce)
+const tag = (account: number, nonce: number) => Uint8Array.of(account, nonce & 255, nonce >> 8)
 
 /** What validation says of an account's nonce when the state is at `next`. */
 function valid(
@@ -88,6 +88,15 @@ describe('TransactionPool', () => {
     expect(pool.expire(13)).toEqual([])
     expect(pool.expire(14)).toEqual(['a'])
     expect(pool.size).toBe(0)
+  })
+
+  it('promotes and removes a chain as long as the pool in no time', () => {
+    const pool = new TransactionPool()
+    for (let nonce = 8000; nonce > 0; nonce--) pool.add(`${nonce}`, body, valid(1, nonce), 0)
+    expect(pool.add('0', body, valid(1, 0), 0).promoted).toHaveLength(8000)
+    expect(order(pool).slice(0, 3)).toEqual(['0', '1', '2'])
+    expect(pool.remove('1')).toHaveLength(8000)
+    expect(order(pool)).toEqual(['0'])
   })
 
   it('never offers an extrinsic before what it requires, and loses none, in any order of arrival', () => {
