@@ -55,14 +55,16 @@ describe('dev chain on Rococo Asset Hub, driven by @polkadot/api', () => {
 
   it('includes a sr25519 transfer with every status and its events', async () => {
     const { api } = served
-    const before = (await api.query.system!['account']!(bob.address)).toJSON() as { data: { free: string } }
+    const before = (await api.query['system']!['account']!(bob.address)).toJSON() as {
+      data: { free: string }
+    }
     const transfer = api.tx['balances']!['transferKeepAlive']!(bob.address, 1_000_000_000_000n)
     const { result, statuses } = await send(transfer, alice)
     expect(statuses).toEqual(['Ready', 'InBlock', 'Finalized'])
     expect(result.events.map(({ event }) => `${event.section}.${event.method}`)).toContain(
       'balances.Transfer',
     )
-    const after = (await api.query.system!['account']!(bob.address)).toJSON() as { data: { free: string } }
+    const after = (await api.query['system']!['account']!(bob.address)).toJSON() as { data: { free: string } }
     expect(Number(after.data.free) - Number(before.data.free)).toBe(1_000_000_000_000)
   })
 
