@@ -1,6 +1,6 @@
 import { hexToBytes } from '@noble/hashes/utils.js'
 import { ChoraleError } from '../errors.ts'
-import type { Consensus, Ledger, NodeClass } from '../ledger/ledger.ts'
+import type { Ledger, NodeClass } from '../ledger/ledger.ts'
 import {
   DEFAULT_SUBNET_PARAMETERS,
   parseSubnetParameters,
@@ -33,6 +33,8 @@ export interface EpochViewRequest {
 const CLASS_ORDER: readonly NodeClass[] = ['Registered', 'Idle', 'Included', 'Validator']
 /** Attestation by which the pallet accepts scores: 66 %. */
 const ACCEPTED_PER_MILLE = 660
+/** Epochs in a row whose proposals fail, before any evidence is taken as known. */
+const LOOK_BACK = 4
 
 /** The view at the first block of an epoch. @throws `ledger` when the node can't show that block's state. */
 export async function readEpochView(ledger: Ledger, request: EpochViewRequest): Promise<EpochView> {
@@ -40,11 +42,10 @@ export async function readEpochView(ledger: Ledger, request: EpochViewRequest): 
   const { epochBlocks, blockMs } = ledger.info
   const block = epoch * epochBlocks + slot
   const scored = epoch - 1
-  const [subnet, all, timestamp, previous] = await Promise.all([
+  const [subnet, all, timestamp] = await Promise.all([
     ledger.subnet(subnetId, blockHash),
     ledger.nodes(subnetId, blockHash),
     ledger.storage('Timestamp', 'Now', [], blockHash),
-    ledger.consensus(subnetId, scored, blockHash),
   ])
   if (typeof timestamp !== 'bigint' && typeof timestamp !== 'number') {
     throw new ChoraleError(
@@ -76,7 +77,7 @@ export async function readEpochView(ledger: Ledger, request: EpochViewRequest): 
     from: until - epochBlocks * blockMs,
     until,
     members: {
-      previous: acceptedNodes(previous),
+      previous: (await lastAccepted(ledger, request)) ?? new Set(nodes.map(({ id }) => id)),
       joined: new Set(nodes.filter(({ startEpoch }) => startEpoch >= scored).map(({ id }) => id)),
     },
     validators,
@@ -118,13 +119,22 @@ export async function epochSeed(ledger: Ledger, number: number, at: string): Pro
   return hexToBytes(hash.slice(2))
 }
 
-/** Nodes that an accepted proposal scored; none when it was not accepted. */
-export function acceptedNodes(consensus: Consensus | undefined): ReadonlySet<number> {
-  if (consensus === undefined) return new Set()
-  const { attestors, validators, scores } = consensus
-  return attestors.length * 1000 >= validators.length * ACCEPTED_PER_MILLE
-    ? new Set(scores.map(({ nodeId }) => nodeId))
-    : new Set()
+/**
+ * Nodes that the last accepted proposal scored, before `request.epoch`; undefined when none was of late: then nobody can
+ * be told from a newcomer.
+ */
+async function lastAccepted(
+  ledger: Ledger,
+  { subnetId, epoch, blockHash }: EpochViewRequest,
+): Promise<ReadonlySet<number> | undefined> {
+  for (let before = epoch - 1; before >= Math.max(0, epoch - LOOK_BACK); before--) {
+    const consensus = await ledger.consensus(subnetId, before, blockHash)
+    if (consensus === undefined) continue
+    const { attestors, scores, validators } = consensus
+    if (attestors.length * 1000 < validators.length * ACCEPTED_PER_MILLE) continue
+    return new Set(scores.map(({ nodeId }) => nodeId))
+  }
+  return undefined
 }
 
 /** Whether a node of class `have` may do what `least` may. */

@@ -9,6 +9,7 @@ import type { AuditEntry } from './epoch-report.ts'
 import { faultProofHash } from './fault-proof.ts'
 import { accountantsOf, type EpochView } from './ledger-view.ts'
 import type { ReportPool } from './report-pool.ts'
+import type { Publish } from './run-epoch-duties.ts'
 
 /** The accountant's part of an epoch: audits once, files what it found, accuses who is wrong. */
 
@@ -19,7 +20,7 @@ export interface AccountingOptions extends AuditPorts {
   readonly nodeId: number
   readonly pool: ReportPool
   /** Sends a fault proof to the other nodes; the pool has it already. */
-  readonly publish: (bytes: Uint8Array) => Promise<void>
+  readonly publish: Publish
   /** Keeps a proof beyond the pool's few epochs: a dispute may take weeks, and voters ask for it. */
   readonly keepProof?: (hash: string, bytes: Uint8Array) => Promise<void>
   /** Sessions re-run in one epoch. Default 2. */
@@ -88,7 +89,7 @@ export function createAccounting(options: AccountingOptions): Accounting {
   ): Promise<void> {
     const hash = pool.keep(view.epoch + KEPT_EPOCHS, proof)
     await options.keepProof?.(hash, proof)
-    await options.publish(proof)
+    await options.publish('proof', proof)
     if (!ledger.info.disputes || accused.has(defendant)) return
     const open = await ledger.disputes(subnetId)
     if (open.some((dispute) => dispute.defendant === defendant && dispute.outcome === 'open')) return

@@ -136,9 +136,12 @@ describe('createEpochDuties', () => {
           NODES.filter((other) => other !== id),
         ),
       ).report,
-    publish: async (bytes: Uint8Array) => {
+    publish: async (kind: string, bytes: Uint8Array) => {
       if (deaf) return
-      for (const pool of pools.values()) await pool.add(bytes).catch(() => pool.keep(5, bytes))
+      for (const pool of pools.values()) {
+        if (kind === 'report') await pool.add(bytes)
+        else pool.keep(5, bytes)
+      }
     },
     fetch: async (hash: string) => [...pools.values()].map((pool) => pool.get(hash)).find((bytes) => bytes),
     ownReports: {
