@@ -1,4 +1,4 @@
-import type { ConnectionGater, PeerId, StreamMiddleware } from '@libp2p/interface'
+import type { ConnectionGater, PeerId, StreamHandler, StreamHandlerOptions } from '@libp2p/interface'
 import type { PeerInfoMapper } from '@libp2p/kad-dht'
 import { ChoraleError } from '../errors.ts'
 import type { StakeGate } from './stake-gate.ts'
@@ -37,16 +37,53 @@ export function stakeGater(gate: StakeGate): ConnectionGater {
   }
 }
 
-/** Keeps a library's protocol from peers that are not admitted (yet). It runs before the protocol reads anything. */
-export function admittedOnly(gate: StakeGate, place: 'dht' | 'relay'): StreamMiddleware {
-  return (stream, connection, next) => {
-    const verdict = gate.check(connection.remotePeer.toString(), 'connect')
-    if (!verdict.ok) {
+/** Where a libp2p service says which protocols it answers. */
+interface Registrar {
+  handle(protocol: string, handler: StreamHandler, options?: StreamHandlerOptions): Promise<void>
+}
+
+/** What a libp2p service is made from. */
+export interface Components {
+  readonly registrar: Registrar
+}
+
+/**
+ * Keeps the protocols of one of the library's services from peers that are not admitted (yet): their streams are cut
+ * before the service reads anything. libp2p's own middleware is not used: version 3.3.11 adds the handler to the list of
+ * middleware with each stream, so the second stream is handled twice.
+ */
+export function admittedOnly<C extends Components, Service>(
+  gate: StakeGate,
+  place: 'dht' | 'relay',
+  make: (components: C) => Service,
+): (components: C) => Service {
+  return (components) => make(withRegistrar(components, gatedRegistrar(components.registrar, gate, place)))
+}
+
+/** The same components with another registrar. They are a proxy themselves, so they can't be copied. */
+function withRegistrar<C extends Components>(components: C, registrar: Registrar): C {
+  return new Proxy(components, {
+    get: (target, name) => (name === 'registrar' ? registrar : Reflect.get(target, name)),
+  })
+}
+
+function gatedRegistrar(registrar: Registrar, gate: StakeGate, place: 'dht' | 'relay'): Registrar {
+  const handle: Registrar['handle'] = async (protocol, handler, options) => {
+    const admitting: StreamHandler = (stream, connection) => {
+      const verdict = gate.check(connection.remotePeer.toString(), 'connect')
+      if (verdict.ok) return handler(stream, connection)
       gate.refuse(place)
-      throw new ChoraleError('refused', verdict.reason)
+      stream.abort(new ChoraleError('refused', verdict.reason))
     }
-    next(stream, connection)
+    await registrar.handle(protocol, admitting, options)
   }
+  return new Proxy(registrar, {
+    get: (target, name) => {
+      if (name === 'handle') return handle
+      const value: unknown = Reflect.get(target, name)
+      return typeof value === 'function' ? value.bind(target) : value
+    },
+  })
 }
 
 /** Keeps peers out of the DHT that may not publish: without addresses they enter no table and no answer. */

@@ -12,12 +12,12 @@ import { type Logger, silentLogger } from '../log.ts'
 import { KAD_PROTOCOL } from '../protocol/ids.ts'
 import type { PeerMeasure } from '../routing/snapshot.ts'
 import { startBootstrapLoop } from './bootstrap-loop.ts'
-import { admittedOnly, stakedPeersOnly, stakeGater } from './connection-gates.ts'
+import { admittedOnly, type Components, stakedPeersOnly, stakeGater } from './connection-gates.ts'
 import { connectionPath, dialStream, openConnection, type OpenStreamOptions } from './dial-stream.ts'
 import { createIdentity, type Identity } from './identity.ts'
 import { parseAddr } from './multiaddrs.ts'
 import type { ReceiptStore } from './receipt-store.ts'
-import { RELAY_HOP_PROTOCOL, type RelayService } from './relay.ts'
+import type { RelayService } from './relay.ts'
 import type { StakeGate } from './stake-gate.ts'
 import type { TransportFactory } from './transports.ts'
 
@@ -174,6 +174,9 @@ type Node = Libp2p<{ dht: KadDHT; relay?: CircuitRelayService }>
 
 async function start(options: PeerOptions, identity: Identity, software: string): Promise<Node> {
   const listen = [...(options.listen ?? [])]
+  const { gate } = options
+  const gated = <C extends Components, S>(place: 'dht' | 'relay', make: (components: C) => S) =>
+    gate ? admittedOnly(gate, place, make) : make
   const mapper = options.privateAddresses === true ? passthroughMapper : removePrivateAddressesMapper
   for (const text of [...listen, ...(options.announce ?? [])]) parseAddr(text, 'listen')
   try {
@@ -197,24 +200,23 @@ async function start(options: PeerOptions, identity: Identity, software: string)
         ...(options.gate && stakeGater(options.gate)),
       },
       services: {
-        ...(options.relay && { relay: options.relay }),
+        ...(options.relay && { relay: gated('relay', options.relay) }),
         identify: identify(),
         ping: ping(),
-        dht: kadDHT({
-          protocol: KAD_PROTOCOL,
-          clientMode: options.mode === 'client',
-          peerInfoMapper: options.gate ? stakedPeersOnly(options.gate, mapper) : mapper,
-          allowQueryWithZeroPeers: true,
-          // No values and no validators: records live in `/chorale/directory/1`, so a PUT_VALUE is refused.
-          validators: {},
-          selectors: {},
-        }),
+        dht: gated(
+          'dht',
+          kadDHT({
+            protocol: KAD_PROTOCOL,
+            clientMode: options.mode === 'client',
+            peerInfoMapper: options.gate ? stakedPeersOnly(options.gate, mapper) : mapper,
+            allowQueryWithZeroPeers: true,
+            // No values and no validators: records live in `/chorale/directory/1`, so a PUT_VALUE is refused.
+            validators: {},
+            selectors: {},
+          }),
+        ),
       },
     }).then(async (node) => {
-      if (options.gate) {
-        node.use(KAD_PROTOCOL, admittedOnly(options.gate, 'dht'))
-        node.use(RELAY_HOP_PROTOCOL, admittedOnly(options.gate, 'relay'))
-      }
       if (options.mode === 'server') await node.services.dht.setMode('server')
       return node
     })
