@@ -3,7 +3,10 @@ import { f16Table, f32ToF16 } from '../tensor/dtype.ts'
 
 /** GGUF's 4-bit blocks in the order of `lib/weight_q4.wgsl`, eight nibbles at a time. */
 
-/** 16 bytes of nibbles, weights 0..15 the low halves, 16..31 the high ones: to `lib/weight_q4.wgsl`'s order. */
+/**
+ * Q4_0 or Q4_1 (`hasMin`), 16 bytes of nibbles a block, weights 0..15 the low halves, 16..31 the high ones: to the
+ * order of `lib/weight_q4.wgsl`, scale and minimum a group.
+ */
 export function packQ4(
   bytes: Uint8Array,
   hasMin: boolean,
@@ -13,10 +16,34 @@ export function packQ4(
 ): void {
   const size = hasMin ? 20 : 18
   for (let block = 0; block < blocks; block++) {
-    const at = block * size
-    const scale = u16(bytes, at)
+    const scale = u16(bytes, block * size)
     scales[block * 2] = scale
-    scales[block * 2 + 1] = hasMin ? u16(bytes, at + 2) : timesMinus8(scale)
+    scales[block * 2 + 1] = hasMin ? u16(bytes, block * size + 2) : timesMinus8(scale)
+  }
+  packNibbles(bytes, size, blocks, words)
+}
+
+/**
+ * Q4_0 for `lib/weight_q4_symmetric.wgsl`: only scales, rows of them `scaleStride` halves apart.
+ * @param rowBlocks blocks of a row.
+ */
+export function packQ4Symmetric(
+  bytes: Uint8Array,
+  blocks: number,
+  rowBlocks: number,
+  scaleStride: number,
+  words: Uint32Array,
+  scales: Uint16Array,
+): void {
+  for (let block = 0; block < blocks; block++) {
+    scales[Math.floor(block / rowBlocks) * scaleStride + (block % rowBlocks)] = u16(bytes, block * 18)
+  }
+  packNibbles(bytes, 18, blocks, words)
+}
+
+function packNibbles(bytes: Uint8Array, size: number, blocks: number, words: Uint32Array): void {
+  for (let block = 0; block < blocks; block++) {
+    const at = block * size
     for (let half = 0; half < 2; half++) {
       const a = u32(bytes, at + size - 16 + 8 * half)
       const b = u32(bytes, at + size - 12 + 8 * half)

@@ -1,6 +1,6 @@
 import { dequantize } from '../tensor/quant.ts'
 import { blockBytes, type WeightDtype, type WeightTensor } from '../tensor/weight.ts'
-import { packQ4, packQ4K } from './pack-q4.ts'
+import { packQ4, packQ4K, packQ4Symmetric } from './pack-q4.ts'
 import { readGroups } from './read-groups.ts'
 import { FORMAT_OF, rowLayout, type WeightFormat } from './weight-format.ts'
 
@@ -13,7 +13,7 @@ export interface PackedRows {
 }
 
 /**
- * A matrix [rows, columns] in the layout of `format`: its own (`FORMAT_OF`), or f32 for anything.
+ * A matrix [rows, columns] in the layout of `format`: its own (`FORMAT_OF`), q4 for Q4_0, or f32 for anything.
  * Not checked: that `weight.bytes` is as long as dtype and shape say.
  */
 export function packRows(weight: WeightTensor, format: WeightFormat): PackedRows {
@@ -33,9 +33,12 @@ export function packRows(weight: WeightTensor, format: WeightFormat): PackedRows
   const blocks = weight.bytes.length / blockBytes(weight.dtype)
   switch (weight.dtype) {
     case 'Q4_0':
-    case 'Q4_1':
-      packQ4(weight.bytes, weight.dtype === 'Q4_1', blocks, words, new Uint16Array(scales.buffer))
+    case 'Q4_1': {
+      const halves = new Uint16Array(scales.buffer)
+      if (format === 'q4') packQ4(weight.bytes, weight.dtype === 'Q4_1', blocks, words, halves)
+      else packQ4Symmetric(weight.bytes, blocks, layout.words, layout.scaleBytes / 2, words, halves)
       break
+    }
     case 'Q4_K':
       packQ4K(weight.bytes, blocks, words, new Float32Array(scales.buffer))
       break
@@ -70,10 +73,11 @@ export function padRows(bytes: Uint8Array, from: number, to: number): Uint8Array
   return out
 }
 
-/** The format of all these, or f32 when they differ. */
+/** The format of all these; when they differ q4 where it holds them all, else f32. */
 export function commonFormat(dtypes: readonly WeightDtype[]): WeightFormat {
   const [first = 'f32', ...others] = dtypes.map((dtype) => FORMAT_OF[dtype])
-  return others.every((format) => format === first) ? first : 'f32'
+  if (others.every((format) => format === first)) return first
+  return [first, ...others].every((format) => format === 'q4' || format === 'q4_symmetric') ? 'q4' : 'f32'
 }
 
 /** 8-bit formats: integers and scales of each group of 16, by way of numbers. */

@@ -7,6 +7,7 @@ const STORED: Readonly<Record<WeightFormat, readonly [dtype: WeightDtype, factor
   f16: ['F16', []],
   bf16: ['BF16', []],
   q4: ['Q4_1', [0, 2]],
+  q4_symmetric: ['Q4_0', [0]],
   q4_wide: ['Q4_K', [0, 2]],
   q8: ['Q8_0', [0]],
   q8_wide: ['Q6_K', [208]],

@@ -2,7 +2,16 @@ import type { WeightDtype } from '../tensor/weight.ts'
 import { padded } from './context.ts'
 
 /** How weights are kept on the GPU: the name of their `lib/weight_*.wgsl`, which describes it. */
-export type WeightFormat = 'f32' | 'f16' | 'bf16' | 'q4' | 'q4_wide' | 'q8' | 'q8_wide' | 'q8_affine'
+export type WeightFormat =
+  | 'f32'
+  | 'f16'
+  | 'bf16'
+  | 'q4'
+  | 'q4_symmetric'
+  | 'q4_wide'
+  | 'q8'
+  | 'q8_wide'
+  | 'q8_affine'
 
 /** Bytes of a word, the unit that kernels read weights in. */
 export const WORD_BYTES = 16
@@ -19,6 +28,7 @@ const LAYOUTS: Readonly<Record<WeightFormat, Layout>> = {
   f16: { wordValues: 8, scaleBytes: () => 0 },
   bf16: { wordValues: 8, scaleBytes: () => 0 },
   q4: { wordValues: 32, scaleBytes: (words) => words * 4 },
+  q4_symmetric: { wordValues: 32, scaleBytes: (words) => Math.ceil(words / 2) * 4 },
   q4_wide: { wordValues: 32, scaleBytes: (words) => words * 8 },
   q8: { wordValues: 16, scaleBytes: (words) => Math.ceil(words / 4) * 4 },
   q8_wide: { wordValues: 16, scaleBytes: (words) => words * 4 },
@@ -33,7 +43,7 @@ export const FORMAT_OF: Readonly<Record<WeightDtype, WeightFormat>> = {
   F32: 'f32',
   F16: 'f16',
   BF16: 'bf16',
-  Q4_0: 'q4',
+  Q4_0: 'q4_symmetric',
   Q4_1: 'q4',
   Q4_K: 'q4_wide',
   Q8_0: 'q8',

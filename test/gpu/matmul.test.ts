@@ -127,7 +127,7 @@ describe.skipIf(opened === undefined)('matmul and matmul_tiled', () => {
 
   it.each(WEIGHT_DTYPES.filter((dtype) => dtype !== 'F32'))('read %s weights without loss', async (dtype) => {
     const inner = dtype === 'F16' || dtype === 'BF16' ? 173 : dtype.endsWith('_0') ? 288 : 512
-    const every = ['F16', 'Q4_1', 'Q8_0'].includes(dtype)
+    const every = ['F16', 'Q4_0', 'Q4_1', 'Q8_0'].includes(dtype)
     for (const rows of every ? [1, 3, 34] : [1]) {
       const { actual, expected } = await product(dtype, { rows, inner, columns: 42 }, { bias: true })
       expect(relativeError(actual, expected), `${rows} rows`).toBeLessThan(2e-6)

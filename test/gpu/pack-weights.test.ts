@@ -23,6 +23,7 @@ function unpack(packed: PackedRows, format: WeightFormat, columns: number): Floa
     const half = (index: number) => f16Table()[halves[index] as number] as number
     const scaleOf = (word: number): [scale: number, min: number] => {
       if (format === 'q4') return [half(word * 2), half(word * 2 + 1)]
+      if (format === 'q4_symmetric') return [half(word), -8 * half(word)]
       if (format === 'q8') return [half(word >> 1), -128 * half(word >> 1)]
       if (format === 'q8_wide') return [floats[word] as number, -128 * (floats[word] as number)]
       return [floats[word * 2] as number, floats[word * 2 + 1] as number]
@@ -40,7 +41,11 @@ function unpack(packed: PackedRows, format: WeightFormat, columns: number): Floa
   return out
 }
 
-const QUANTISED = WEIGHT_DTYPES.filter((dtype) => blockSize(dtype) > 1)
+const QUANTISED = WEIGHT_DTYPES.filter((dtype) => blockSize(dtype) > 1).flatMap((dtype) => {
+  const own = { dtype, format: FORMAT_OF[dtype] }
+  // Beside Q4_1 in one layer.
+  return dtype === 'Q4_0' ? [own, { dtype, format: 'q4' as const }] : [own]
+})
 
 /** Blocks in a row that make every format's rows whole groups of 32, an odd number of them where they can. */
 function matrixOf(dtype: WeightTensor['dtype'], bytes: Uint8Array): WeightTensor {
@@ -57,8 +62,8 @@ function differences(actual: Float32Array, expected: Float32Array): number {
 
 describe('packRows', () => {
   it.each(QUANTISED)(
-    "loses nothing of %s: ggml's own blocks, zero and subnormal scales among them",
-    (dtype) => {
+    "loses nothing of $dtype in $format: ggml's own blocks, zero and subnormal scales among them",
+    ({ dtype, format }) => {
       const file = readFileSync(join(import.meta.dirname, '../vectors/gguf-blocks', `${dtype}.safetensors`))
       const header = 8 + Number(file.readBigUInt64LE(0))
       const { raw } = JSON.parse(file.toString('utf8', 8, header)) as {
@@ -66,34 +71,33 @@ describe('packRows', () => {
       }
       const bytes = new Uint8Array(file.subarray(header + raw.data_offsets[0], header + raw.data_offsets[1]))
       const weight = matrixOf(dtype, bytes)
-      const unpacked = unpack(packRows(weight, FORMAT_OF[dtype]), FORMAT_OF[dtype], weight.shape[1] as number)
+      const unpacked = unpack(packRows(weight, format), format, weight.shape[1] as number)
       expect(differences(unpacked, dequantize(weight))).toBe(-1)
     },
   )
 
-  it.each(QUANTISED)('takes any bytes for %s, or refuses a scale by name', (dtype) => {
-    const next = random(blockBytes(dtype))
-    for (let round = 0; round < 100; round++) {
-      const bytes = Uint8Array.from({ length: blockBytes(dtype) * 6 }, () => (next() + 1) * 128)
-      const weight = matrixOf(dtype, bytes)
-      try {
-        const unpacked = unpack(
-          packRows(weight, FORMAT_OF[dtype]),
-          FORMAT_OF[dtype],
-          weight.shape[1] as number,
-        )
-        const expected = dequantize(weight)
-        const wrong = expected.findIndex(
-          (value, i) => Number.isFinite(value) && value + 0 !== (unpacked[i] as number) + 0,
-        )
-        expect(wrong, `round ${round}`).toBe(-1)
-      } catch (error) {
-        expect(dtype).toBe('Q4_0')
-        expect((error as ChoraleError).code).toBe('not_supported')
-        expect((error as ChoraleError).message).toMatch(/Q4_0 weight has the scale/)
+  it.each(QUANTISED)(
+    'takes any bytes for $dtype in $format, or refuses a scale by name',
+    ({ dtype, format }) => {
+      const next = random(blockBytes(dtype))
+      for (let round = 0; round < 100; round++) {
+        const bytes = Uint8Array.from({ length: blockBytes(dtype) * 6 }, () => (next() + 1) * 128)
+        const weight = matrixOf(dtype, bytes)
+        try {
+          const unpacked = unpack(packRows(weight, format), format, weight.shape[1] as number)
+          const expected = dequantize(weight)
+          const wrong = expected.findIndex(
+            (value, i) => Number.isFinite(value) && value + 0 !== (unpacked[i] as number) + 0,
+          )
+          expect(wrong, `round ${round}`).toBe(-1)
+        } catch (error) {
+          expect([dtype, format]).toEqual(['Q4_0', 'q4'])
+          expect((error as ChoraleError).code).toBe('not_supported')
+          expect((error as ChoraleError).message).toMatch(/Q4_0 weight has the scale/)
+        }
       }
-    }
-  })
+    },
+  )
 
   it('makes float32 of formats that differ, and pads float rows', () => {
     expect(commonFormat(['Q4_0', 'Q4_1'])).toBe('q4')
