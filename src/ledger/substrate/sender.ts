@@ -50,7 +50,7 @@ const MAX_PENDING = 4096
 /** Blocks without a transaction after which it is offered again: a node may have lost its pool. */
 const OFFER_AGAIN = 3
 /** Fresh nonces tried when others use the same account at the same time. */
-const NONCE_TRIES = 4
+const NONCE_TRIES = 16
 /** A finalized block this far behind the best one is too old to begin an era. */
 const MAX_LAG = 32
 /** Substrate's numbers: the transaction is invalid (1010), was in a block or refused lately (1012), is in the pool already (1013), outbid by one with its nonce (1014). */
@@ -115,7 +115,7 @@ export function createSender(
       // From here on the call may reach the chain: it is looked for before anything else is sent in its place.
       const { one, done } = track(signed, signer.address, wanted, signal)
       account.next = nonce + 1
-      const refused = await offer(one)
+      const refused = await offer(one, false)
       if (refused === undefined) return { done }
       account.next = undefined
       pending.delete(one)
@@ -185,13 +185,14 @@ export function createSender(
   }
 
   /** Sends the bytes. @returns the node's refusal; undefined when the node has them, or can't be asked now. */
-  async function offer(one: Pending): Promise<RpcError | undefined> {
+  async function offer(one: Pending, again = true): Promise<RpcError | undefined> {
     one.offeredAt = blocks.best.number
     try {
       await node.callOnce('author_submitExtrinsic', [one.signed.hex])
       one.complaint = undefined
     } catch (error) {
-      if (error instanceof RpcError) return error.rpcCode === ALREADY_IMPORTED ? undefined : error
+      // Bytes never sent before that the node has already are another client's same call.
+      if (error instanceof RpcError) return again && error.rpcCode === ALREADY_IMPORTED ? undefined : error
       // No answer says nothing: it may or may not have arrived. Blocks will tell.
       log.debug('no answer to a transaction', { reason: errorMessage(error) })
       one.offeredAt = -Infinity
@@ -368,7 +369,7 @@ const NUDGE_MS = 500
 
 /** "Stale", "outdated": the nonce was used; 1014: somebody's waiting transaction has it. */
 function nonceTaken(error: RpcError): boolean {
-  if (error.rpcCode === PRIORITY_TOO_LOW) return true
+  if (error.rpcCode === PRIORITY_TOO_LOW || error.rpcCode === ALREADY_IMPORTED) return true
   return error.rpcCode === INVALID && /stale|outdated/i.test(`${error.message} ${error.data}`)
 }
 
