@@ -1,6 +1,6 @@
 import { initializeBlock } from '../../../../../src/ledger/devnet/native/executive.ts'
 import { DispatchFailure } from '../../../../../src/ledger/devnet/native/dispatch-error.ts'
-import { NetworkState } from '../../../../../src/ledger/devnet/native/network/state.ts'
+import { type ExitGuard, NetworkState } from '../../../../../src/ledger/devnet/native/network/state.ts'
 import { networkPallet } from '../../../../../src/ledger/devnet/native/network/network-pallet.ts'
 import type { PalletDefinition } from '../../../../../src/ledger/devnet/native/pallet.ts'
 import { createNativeRuntime } from '../../../../../src/ledger/devnet/native/runtime.ts'
@@ -28,14 +28,19 @@ export class TestChain {
     local = true,
     endowed = {},
     pallets = [],
+    guardExit,
   }: {
     epochBlocks?: number
     local?: boolean
     endowed?: Readonly<Record<string, bigint>>
     pallets?: readonly PalletDefinition[]
+    guardExit?: ExitGuard
   } = {}) {
     const native = createNativeRuntime({
-      pallets: [networkPallet({ epochBlocks, local }), ...pallets],
+      pallets: [
+        networkPallet({ epochBlocks, local, ...(guardExit === undefined ? {} : { guardExit }) }),
+        ...pallets,
+      ],
       endowed,
     })
     const overlay = createStateStore(native.genesis).overlay()

@@ -40,7 +40,7 @@ function checkInvariants(chain: TestChain): void {
   const ledgers = net.entries<readonly (readonly [number, bigint])[]>('StakeUnbondingLedger')
   const unbonding = ledgers.flatMap(({ value }) => value.map(([, amount]) => amount))
   expect(net.big('TotalUnbondingBalance')).toBe(sum(unbonding))
-  const accounts = chain.state.entries('System.Account', []) as readonly {
+  const accounts = chain.state.entries('System.Account', []) as unknown as readonly {
     value: { data: { free: bigint } }
   }[]
   expect(chain.state.balances.issuance()).toBe(sum(accounts.map(({ value }) => value.data.free)))
@@ -95,7 +95,7 @@ function accounted(
   let minted = 0n
   let consensus = false
   for (const { pallet, name, data } of events) {
-    const fields = data as Record<string, never>
+    const fields = data as unknown
     if (pallet === 'Balances' && name === 'Deposit') {
       const { who, amount } = fields as { who: string; amount: bigint }
       // The treasury's part of the emission, and the owner's.
