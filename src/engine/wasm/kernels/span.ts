@@ -72,7 +72,7 @@ import { isQuantized, isWide, matmul } from './matmul'
 import { prepare, useRows } from './prepare'
 import { groupStride, roundedRow, roundGroup } from './round'
 import { privateScratch, strideBytes } from './span-record'
-import { barrier, claim, nextPhase, pieceOf } from './threads'
+import { barrier, claim, nextPhase, pieceOf, threads } from './threads'
 
 /** Octets of gate and up that make one group of rounded activations. */
 const GROUP_OCTETS = GROUP / OCTET
@@ -193,29 +193,33 @@ function attend(span: usize, block: usize): void {
   const slopes = load<usize>(span, SPAN_SLOPES)
   const roundedBias = load<i32>(span, SPAN_ROUNDED_BIAS) != 0
   const biasScale = load<f32>(span, SPAN_BIAS_SCALE)
-  const total = rows * heads
+  // Query heads that share keys and values go to one thread where there is work enough: memory is read once for them.
+  const shared = rows * kvHeads >= threads * 4 ? heads / kvHeads : 1
+  const total = (rows * heads) / shared
   for (let unit = claim(); unit < total; unit = claim()) {
-    const row = unit / heads
-    const head = unit % heads
-    const q = load<usize>(span, SPAN_Q) + <usize>row * qStride + <usize>(head * headDim) * 4
-    const angles = <usize>row * table
-    readyHead(q, headDim, qNorm, epsilon, half, cos + angles, sin + angles, scratch, scratch + dim)
-    attendHead(
-      records + <usize>row * ROW_BYTES,
-      scratch,
-      (head * kvHeads) / heads,
-      kvHeads,
-      headDim,
-      scale,
-      window,
-      slopes == 0 ? 0 : load<f32>(slopes + <usize>head * 4),
-      roundedBias,
-      biasScale,
-      keys,
-      values,
-      scratch + dim,
-      load<usize>(span, SPAN_ATTENDED) + <usize>row * qStride + <usize>(head * headDim) * 4,
-    )
+    for (let index = unit * shared; index < (unit + 1) * shared; index++) {
+      const row = index / heads
+      const head = index % heads
+      const q = load<usize>(span, SPAN_Q) + <usize>row * qStride + <usize>(head * headDim) * 4
+      const angles = <usize>row * table
+      readyHead(q, headDim, qNorm, epsilon, half, cos + angles, sin + angles, scratch, scratch + dim)
+      attendHead(
+        records + <usize>row * ROW_BYTES,
+        scratch,
+        (head * kvHeads) / heads,
+        kvHeads,
+        headDim,
+        scale,
+        window,
+        slopes == 0 ? 0 : load<f32>(slopes + <usize>head * 4),
+        roundedBias,
+        biasScale,
+        keys,
+        values,
+        scratch + dim,
+        load<usize>(span, SPAN_ATTENDED) + <usize>row * qStride + <usize>(head * headDim) * 4,
+      )
+    }
   }
   barrier()
 }
