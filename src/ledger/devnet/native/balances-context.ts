@@ -23,6 +23,7 @@ export interface AccountInfo {
   }
 }
 
+/** What an account reads as that nobody has used. */
 export const NO_ACCOUNT: AccountInfo = {
   nonce: 0,
   consumers: 0,
@@ -31,6 +32,7 @@ export const NO_ACCOUNT: AccountInfo = {
   data: { free: 0n, reserved: 0n, frozen: 0n, flags: NEW_LOGIC },
 }
 
+/** An account as `System.Account` has it. */
 export function readAccount(context: PalletContext, account: string): AccountInfo {
   return context.get('System.Account', account) as AccountInfo
 }
@@ -63,6 +65,7 @@ export function writeFree(
   }
 }
 
+/** Changes the total issuance; negative amounts lower it. */
 export function addIssuance(balances: PalletContext, amount: bigint): void {
   balances.set('TotalIssuance', [], (balances.get('TotalIssuance') as bigint) + amount)
 }

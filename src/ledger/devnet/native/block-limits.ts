@@ -5,10 +5,12 @@ export const BLOCK_HASH_COUNT = 256
 
 /** Bytes of one block's extrinsics; signed ones get three quarters. Keeps a block below what a WebSocket frame may be. */
 export const MAX_BLOCK_LENGTH = 5 * 1024 * 1024
+/** Bytes that signed extrinsics of one block may have. */
 export const MAX_NORMAL_LENGTH = (MAX_BLOCK_LENGTH / 4) * 3
 
 /** Picoseconds; 2 s of computing in a block of 6 s. */
 export const MAX_BLOCK_WEIGHT = 2_000_000_000_000n
+/** Picoseconds that signed extrinsics of one block may weigh. */
 export const MAX_NORMAL_WEIGHT = (MAX_BLOCK_WEIGHT / 4n) * 3n
 
 /** Picoseconds that any extrinsic counts for, beside its call. */
@@ -48,8 +50,10 @@ export const BLOCK_WEIGHTS: LedgerValue = {
   },
 }
 
+/** `frame_system::limits::BlockLength` of the numbers above. */
 export const BLOCK_LENGTH: LedgerValue = {
   max: { normal: MAX_NORMAL_LENGTH, operational: MAX_BLOCK_LENGTH, mandatory: MAX_BLOCK_LENGTH },
 }
 
+/** Picoseconds of reading and of writing an entry, as the constant says; nothing here is charged by it. */
 export const DB_WEIGHT: LedgerValue = { read: 25_000_000n, write: 100_000_000n }

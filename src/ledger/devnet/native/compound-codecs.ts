@@ -197,6 +197,7 @@ export function compareBytes(a: Uint8Array, b: Uint8Array): number {
   return a.length - b.length
 }
 
+/** Whether a value is a list, not bytes. */
 export function isList(value: LedgerValue): value is readonly LedgerValue[] {
   return Array.isArray(value)
 }

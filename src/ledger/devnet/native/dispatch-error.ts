@@ -22,16 +22,20 @@ export function ensureRoot(origin: Origin): void {
   if (origin !== 'root') badOrigin()
 }
 
+/** @throws DispatchFailure `BadOrigin`: not the caller this call wants. */
 export function badOrigin(): never {
   throw new DispatchFailure('BadOrigin', 'BadOrigin')
 }
 
+/** What can be wrong with moving money. */
 export type TokenError = (typeof TOKEN_ERRORS)[number]
 
+/** @throws DispatchFailure `Token` */
 export function tokenFailure(error: TokenError): never {
   throw new DispatchFailure({ type: 'Token', value: error }, `Token.${error}`)
 }
 
+/** @throws DispatchFailure `Arithmetic` */
 export function arithmeticFailure(error: 'Underflow' | 'Overflow' | 'DivisionByZero'): never {
   throw new DispatchFailure({ type: 'Arithmetic', value: error }, `Arithmetic.${error}`)
 }

@@ -16,6 +16,7 @@ export function readEra(reader: ScaleReader): Era {
   return { period, phase }
 }
 
+/** Writes an era; its period must be a power of two from 4 to 65536, its phase below it. */
 export function writeEra(era: Era, writer: ScaleWriter): void {
   if (era === 'immortal') return writer.small(0, 1)
   const trailing = Math.log2(era.period) - 1

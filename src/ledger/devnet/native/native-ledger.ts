@@ -30,6 +30,7 @@ import { reader } from './native-reader.ts'
 import { RuntimeState } from './state.ts'
 import { concat } from './storage-keys.ts'
 
+/** How a native ledger makes blocks and treats its signers. */
 export interface NativeLedgerOptions {
   /** Makes a block as soon as something was sent (default); otherwise blocks are made by `chain.produce()` alone. */
   readonly instant?: boolean

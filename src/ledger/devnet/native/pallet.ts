@@ -40,21 +40,26 @@ interface TypePath {
   readonly params?: Readonly<Record<string, string | undefined>>
 }
 
+/** A struct of the type table. */
 export interface StructDefinition extends TypePath {
   /** Named fields, or types alone; a struct of one unnamed field has the value of that field. */
   readonly fields: Readonly<Record<string, string>> | readonly string[]
 }
 
+/** An enum of the type table. */
 export interface EnumDefinition extends TypePath {
   /** Variant name → its fields: none, unnamed, or named. Index = position, unless `indexes` says otherwise. */
   readonly variants: Readonly<Record<string, readonly string[] | Readonly<Record<string, string>>>>
   readonly indexes?: Readonly<Record<string, number>>
 }
 
+/** A named type, under the path that metadata gives it. */
 export type TypeDefinition = StructDefinition | EnumDefinition
 
+/** How a map's key becomes part of the storage key; the key itself stays readable. */
 export type StorageHasher = 'Identity' | 'Blake2_128Concat' | 'Twox64Concat'
 
+/** A plain value or a map of a pallet. */
 export interface StorageDefinition {
   readonly name: string
   /** Hashers and types of a map's keys; empty for a plain value. */
@@ -64,6 +69,7 @@ export interface StorageDefinition {
   readonly default?: LedgerValue
 }
 
+/** A call of a pallet. */
 export interface CallDefinition {
   readonly index: number
   readonly name: string
@@ -82,6 +88,7 @@ export interface CallDefinition {
   readonly inherent?: boolean
 }
 
+/** An event of a pallet. */
 export interface EventDefinition {
   readonly index: number
   readonly name: string

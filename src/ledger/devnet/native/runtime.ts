@@ -20,6 +20,7 @@ import { timestampPallet } from './timestamp.ts'
 import { transactionPaymentPallet } from './transaction-payment.ts'
 import { utilityPallet } from './utility.ts'
 
+/** What a native chain is made of. */
 export interface NativeChainOptions {
   /** Pallets beside System, Timestamp, Balances, TransactionPayment, Sudo and Utility; default Network and Disputes. */
   readonly pallets?: readonly PalletDefinition[]

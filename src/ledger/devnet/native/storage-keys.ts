@@ -15,6 +15,7 @@ export function hashKey(hasher: StorageHasher, encoded: Uint8Array): Uint8Array 
   return concat(hasher === 'Twox64Concat' ? twox(encoded, 8) : blake2b(encoded, { dkLen: 16 }), encoded)
 }
 
+/** All parts, one after the other. */
 export function concat(...parts: readonly Uint8Array[]): Uint8Array {
   const out = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0))
   let at = 0

@@ -14,10 +14,12 @@ export function feeOf(length: number, weight: bigint): Fee {
   return { base: weightFee(BASE_EXTRINSIC_WEIGHT), length: BigInt(length), weight: weightFee(weight) }
 }
 
+/** All parts of a fee, without the tip. */
 export function totalFee(fee: Fee): bigint {
   return fee.base + fee.length + fee.weight
 }
 
+/** What so much weight costs; never more than a whole block. */
 export function weightFee(weight: bigint): bigint {
   return weight < MAX_BLOCK_WEIGHT ? weight : MAX_BLOCK_WEIGHT
 }

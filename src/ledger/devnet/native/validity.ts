@@ -29,6 +29,7 @@ export class TransactionRefusal extends Error {
   }
 }
 
+/** Substrate's reasons (`InvalidTransaction`) that this runtime has. */
 export type InvalidReason =
   | 'Call'
   | 'Payment'
@@ -41,10 +42,12 @@ export type InvalidReason =
   | 'MandatoryValidation'
   | 'BadSigner'
 
+/** @throws TransactionRefusal */
 export function refuse(reason: InvalidReason): never {
   throw new TransactionRefusal({ type: 'Invalid', value: reason }, reason)
 }
 
+/** @throws TransactionRefusal: no pallet takes unsigned transactions. */
 export function noUnsignedValidator(): never {
   throw new TransactionRefusal({ type: 'Unknown', value: 'NoUnsignedValidator' }, 'NoUnsignedValidator')
 }
