@@ -1,3 +1,4 @@
+import type * as Ort from 'onnxruntime-web/webgpu'
 import type { InferenceSession, Tensor as OrtTensor } from 'onnxruntime-web/webgpu'
 import { ChoraleError, isChoraleError } from '../../../errors.ts'
 import { USAGE } from '../../../gpu/buffers.ts'
@@ -39,7 +40,7 @@ export interface OrtGpu {
   close(): void
 }
 
-type OrtModule = typeof import('onnxruntime-web/webgpu')
+type OrtModule = typeof Ort
 
 /** One WebAssembly instance a process, whatever devices: its sessions are made and run one after the other. */
 const inTurn = createInTurn()
