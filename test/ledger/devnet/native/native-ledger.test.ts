@@ -169,6 +169,16 @@ describe('createNativeLedger', () => {
     await expect(ledger.head()).rejects.toMatchObject({ code: 'cancelled' })
   })
 
+  it('trustSigners takes any signature, for calls of this ledger only', async () => {
+    const chain = newChain()
+    const lazy: LedgerSigner = { ...alice, sign: async () => new Uint8Array(65) }
+    const trusting = createNativeLedger(chain, { trustSigners: true })
+    await expect(trusting.submit(transfer(carol.address, UNIT), lazy)).resolves.toBeDefined()
+    await expect(createNativeLedger(chain).submit(transfer(carol.address, UNIT), lazy)).rejects.toThrow(
+      /BadProof/,
+    )
+  })
+
   it('is deterministic: the same calls make the same hashes', async () => {
     const hashes = await Promise.all(
       [0, 1].map(async () => {
