@@ -1,5 +1,6 @@
+import { bytesToHex } from '@noble/hashes/utils.js'
 import type { StoredReceipt } from '../protocol/receipt-file.ts'
-import { equalBytes } from './evidence.ts'
+import { parseReceipt } from '../protocol/receipts.ts'
 
 /**
  * What a server keeps of its sessions so that an accountant can re-run them: the signed opening, the receipts, and the
@@ -12,10 +13,12 @@ export interface AuditStore {
   open(session: string, opening: Uint8Array): void
   /** One step; the bytes are copied. A rollback has no tokens and no bytes. Sessions that are not known are ignored. */
   step(session: string, step: AuditStep): void
-  /** A receipt as the client will keep it; again when the client's agreement arrives. */
-  receipt(session: string, receipt: StoredReceipt): void
+  /** A receipt, in any order; again when the client's agreement arrives. Others' receipts are ignored. */
+  receipt(receipt: StoredReceipt): void
   /** What is kept of a session; undefined when it is gone. */
   get(session: string): AuditedSession | undefined
+  /** Ids of what is kept, oldest first. */
+  sessions(): readonly string[]
   readonly bytes: number
 }
 
@@ -52,7 +55,7 @@ const MAX_SESSIONS = 1_024
 
 interface Kept {
   readonly opening: Uint8Array
-  readonly receipts: StoredReceipt[]
+  readonly receipts: Map<number, StoredReceipt>
   readonly steps: AuditStep[]
   complete: boolean
   bytes: number
@@ -85,7 +88,13 @@ export function createAuditStore(options: AuditStoreOptions = {}): AuditStore {
         if (sessions.size < MAX_SESSIONS) break
         drop(oldest, kept)
       }
-      sessions.set(session, { opening: opening.slice(), receipts: [], steps: [], complete: true, bytes: 0 })
+      sessions.set(session, {
+        opening: opening.slice(),
+        receipts: new Map(),
+        steps: [],
+        complete: true,
+        bytes: 0,
+      })
     },
     step(session, step) {
       const kept = sessions.get(session)
@@ -100,14 +109,18 @@ export function createAuditStore(options: AuditStoreOptions = {}): AuditStore {
       kept.bytes += size
       total += size
     },
-    receipt(session, receipt) {
-      const kept = sessions.get(session)
-      if (kept === undefined) return
-      const at = kept.receipts.findIndex(({ signed }) => equalBytes(signed, receipt.signed))
-      if (at < 0) kept.receipts.push(receipt)
-      else kept.receipts[at] = receipt
+    receipt(receipt) {
+      const { session, sequence } = parseReceipt(receipt).receipt
+      sessions.get(bytesToHex(session))?.receipts.set(sequence, receipt)
     },
-    get: (session) => sessions.get(session),
+    get(session) {
+      const kept = sessions.get(session)
+      if (kept === undefined) return undefined
+      const { complete, opening, receipts, steps } = kept
+      const inOrder = [...receipts].toSorted(([a], [b]) => a - b)
+      return { opening, steps, complete, receipts: inOrder.map(([, receipt]) => receipt) }
+    },
+    sessions: () => [...sessions.keys()],
     get bytes() {
       return total
     },

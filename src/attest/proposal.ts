@@ -27,8 +27,15 @@ import {
 
 /** Making a proposal from the evidence that is here, and judging another's from the evidence that it names. */
 
-/** Bytes by content address from other peers; undefined when nobody has them. NOT trusted: the hash is checked here. */
-export type FetchContent = (hash: string, signal?: AbortSignal) => Promise<Uint8Array | undefined>
+/**
+ * Bytes by content address from other peers; undefined when nobody has them. NOT trusted: the hash is checked here.
+ * @param holders node ids that should have them: ask these first.
+ */
+export type FetchContent = (
+  hash: string,
+  holders: readonly number[],
+  signal?: AbortSignal,
+) => Promise<Uint8Array | undefined>
 
 /** The subnet's formula, or its policy program. */
 export type ScoreFacts = (facts: EpochFacts) => Promise<readonly Score[]>
@@ -78,7 +85,7 @@ export async function examineProposal(
   const own = evidenceOf(here)
   let reports: readonly OpenReport[] = here
   if (snapshotDigest(view, own) !== args.manifest) {
-    const theirs = await fetchEvidence(view, args.manifest, options)
+    const theirs = await fetchEvidence(view, consensus.proposer, args.manifest, options)
     if ('agree' in theirs) return theirs
     const near = mayDiffer(own, theirs.evidence, view.members, rule)
     if (!near.agree) return near
@@ -97,12 +104,13 @@ export async function examineProposal(
 
 async function fetchEvidence(
   view: EpochView,
+  proposer: number,
   manifest: string,
   options: ExamineOptions,
 ): Promise<{ evidence: EvidenceSet; reports: readonly OpenReport[] } | (Verdict & { agree: false })> {
   const { pool } = options
   const refuse = (reason: string) => ({ agree: false, reason }) as const
-  const bytes = pool.get(manifest) ?? (await fetchChecked(manifest, options))
+  const bytes = pool.get(manifest) ?? (await fetchChecked(manifest, [proposer], options))
   if (bytes === undefined) return refuse(`nobody has its manifest ${manifest}`)
   let evidence: EvidenceSet
   try {
@@ -113,7 +121,7 @@ async function fetchEvidence(
   const reports: OpenReport[] = []
   for (const [nodeId, hash] of evidence) {
     if (pool.opened(hash) === undefined) {
-      const report = await fetchChecked(hash, options)
+      const report = await fetchChecked(hash, [nodeId, proposer], options)
       if (report === undefined) return refuse(`nobody has the report ${hash} of node ${nodeId}`)
       try {
         await pool.add(report)
@@ -133,8 +141,9 @@ async function fetchEvidence(
 
 async function fetchChecked(
   hash: string,
+  holders: readonly number[],
   { fetch, signal }: ExamineOptions,
 ): Promise<Uint8Array | undefined> {
-  const bytes = await fetch(hash, signal)
+  const bytes = await fetch(hash, holders, signal)
   return bytes !== undefined && contentHash(bytes) === hash ? bytes : undefined
 }

@@ -9,7 +9,6 @@ import type { AuditEntry } from './epoch-report.ts'
 import { faultProofHash } from './fault-proof.ts'
 import { accountantsOf, type EpochView } from './ledger-view.ts'
 import type { ReportPool } from './report-pool.ts'
-import type { Publish } from './run-epoch-duties.ts'
 
 /** The accountant's part of an epoch: audits once, files what it found, accuses who is wrong. */
 
@@ -19,8 +18,6 @@ export interface AccountingOptions extends AuditPorts {
   readonly signer: LedgerSigner
   readonly nodeId: number
   readonly pool: ReportPool
-  /** Sends a fault proof to the other nodes; the pool has it already. */
-  readonly publish: Publish
   /** Keeps a proof beyond the pool's few epochs: a dispute may take weeks, and voters ask for it. */
   readonly keepProof?: (hash: string, bytes: Uint8Array) => Promise<void>
   /** Sessions re-run in one epoch. Default 2. */
@@ -31,6 +28,8 @@ export interface AccountingOptions extends AuditPorts {
 export interface Accounting {
   /** `EpochDutiesOptions.onView`: starts the epoch's audits once reports had time to arrive. */
   onView(view: EpochView, time: EpochTime): void
+  /** Whether the peer is an accountant of this epoch or the last: nobody else is shown sessions. */
+  mayAudit(peerId: string): boolean
   /** What was found in an epoch, for this node's report of it; empty for who is no accountant. */
   findings(epoch: number): readonly AuditEntry[]
   /** Resolves when no audit is under way. */
@@ -49,15 +48,31 @@ export function createAccounting(options: AccountingOptions): Accounting {
   const log = (options.log ?? silentLogger).child('accounting')
   const found = new Map<number, AuditFinding[]>()
   const accused = new Set<number>()
+  /** Accountants' peers by epoch. */
+  const accountants = new Map<
+    number,
+    { readonly chosen: readonly number[]; readonly peers: ReadonlySet<string> }
+  >()
   let busy: Promise<void> | undefined
 
-  async function audit(view: EpochView, time: EpochTime): Promise<void> {
+  /** Who may audit is known from the epoch's first block on; audits begin later. */
+  async function choose(view: EpochView, time: EpochTime): Promise<readonly number[]> {
     const slot = view.block - time.epoch * ledger.info.epochBlocks
-    const { blockHash, parameters, validators } = view
-    const request = { subnetId, epoch: time.epoch, slot, blockHash }
-    const chosen = await accountantsOf(ledger, request, validators, parameters.accountants)
+    const request = { subnetId, epoch: time.epoch, slot, blockHash: view.blockHash }
+    const chosen = await accountantsOf(ledger, request, view.validators, view.parameters.accountants)
+    const peers = view.nodes.filter((node) => chosen.includes(node.nodeId)).map(({ peerId }) => peerId)
+    accountants.set(time.epoch, { chosen, peers: new Set(peers) })
+    for (const epoch of accountants.keys()) if (epoch < time.epoch - 1) accountants.delete(epoch)
+    return chosen
+  }
+
+  async function audit(view: EpochView, time: EpochTime): Promise<void> {
+    const chosen = accountants.get(time.epoch)?.chosen ?? (await choose(view, time))
+    if (time.progress < BEGIN || found.has(time.epoch)) return
+    found.set(time.epoch, [])
+    for (const epoch of found.keys()) if (epoch < time.epoch - KEPT_EPOCHS) found.delete(epoch)
     if (!chosen.includes(nodeId)) return
-    const seed = hexToBytes(blockHash.replace(/^0x/, ''))
+    const seed = hexToBytes(view.blockHash.replace(/^0x/, ''))
     const tasks = planAudits(seed, nodeId, pool.counted(view), options.audits ?? AUDITS)
     const findings = found.get(time.epoch)!
     for (const task of tasks) {
@@ -89,7 +104,6 @@ export function createAccounting(options: AccountingOptions): Accounting {
   ): Promise<void> {
     const hash = pool.keep(view.epoch + KEPT_EPOCHS, proof)
     await options.keepProof?.(hash, proof)
-    await options.publish('proof', proof)
     if (!ledger.info.disputes || accused.has(defendant)) return
     const open = await ledger.disputes(subnetId)
     if (open.some((dispute) => dispute.defendant === defendant && dispute.outcome === 'open')) return
@@ -117,15 +131,14 @@ export function createAccounting(options: AccountingOptions): Accounting {
 
   return {
     onView(view, time) {
-      if (busy !== undefined || time.progress < BEGIN || found.has(time.epoch)) return
-      found.set(time.epoch, [])
-      for (const epoch of found.keys()) if (epoch < time.epoch - KEPT_EPOCHS) found.delete(epoch)
+      if (busy !== undefined || found.has(time.epoch)) return
       busy = audit(view, time)
         .catch((error: unknown) =>
           log.warn('audits failed', { epoch: time.epoch, reason: errorMessage(error) }),
         )
         .finally(() => (busy = undefined))
     },
+    mayAudit: (peerId) => [...accountants.values()].some(({ peers }) => peers.has(peerId)),
     findings: (epoch) =>
       (found.get(epoch) ?? []).map(({ nodeId: id, session, outcome }) => ({ nodeId: id, session, outcome })),
     idle: async () => await busy,

@@ -42,6 +42,8 @@ export interface Observations {
 export interface Attest {
   readonly state: EpochDutyState | undefined
   findings(epoch: number): readonly AuditEntry[]
+  /** Whether a peer's AUDIT is to be answered: it is an accountant of this epoch or the last. */
+  mayAudit(peerId: string): boolean
   /** Does what a block asks for; for tests and simulations that make blocks themselves. */
   onBlock(block: LedgerBlock): Promise<void>
   /** Resolves when no audit is under way. */
@@ -71,7 +73,7 @@ export function createAttest(options: AttestOptions): Attest {
     subnetId,
     nodeId,
     judge: options.judge,
-    fetch: async (hash, signal) => pool.get(hash) ?? (await options.fetch(hash, signal)),
+    fetch: async (hash, holders, signal) => pool.get(hash) ?? (await options.fetch(hash, holders, signal)),
     ...(options.onUpheld && { onUpheld: options.onUpheld }),
     ...(options.log && { log: options.log }),
   })
@@ -80,6 +82,7 @@ export function createAttest(options: AttestOptions): Attest {
       return duties.state
     },
     findings: (epoch) => accounting.findings(epoch),
+    mayAudit: (peerId) => accounting.mayAudit(peerId),
     async onBlock(block) {
       await duties.onBlock(block)
       await disputes.onBlock(block)
@@ -97,6 +100,7 @@ export function runAttest(options: AttestOptions): Attest & { stop(): Promise<vo
       return attest.state
     },
     findings: (epoch) => attest.findings(epoch),
+    mayAudit: (peerId) => attest.mayAudit(peerId),
     onBlock: (block) => attest.onBlock(block),
     idle: () => attest.idle(),
     async stop() {

@@ -37,6 +37,7 @@ interface Memory {
   found?: FaultVerdict
   failures: number
   notBefore: number
+  /** Its outcome was seen and told: nothing is left to do. */
   announced: boolean
 }
 
@@ -52,7 +53,7 @@ export function createDisputes(options: DisputesOptions): {
 
   async function judgeProof(dispute: Dispute): Promise<FaultVerdict | undefined> {
     const hash = bytesToHex(dispute.evidence)
-    const bytes = await options.fetch(hash)
+    const bytes = await options.fetch(hash, [dispute.plaintiff])
     if (bytes === undefined || contentHash(bytes) !== hash) {
       log.warn('nobody has the fault proof', { dispute: dispute.id, hash })
       return undefined
@@ -82,9 +83,12 @@ export function createDisputes(options: DisputesOptions): {
   ): Promise<void> {
     const memory = memories.get(dispute.id) ?? { failures: 0, notBefore: 0, announced: false }
     memories.set(dispute.id, memory)
-    if (dispute.outcome === 'upheld' && !memory.announced) {
+    if (dispute.outcome !== 'open') {
       memory.announced = true
-      options.onUpheld?.({ nodeId: dispute.defendant, peerId: peers.get(dispute.defendant) })
+      if (dispute.outcome === 'upheld') {
+        options.onUpheld?.({ nodeId: dispute.defendant, peerId: peers.get(dispute.defendant) })
+      }
+      return
     }
     if (block < memory.notBefore || memory.failures >= MAX_FAILURES) return
     const view = { block, nodeId, mayVote, periods, verdict: memory.found?.verdict }
@@ -118,13 +122,15 @@ export function createDisputes(options: DisputesOptions): {
     async onBlock({ number, hash }) {
       if (!ledger.info.disputes || ledger.status.state !== 'reachable') return
       try {
-        const disputes = await ledger.disputes(subnetId, hash)
+        const disputes = (await ledger.disputes(subnetId, hash))
+          .filter(({ id, outcome }) => outcome === 'open' || memories.get(id)?.announced !== true)
+          .slice(-MAX_REMEMBERED)
         if (disputes.length === 0) return
         const nodes = await ledger.nodes(subnetId, hash)
         for (const { id, peerId } of nodes) peers.set(id, peerId)
         const mayVote = nodes.some((node) => node.id === nodeId && node.class === 'Validator')
         const periods = await readPeriods(hash)
-        for (const dispute of disputes.slice(-MAX_REMEMBERED)) {
+        for (const dispute of disputes) {
           await look(dispute, number, mayVote, periods)
         }
         for (const id of memories.keys()) {

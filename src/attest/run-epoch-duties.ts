@@ -31,8 +31,8 @@ export interface EpochDutiesOptions {
   readonly pool: ReportPool
   /** What this node has to report of the epoch `view.epoch`; undefined when it knows nothing of it. */
   readonly makeReport: (view: EpochView) => Promise<EpochReport | undefined>
-  /** Sends something to the other nodes (gossip); the pool has it already. Receivers `add` reports, and `keep` others. */
-  readonly publish: Publish
+  /** Sends a report to the other nodes (gossip), who `add` it to their pools; this one's has it already. */
+  readonly publish: (report: Uint8Array) => Promise<void>
   /** Reports and manifests by content address from other nodes. */
   readonly fetch: FetchContent
   /** Own reports outlive the process here: two different ones of one epoch would both be void. */
@@ -52,9 +52,6 @@ export interface EpochDutiesOptions {
   /** Called after every block. */
   readonly onState?: (state: EpochDutyState) => void
 }
-
-/** What nodes send each other: at most 192 KiB, 10 KiB and 32 MiB. */
-export type Publish = (kind: 'report' | 'manifest' | 'proof', bytes: Uint8Array) => Promise<void>
 
 /** For people: what the epoch panel shows. */
 export interface EpochDutyState {
@@ -120,7 +117,7 @@ export function createEpochDuties(options: EpochDutiesOptions): EpochDuties {
     }
     reported = key
     await pool.add(bytes)
-    await options.publish('report', bytes)
+    await options.publish(bytes)
   }
 
   async function submit(call: LedgerCall, time: EpochTime): Promise<void> {
@@ -137,8 +134,6 @@ export function createEpochDuties(options: EpochDutiesOptions): EpochDuties {
 
   async function propose(current: EpochView, time: EpochTime): Promise<string> {
     const proposal = await makeProposal(current, pool, score(current))
-    const manifest = pool.get(proposal.manifest)
-    if (manifest !== undefined) await options.publish('manifest', manifest)
     await submit(proposeAttestation(subnetId, proposal.scores, { args: proposal.args }), time)
     return `proposed ${proposal.scores.length} scores`
   }

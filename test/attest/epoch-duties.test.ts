@@ -136,12 +136,9 @@ describe('createEpochDuties', () => {
           NODES.filter((other) => other !== id),
         ),
       ).report,
-    publish: async (kind: string, bytes: Uint8Array) => {
+    publish: async (bytes: Uint8Array) => {
       if (deaf) return
-      for (const pool of pools.values()) {
-        if (kind === 'report') await pool.add(bytes)
-        else pool.keep(5, bytes)
-      }
+      for (const pool of pools.values()) await pool.add(bytes)
     },
     fetch: async (hash: string) => [...pools.values()].map((pool) => pool.get(hash)).find((bytes) => bytes),
     ownReports: {
