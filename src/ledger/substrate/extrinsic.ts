@@ -107,7 +107,7 @@ function prepare(codec: RuntimeCodec, call: Uint8Array, address: string, terms: 
     mode: 0,
     metadataHash: null,
     version: 4,
-    withSignedTransaction: true,
+    withSignedTransaction: false,
   }
   const signerPayload = registry.createType('SignerPayload', options)
   const json = signerPayload.toPayload()

@@ -12,7 +12,7 @@ import {
 } from './runtime-types.ts'
 
 /** Elements of a vector whose elements take no bytes: nothing else bounds them. */
-const MAX_EMPTY_ELEMENTS = 65_536
+const MAX_EMPTY_ELEMENTS = 1024
 
 const text = new TextDecoder()
 
