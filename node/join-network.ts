@@ -1,8 +1,12 @@
 import type { Logger } from '../src/log.ts'
 import { createDhtDirectory, type DhtDirectory } from '../src/swarm/dht-directory.ts'
 import type { Identity } from '../src/swarm/identity.ts'
+import { keepPass } from '../src/swarm/keep-pass.ts'
 import { createPeer, type Peer } from '../src/swarm/peer.ts'
+import type { ReceiptStore } from '../src/swarm/receipt-store.ts'
 import { relayServer } from '../src/swarm/relay.ts'
+import { type PassIssuing, servePasses } from '../src/swarm/serve-passes.ts'
+import type { StakeGate } from '../src/swarm/stake-gate.ts'
 import { headlessTransports } from '../src/swarm/transports.ts'
 import { VERSION } from './version.ts'
 
@@ -14,6 +18,12 @@ export interface JoinOptions {
   readonly listen?: readonly string[]
   readonly announce?: readonly string[]
   readonly identity?: Identity
+  /** Who is admitted: by stake on a ledger, or by a pass. Without one everybody is. */
+  readonly gate?: StakeGate
+  /** Gives passes at this peer's expense to clients without stake; needs a gate and the stake to sponsor. */
+  readonly sponsor?: PassIssuing
+  /** Keeps the receipts of this peer's sessions. */
+  readonly receipts?: ReceiptStore
   readonly log: Logger
 }
 
@@ -26,7 +36,7 @@ export interface Network {
 
 /** Starts a peer over TCP and WebSocket and its directory. @throws `unreachable`, `bad_config`. */
 export async function joinNetwork(options: JoinOptions): Promise<Network> {
-  const { bootstrap, mode, listen, announce, identity, log } = options
+  const { bootstrap, mode, listen, announce, identity, gate, sponsor, receipts, log } = options
   const peer = await createPeer({
     transports: headlessTransports(),
     mode,
@@ -40,12 +50,19 @@ export async function joinNetwork(options: JoinOptions): Promise<Network> {
     ...(listen && { listen }),
     ...(announce && { announce }),
     ...(identity && { identity }),
+    ...(gate && { gate }),
+    ...(receipts && { receipts }),
   })
+  const passes = gate && (await servePasses(peer, { gate, ...(sponsor && { issue: sponsor }) }))
+  // Who comes without stake asks for a pass where passes are given; elsewhere there is nobody to ask.
+  const keeper = mode === 'client' && !gate ? await keepPass(peer) : undefined
   const directory = await createDhtDirectory(peer, { serve: mode === 'server' })
   return {
     peer,
     directory,
     close: async () => {
+      keeper?.close()
+      await passes?.close()
       await directory.close()
       await peer.close()
     },

@@ -12,6 +12,10 @@ export interface LocalSwarm {
   readonly gateway?: string
   /** MODEL it serves. */
   readonly model?: string
+  /** URL of its ledger, and its subnet there. */
+  readonly ledger?: string
+  readonly genesisHash?: string
+  readonly subnetId?: number
 }
 
 /** Where the file lies: one swarm a user. */
@@ -57,7 +61,7 @@ function parseLocalSwarm(text: string): LocalSwarm | undefined {
   try {
     const value = JSON.parse(text) as Partial<Record<keyof LocalSwarm, unknown>> | null
     if (typeof value !== 'object' || value === null) return undefined
-    const { pid, bootstrap, gateway, model } = value
+    const { pid, bootstrap, gateway, model, ledger, genesisHash, subnetId } = value
     if (typeof pid !== 'number' || !Number.isSafeInteger(pid) || pid < 1 || !Array.isArray(bootstrap)) {
       return undefined
     }
@@ -66,6 +70,9 @@ function parseLocalSwarm(text: string): LocalSwarm | undefined {
       bootstrap: bootstrap.map(String),
       ...(typeof gateway === 'string' && { gateway }),
       ...(typeof model === 'string' && { model }),
+      ...(typeof ledger === 'string' && { ledger }),
+      ...(typeof genesisHash === 'string' && { genesisHash }),
+      ...(typeof subnetId === 'number' && Number.isSafeInteger(subnetId) && { subnetId }),
     }
   } catch {
     return undefined

@@ -13,6 +13,8 @@ export interface OfflineSwarmOptions {
   readonly threads?: number
   /** Further arguments for each `chorale serve`. */
   readonly serveArgs?: readonly string[]
+  /** Further arguments for server number `index`, e.g. its identity. */
+  readonly serverArgs?: (index: number) => readonly string[]
   /** Arguments of `chorale bootstrap` instead of listening on free ports. */
   readonly bootstrapArgs?: readonly string[]
   /** Where server number `index` listens, and what it tells others instead; default: a free port on loopback. */
@@ -51,7 +53,7 @@ export interface OfflineSwarm {
 }
 
 /** TCP for processes, WebSocket for pages. */
-const LOOPBACK = ['/ip4/127.0.0.1/tcp/0', '/ip4/127.0.0.1/tcp/0/ws']
+export const LOOPBACK = ['/ip4/127.0.0.1/tcp/0', '/ip4/127.0.0.1/tcp/0/ws']
 
 /**
  * Starts a swarm on this machine that needs no other network.
@@ -131,6 +133,7 @@ function serveArgs(
     '--drain',
     '1',
     ...(options.serveArgs ?? []),
+    ...(options.serverArgs?.(index) ?? []),
   ]
 }
 

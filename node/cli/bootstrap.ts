@@ -1,11 +1,12 @@
 import { Command } from 'commander'
 import { readIdentityFile } from '../identity-file.ts'
 import { joinNetwork } from '../join-network.ts'
+import { joinSubnet, type SubnetFlags, subnetPlaceOf } from '../join-subnet.ts'
 import { stderrLogger } from '../platform.ts'
 import { aborted, catchInterrupt } from './chat/interrupt.ts'
 import { DEFAULT_LISTEN } from './serve.ts'
 
-interface BootstrapFlags {
+interface BootstrapFlags extends SubnetFlags {
   bootstrap?: string[]
   listen: string[]
   announce?: string[]
@@ -22,6 +23,9 @@ export function bootstrapCommand(): Command {
     .option('--listen <addrs...>', 'multiaddrs to listen on', [...DEFAULT_LISTEN])
     .option('--announce <addrs...>', 'multiaddrs to tell others instead, behind a proxy or a forwarded port')
     .option('--identity <file>', "keep the peer's key in this file, so that its address stays the same")
+    .option('--ledger <url>', 'admit only peers with stake on this ledger, ws://… of a node')
+    .option('--subnet <id>', "the subnet's number on it")
+    .option('--genesis <hash>', 'refuse ledger nodes of another chain')
     .option('--json', 'print one JSON line per event')
     .option('-v, --verbose', 'log what happens')
     .addHelpText(
@@ -34,12 +38,16 @@ Examples:
 }
 
 async function runBootstrap(flags: BootstrapFlags): Promise<void> {
+  const place = subnetPlaceOf(flags)
   const interrupt = catchInterrupt()
+  const log = stderrLogger(flags.verbose === true ? 'debug' : 'warn')
+  const subnet = place && (await joinSubnet(place, { log }))
   const network = await joinNetwork({
     bootstrap: flags.bootstrap ?? [],
     mode: 'server',
     listen: flags.listen,
-    log: stderrLogger(flags.verbose === true ? 'debug' : 'warn'),
+    log,
+    ...(subnet && { gate: subnet.gate }),
     ...(flags.announce && { announce: flags.announce }),
     ...(flags.identity && { identity: await readIdentityFile(flags.identity) }),
   })
@@ -53,6 +61,7 @@ async function runBootstrap(flags: BootstrapFlags): Promise<void> {
     await aborted(interrupt.signal)
   } finally {
     await network.close()
+    await subnet?.close()
     interrupt.release()
   }
 }

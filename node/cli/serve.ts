@@ -7,23 +7,27 @@ import {
   parseKvFormat,
   ENGINE_CHOICES,
 } from '../../src/engine/select.ts'
+import { ChoraleError } from '../../src/errors.ts'
 import type { Logger } from '../../src/log.ts'
 import type { Model } from '../../src/model/model.ts'
 import { joiningSpan, startPlacementLoop } from '../../src/server/placement-loop.ts'
 import { type ServingServer, startServer } from '../../src/server/server.ts'
 import type { Span } from '../../src/session/span-runner.ts'
 import { resolveModel } from '../../src/store/resolve-model.ts'
+import { memoryReceiptStore } from '../../src/swarm/receipt-store.ts'
 import { readIdentityFile } from '../identity-file.ts'
 import { joinNetwork, type Network } from '../join-network.ts'
+import { joinSubnet, type SubnetFlags, subnetPlaceOf } from '../join-subnet.ts'
 import { BUNDLED_MODEL, createModelPorts } from '../model-ports.ts'
 import { createNodePlatform, stderrLogger } from '../platform.ts'
+import { receiptFiles } from '../receipt-files.ts'
 import { aborted, catchInterrupt } from './chat/interrupt.ts'
 import { blocksThatFit } from './serve/block-budget.ts'
 import { readControl } from './serve/control.ts'
 import { parseBlocks, parseCount, parseMemory } from './serve/values.ts'
 import { createProgress } from './terminal.ts'
 
-interface ServeFlags {
+interface ServeFlags extends SubnetFlags {
   blocks: string
   dwell?: string
   maxMemory?: string
@@ -38,6 +42,8 @@ interface ServeFlags {
   maxSessions: string
   prefixCache: boolean
   drain: string
+  sponsor?: boolean
+  receipts?: string
   revision?: string
   control?: boolean
   json?: boolean
@@ -70,6 +76,11 @@ export function serveCommand(): Command {
     .option('--max-sessions <n>', 'sessions at once', '64')
     .option('--no-prefix-cache', 'compute every prompt anew: nobody can time whether others sent it before')
     .option('--drain <seconds>', 'when asked to leave, let sessions finish this long', '30')
+    .option('--ledger <url>', 'admit only peers with stake on this ledger, ws://… of a node')
+    .option('--subnet <id>', "the subnet's number on it")
+    .option('--genesis <hash>', 'refuse ledger nodes of another chain')
+    .option('--sponsor', 'give passes to clients without stake, at the expense of this server')
+    .option('--receipts <folder>', 'keep signed receipts of sessions here (chorale verify checks them)')
     .option('--revision <name>', 'branch, tag or commit of a hub model')
     .option(
       '--control',
@@ -99,6 +110,16 @@ async function runServe(reference: string | undefined, flags: ServeFlags): Promi
   const dwellMs = flags.dwell === undefined ? undefined : parseCount('dwell', flags.dwell, 1) * 1_000
   const threads = flags.threads === undefined ? undefined : parseCount('threads', flags.threads, 1)
   const engineName = parseEngineName(flags.engine)
+  const place = subnetPlaceOf(flags)
+  if (flags.sponsor === true && place === undefined) {
+    throw new ChoraleError(
+      'bad_config',
+      '--sponsor needs --ledger: where everybody is admitted there are no passes',
+      {
+        field: 'sponsor',
+      },
+    )
+  }
   const kv = parseKvFormat(flags.kv)
   const log = stderrLogger(flags.verbose === true ? 'debug' : 'warn')
   const say = flags.json === true ? () => undefined : (line: string) => process.stdout.write(`${line}\n`)
@@ -122,11 +143,19 @@ async function runServe(reference: string | undefined, flags: ServeFlags): Promi
     })
     closers.push(() => choice.engine.close())
     say(`engine ${choice.engine.name}: ${choice.why}`)
+    const subnet = place && (await joinSubnet(place, { log }))
+    if (subnet) closers.push(() => subnet.close())
+    const receipts =
+      flags.receipts === undefined ? memoryReceiptStore() : receiptFiles({ folder: flags.receipts, log })
+    closers.push(() => receipts.close())
     const network = await joinNetwork({
       bootstrap: flags.bootstrap ?? [],
       mode: 'server',
       listen: flags.listen,
       log,
+      receipts,
+      ...(subnet && { gate: subnet.gate }),
+      ...(flags.sponsor === true && { sponsor: {} }),
       ...(flags.announce && { announce: flags.announce }),
       ...(flags.identity && { identity: await readIdentityFile(flags.identity) }),
     })

@@ -76,9 +76,19 @@ async function runStart(reference: string | undefined, options: StartOptions): P
         bootstrap: opened.bootstrap,
         gateway: gateway.url,
         model: languageModel.model.id,
+        ...(opened.subnet && {
+          ledger: opened.subnet.url,
+          subnetId: opened.subnet.subnetId,
+          ...(opened.subnet.genesisHash !== undefined && { genesisHash: opened.subnet.genesisHash }),
+        }),
       })
       showLines([
         ...opened.lines,
+        ...(opened.subnet
+          ? [
+              `ledger ${opened.subnet.url}, subnet ${opened.subnet.subnetId}: every server is staked (chorale swarm shows it)`,
+            ]
+          : []),
         `gateway ${gateway.url}/v1 (OpenAI-compatible)`,
         `chat in your browser: ${gateway.url}/`,
       ])

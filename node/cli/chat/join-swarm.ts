@@ -2,7 +2,11 @@ import type { Logger } from '../../../src/log.ts'
 import type { Model } from '../../../src/model/model.ts'
 import type { ServerRecord } from '../../../src/routing/snapshot.ts'
 import type { Backend } from '../../../src/session/client.ts'
+import type { Identity } from '../../../src/swarm/identity.ts'
+import type { ReceiptStore } from '../../../src/swarm/receipt-store.ts'
 import { connectRemoteSpan } from '../../../src/swarm/remote-span.ts'
+import type { PassIssuing } from '../../../src/swarm/serve-passes.ts'
+import type { StakeGate } from '../../../src/swarm/stake-gate.ts'
 import { joinNetwork } from '../../join-network.ts'
 import { routeWords } from './answer.ts'
 
@@ -24,10 +28,15 @@ export interface JoinedSwarm {
 export async function joinSwarm(options: {
   readonly model: Model
   readonly bootstrap: readonly string[]
+  /** Who this client is, where a ledger knows it. */
+  readonly identity?: Identity
+  readonly gate?: StakeGate
+  readonly sponsor?: PassIssuing
+  readonly receipts?: ReceiptStore
   readonly log: Logger
 }): Promise<JoinedSwarm> {
-  const { model, bootstrap, log } = options
-  const { peer, directory, close } = await joinNetwork({ bootstrap, mode: 'client', log: log.child('swarm') })
+  const { model, log, ...join } = options
+  const { peer, directory, close } = await joinNetwork({ ...join, mode: 'client', log: log.child('swarm') })
   const servers = async (signal?: AbortSignal) =>
     [...(await directory.servers(model.id, signal))].sort((a, b) => a.start - b.start || a.end - b.end)
   return {

@@ -5,13 +5,16 @@ import type { Logger } from '../../../src/log.ts'
 import type { Model } from '../../../src/model/model.ts'
 import { createClient } from '../../../src/session/client.ts'
 import type { LanguageModel } from '../../../src/session/language-model.ts'
+import type { Identity } from '../../../src/swarm/identity.ts'
 import { createTokenizer } from '../../../src/tokenizer/hf-tokenizer.ts'
 import { BUNDLED_MODEL } from '../../model-ports.ts'
+import { joinSubnet, type SubnetPlace } from '../../join-subnet.ts'
 import { openModelArgument } from '../../open-model-argument.ts'
 import { createNodePlatform, stderrLogger } from '../../platform.ts'
+import { viewSubnet } from '../../subnet-view.ts'
 import { createProgress, createStyle, type Progress } from '../terminal.ts'
 import { joinSwarm } from './join-swarm.ts'
-import { startPrivateSwarm } from './private-swarm.ts'
+import { type PrivateSwarm, startPrivateSwarm } from './private-swarm.ts'
 
 export interface OpenToAskOptions {
   /** A MODEL argument; default: the bundled model. */
@@ -22,6 +25,9 @@ export interface OpenToAskOptions {
   readonly local: boolean
   /** Peers that lead into the network; without them and without `local` an offline swarm is started. */
   readonly bootstrap: readonly string[] | undefined
+  /** The subnet whose nodes alone are trusted with the work, and who this peer is there. */
+  readonly subnet?: SubnetPlace | undefined
+  readonly identity?: Identity | undefined
   readonly signal: AbortSignal
   readonly log?: Logger
 }
@@ -33,6 +39,8 @@ export interface OpenedModel {
   readonly lines: readonly string[]
   /** Peers that lead into the network; none with `local`. */
   readonly bootstrap: readonly string[]
+  /** The subnet on its ledger, where there is one. */
+  readonly subnet: SubnetPlace | undefined
   /** What dashboards show of the swarm; undefined without one. */
   readonly swarmState: (() => Promise<unknown>) | undefined
   /** Frees the model and ends all that was started. */
@@ -73,10 +81,24 @@ async function open(options: OpenToAskOptions, closers: Closers, progress: Progr
   }
   const { engine, why } = await createEngine(createNodePlatform(log), { name: options.engine })
   closers.push(() => engine.close())
-  const bootstrap = options.local
-    ? []
-    : (options.bootstrap ?? (await ownSwarm(options, model, closers, progress)))
-  const joined = options.local ? undefined : await joinSwarm({ model, bootstrap, log })
+  const own =
+    options.local || options.bootstrap !== undefined
+      ? undefined
+      : await ownSwarm(options, model, closers, progress)
+  const bootstrap = own?.bootstrap ?? options.bootstrap ?? []
+  const place = own?.subnet ?? options.subnet
+  const subnet = place && (await joinSubnet(place, { log }))
+  if (subnet) closers.push(() => subnet.close())
+  const identity = own?.client ?? options.identity
+  const joined = options.local
+    ? undefined
+    : await joinSwarm({
+        model,
+        bootstrap,
+        log,
+        ...(identity && { identity }),
+        ...(subnet && { gate: subnet.gate }),
+      })
   if (joined !== undefined) closers.push(() => joined.close())
   const languageModel = await createClient({
     model,
@@ -92,20 +114,27 @@ async function open(options: OpenToAskOptions, closers: Closers, progress: Progr
     languageModel,
     lines: [`engine ${engine.name}: ${why}`, who],
     bootstrap,
+    subnet: place,
     swarmState:
       joined &&
-      (async () => ({ ...(await joined.state()), ...(await languageModel.readiness()), bootstrap })),
+      (async () => ({
+        ...(await joined.state()),
+        ...(await languageModel.readiness()),
+        bootstrap,
+        ...(subnet && { subnet: await viewSubnet(subnet).catch(() => undefined) }),
+      })),
   }
 }
 
-/** Starts an offline swarm that ends with this process. @returns the addresses that lead into it. */
+/** Starts an offline swarm that ends with this process. */
 async function ownSwarm(
   options: OpenToAskOptions,
   model: Model,
   closers: Closers,
   progress: Progress,
-): Promise<readonly string[]> {
+): Promise<PrivateSwarm> {
   const swarm = await startPrivateSwarm({
+    log: options.log ?? stderrLogger('error'),
     reference: options.reference ?? BUNDLED_MODEL,
     revision: options.revision,
     blockCount: model.spec.blockCount,
@@ -115,7 +144,7 @@ async function ownSwarm(
   })
   progress.end()
   closers.push(() => swarm.stop())
-  return swarm.bootstrap
+  return swarm
 }
 
 /** Shows what was opened on stderr. */
