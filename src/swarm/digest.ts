@@ -1,5 +1,8 @@
 import { sha256 } from '@noble/hashes/sha2.js'
 
+/** A SHA-256 that may answer later, of bytes that may change as soon as it returned. */
+export type Digest = (bytes: Uint8Array) => Uint8Array | Promise<Uint8Array>
+
 /** Above this the platform's own hash is quicker, although its answer takes a turn of the event loop. */
 const ASYNC_BYTES = 16_384
 

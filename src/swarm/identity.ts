@@ -2,6 +2,7 @@ import { generateKeyPair, generateKeyPairFromSeed } from '@libp2p/crypto/keys'
 import type { Ed25519PrivateKey } from '@libp2p/interface'
 import { peerIdFromPrivateKey, peerIdFromString } from '@libp2p/peer-id'
 import { ChoraleError } from '../errors.ts'
+import { signEd25519, verifyEd25519 } from './ed25519.ts'
 import {
   type Announcement,
   encodeRecordBody,
@@ -35,7 +36,7 @@ export async function signRecord(identity: Identity, announcement: Announcement)
     )
   }
   const body = encodeRecordBody(announcement)
-  return encodeSignedRecord(body, await identity.privateKey.sign(recordSignedBytes(body)))
+  return encodeSignedRecord(body, await signBytes(identity, recordSignedBytes(body)))
 }
 
 /**
@@ -55,7 +56,7 @@ export async function verifyRecord(bytes: Uint8Array, now: number): Promise<Anno
 
 /** Signs bytes, which begin with the context of what they are (`protocol/ids.ts`): natively where the platform can. */
 export async function signBytes(identity: Identity, bytes: Uint8Array): Promise<Uint8Array> {
-  return new Uint8Array(await identity.privateKey.sign(bytes))
+  return await signEd25519(identity.privateKey, bytes)
 }
 
 /** Whether the ed25519 key inside a peer id signed these bytes. False for other kinds of keys and unreadable ids. */
@@ -68,7 +69,7 @@ export async function verifySignature(
     const id = peerIdFromString(peerId)
     // Spelled another way the same id would count as a second peer.
     if (id.type !== 'Ed25519' || id.toString() !== peerId) return false
-    return await id.publicKey.verify(bytes, signature)
+    return await verifyEd25519(peerId, id.publicKey, bytes, signature)
   } catch {
     return false
   }

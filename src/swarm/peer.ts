@@ -16,6 +16,7 @@ import { admittedOnly, type Components, stakedPeersOnly, stakeGater } from './co
 import { connectionPath, dialStream, openConnection, type OpenStreamOptions } from './dial-stream.ts'
 import { createIdentity, type Identity } from './identity.ts'
 import { parseAddr } from './multiaddrs.ts'
+import { type Digest, digestOf } from './digest.ts'
 import type { ReceiptStore } from './receipt-store.ts'
 import type { RelayService } from './relay.ts'
 import type { StakeGate } from './stake-gate.ts'
@@ -43,6 +44,8 @@ export interface PeerOptions {
   readonly gate?: StakeGate
   /** Keeps the receipts of this peer's sessions, those it gives as a server and those it gets as a client. */
   readonly receipts?: ReceiptStore
+  /** SHA-256 of the platform, where it has a quick one that answers at once; receipts hash every step. */
+  readonly sha256?: (bytes: Uint8Array) => Uint8Array
   /** How long to look for a first bootstrap peer, in milliseconds (default: 8000 for a server, 3000 for a client). */
   readonly bootstrapTimeoutMs?: number
 }
@@ -55,6 +58,8 @@ export interface Peer {
   readonly log: Logger
   readonly gate: StakeGate | undefined
   readonly receipts: ReceiptStore | undefined
+  /** SHA-256; `bytes` may change once it returned. */
+  readonly digest: Digest
   /** The signed pass that this peer shows where it has no stake; see `keepPass`. */
   pass: Uint8Array | undefined
   /** Whether it joined a network through bootstrap peers; false for the first peer of a new one. */
@@ -123,6 +128,7 @@ export async function createPeer(options: PeerOptions): Promise<Peer> {
     log,
     gate,
     receipts: options.receipts,
+    digest: options.sha256 ?? digestOf,
     get pass() {
       return pass
     },

@@ -10,7 +10,7 @@ import {
   type UnverifiedReceipt,
 } from '../protocol/receipts.ts'
 import { type StepDigest, unpackSteps } from '../protocol/step-chain.ts'
-import { digestOf } from './digest.ts'
+import type { Digest } from './digest.ts'
 import { type Identity, signBytes, verifySignature } from './identity.ts'
 import type { ReceiptStore } from './receipt-store.ts'
 
@@ -34,6 +34,7 @@ export interface RemoteReceipts {
 
 export interface RemoteReceiptsOptions {
   readonly identity: Identity
+  readonly digest: Digest
   readonly opening: Opening
   readonly openingBody: Uint8Array
   /** The signed opening, kept with the first receipt. */
@@ -61,7 +62,7 @@ const INPUT_MS = 2_000
 
 /** No receipts yet. */
 export function createRemoteReceipts(options: RemoteReceiptsOptions): RemoteReceipts {
-  const { identity, opening, onTrouble } = options
+  const { identity, digest, opening, onTrouble } = options
   const known = new Map<number, Known>()
   const final = Promise.withResolvers<void>()
   let followed: FollowedReceipt | undefined
@@ -102,11 +103,11 @@ export function createRemoteReceipts(options: RemoteReceiptsOptions): RemoteRece
         onTrouble(new ChoraleError('protocol', `the server gave no receipt for ${known.size} steps`))
       }
     },
-    input: (seq, bytes) => known.get(seq)?.input.resolve(digestOf(bytes)),
+    input: (seq, bytes) => known.get(seq)?.input.resolve(digest(bytes)),
     output: (seq, bytes) => {
       expected = true
       const step = known.get(seq)
-      if (step) step.output = digestOf(bytes)
+      if (step) step.output = digest(bytes)
     },
     forget: (from) => {
       for (const [seq, { input }] of known) if (seq >= from) input.resolve(undefined)

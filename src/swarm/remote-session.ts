@@ -159,6 +159,7 @@ class RemoteSession implements SpanSession {
     const open = await signOpening(this.#peer.identity, openingBody)
     this.#calls.receipts = createRemoteReceipts({
       identity: this.#peer.identity,
+      digest: this.#peer.digest,
       opening,
       openingBody,
       openingSigned: encodeSigned(open, 'opening', MAX_OPENING_BYTES),

@@ -12,7 +12,7 @@ import {
 } from '../protocol/receipts.ts'
 import { encodeSigned } from '../protocol/signed.ts'
 import { DIGEST_BYTES, firstLink, foldSteps, packSteps, type StepDigest } from '../protocol/step-chain.ts'
-import { digestOf } from './digest.ts'
+import type { Digest } from './digest.ts'
 import { type Identity, signBytes, verifySignature } from './identity.ts'
 import type { AdmittedOpening } from './opening-guard.ts'
 import type { ReceiptStore } from './receipt-store.ts'
@@ -30,6 +30,7 @@ export interface ServedReceipts {
 
 export interface ServedReceiptsOptions {
   readonly identity: Identity
+  readonly digest: Digest
   readonly opening: AdmittedOpening
   /** Of every receipt. */
   readonly facts: Pick<Receipt, 'engine' | 'numericMode'>
@@ -55,7 +56,7 @@ const NOTHING = new Uint8Array(DIGEST_BYTES)
  * last one at the end. Hashing and signing are done after the output was sent.
  */
 export function createServedReceipts(options: ServedReceiptsOptions): ServedReceipts {
-  const { identity, opening, store, onTrouble } = options
+  const { identity, digest, opening, store, onTrouble } = options
   const now = options.now ?? Date.now
   const waiting = new Map<
     number,
@@ -152,7 +153,7 @@ export function createServedReceipts(options: ServedReceiptsOptions): ServedRece
     step: (step, input, output) => {
       soon(async () => {
         const { seq, position: at, tokens } = step
-        note({ seq, position: at, tokens, input: await digestOf(input), output: await digestOf(output) })
+        note({ seq, position: at, tokens, input: await digest(input), output: await digest(output) })
         if (due()) await issue(false)
       })
     },

@@ -271,6 +271,7 @@ export function serveSession(
     })
     const receipts = createServedReceipts({
       identity: context.peer.identity,
+      digest: context.peer.digest,
       opening: admitted,
       facts: { engine: host.engine, numericMode: host.numericMode ?? 'float' },
       everyTokens: () => gate?.parameters.receiptTokens ?? DEFAULT_SUBNET_PARAMETERS.receiptTokens,

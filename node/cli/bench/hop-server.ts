@@ -3,58 +3,13 @@
  * `fork`ed with `START END HIDDEN [PORT ANNOUNCED]`, answers over IPC with its addresses and the port of a plain TCP echo.
  */
 import { createServer } from 'node:net'
-import type { EngineSpan } from '../../../src/engine/engine.ts'
-import { ChoraleError } from '../../../src/errors.ts'
 import { createSpanHost } from '../../../src/server/span-host.ts'
 import { createPeer } from '../../../src/swarm/peer.ts'
 import { serveSpan } from '../../../src/swarm/serve-span.ts'
 import { headlessTransports } from '../../../src/swarm/transports.ts'
 import { VERSION } from '../../version.ts'
+import { createEchoSpan, ECHO_KV_TOKENS } from './echo-span.ts'
 import { HOP_MODEL, type HopServerReady } from './hop-protocol.ts'
-
-const KV_TOKENS = 1 << 20
-
-/** A span whose output is its input. */
-function createEchoSpan(start: number, end: number): EngineSpan {
-  let leased = 0
-  const positions = new WeakMap<object, { count: number }>()
-  return {
-    start,
-    end,
-    weightBytes: 0,
-    kvBytes: 0,
-    kvTokens: KV_TOKENS,
-    get kvTokensFree() {
-      return KV_TOKENS - leased
-    },
-    lease(maxTokens) {
-      if (leased + maxTokens > KV_TOKENS) throw new ChoraleError('capacity', 'no room')
-      leased += maxTokens
-      const state = { count: 0 }
-      const lease = {
-        maxTokens,
-        get position() {
-          return state.count
-        },
-        rollback: (position: number) => {
-          state.count = position
-        },
-        release: () => {
-          leased -= maxTokens
-        },
-      }
-      positions.set(lease, state)
-      return lease
-    },
-    async step(entries) {
-      return entries.map(({ lease, hidden }) => {
-        positions.get(lease)!.count += hidden.shape[0]
-        return hidden
-      })
-    },
-    close: async () => undefined,
-  }
-}
 
 const [start, end, hiddenSize, port, announced] = process.argv.slice(2).map(Number) as [
   number,
@@ -76,7 +31,7 @@ const host = createSpanHost({
   modelId: HOP_MODEL,
   hiddenSize,
   engine: 'echo',
-  limits: { maxSessions: 64, maxSessionsPerPeer: 64, maxLeaseTokens: KV_TOKENS },
+  limits: { maxSessions: 64, maxSessionsPerPeer: 64, maxLeaseTokens: ECHO_KV_TOKENS },
 })
 await serveSpan(peer, host)
 const echo = createServer({ noDelay: true }, (socket) => {
