@@ -97,9 +97,10 @@ function reset(counts: GpuCounts): void {
 
 async function openEngine(job: GpuJob, gpu: GPU): Promise<Engine> {
   const platform = createNodePlatform(stderrLogger('error'))
-  const { log } = platform
+  const { facts, log } = platform
   if (job.engine === 'wgsl') {
-    return await createWgslEngine({ gpu, shaders: await platform.shaders(), log, allowSoftware: true })
+    const shaders = await platform.shaders()
+    return await createWgslEngine({ gpu, shaders, log, allowSoftware: true, ...(facts && { facts }) })
   }
   // As its users run it: halves where the adapter has them, activations of 4-bit products in 8 bits.
   const half = (await describeAdapter(gpu))?.features.includes('shader-f16') === true
