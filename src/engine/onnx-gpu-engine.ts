@@ -39,8 +39,8 @@ const SUPPORTED: SupportedSpec = {
 }
 
 /**
- * The onnx engine on a GPU, through onnxruntime-web's WebGPU provider: Q4_0 and Q8_0 weights stay quantised, other
- * formats are kept in `precision`; keys and values stay on the GPU.
+ * The onnx engine on a GPU, through onnxruntime-web's WebGPU provider: Q4_0, Q4_1 and Q8_0 weights stay quantised,
+ * other formats are kept in `precision`; keys and values stay on the GPU.
  *
  * It breaks one promise of `Engine`: a row's last bits depend on how many rows share its step, since the provider
  * computes one row and many by different kernels. So it is never chosen by itself, and a server that others replay

@@ -35,7 +35,7 @@ afterAll(() => opened?.close())
 /** 4-bit mlp, 8-bit attention, float32 head; norms of heads, a window, biases. */
 const SPEC = { ...QUANTIZED_SPEC, blockCount: 2, qkNorm: true, windows: [null, 20] }
 const model = quantizedModel(SPEC, (role) =>
-  /^(gate|up|down)/.test(role) ? 'Q4_0' : /^[qkvo]$/.test(role) ? 'Q8_0' : 'F32',
+  role === 'down' ? 'Q4_1' : /^(gate|up)/.test(role) ? 'Q4_0' : /^[qkvo]$/.test(role) ? 'Q8_0' : 'F32',
 )
 const TOKENS = 40
 
@@ -52,8 +52,9 @@ describe.skipIf(opened === undefined)('onnx engine on the WebGPU provider', () =
     }
     const { headCount, headDim, hiddenSize, intermediateSize, kvHeadCount } = SPEC
     const attention = (2 * headCount + 2 * kvHeadCount) * headDim * hiddenSize
-    // 8 or 4 bits and a float32 scale for 32 of them; norms and biases are a few KiB.
-    const bytes = 2 * (attention * (1 + 4 / 32) + 3 * hiddenSize * intermediateSize * (1 / 2 + 4 / 32))
+    // 8 or 4 bits and a float32 scale for 32 of them, with a minimum in down; norms and biases are a few KiB.
+    const mlp = hiddenSize * intermediateSize * (3 * (1 / 2 + 4 / 32) + 4 / 32)
+    const bytes = 2 * (attention * (1 + 4 / 32) + mlp)
     expect(span.weightBytes).toBeGreaterThan(bytes)
     expect(span.weightBytes).toBeLessThan(bytes + 40_000)
     await span.close()
@@ -108,17 +109,19 @@ describe.skipIf(opened === undefined)('onnx engine on the WebGPU provider', () =
 describe('packGroups', () => {
   it.each([
     ['Q4_0', 4],
+    ['Q4_1', 4],
     ['Q8_0', 8],
   ] as const)('holds %s without loss, as MatMulNBits reads it', (dtype, bits) => {
     const weight = quantizedWeight(dtype, [3, 64], 5)
-    const { scales, weights } = packGroups(weight)
+    const { minima, scales, weights } = packGroups(weight)
     const factors = f16ToF32(scales)
     const zero = 2 ** (bits - 1)
     const integer = (i: number) =>
       bits === 8 ? (weights[i] as number) : ((weights[i >> 1] as number) >> (4 * (i & 1))) & 15
     const unpacked = Float32Array.from(
       { length: 192 },
-      (_, i) => (integer(i) - zero) * (factors[Math.floor(i / 32)] as number),
+      (_, i) =>
+        (integer(i) - zero) * (factors[Math.floor(i / 32)] as number) + (minima?.[Math.floor(i / 32)] ?? 0),
     )
     // A zero's sign is lost, and changes no product's sum.
     expect(unpacked.map((value) => value + 0)).toEqual(dequantize(weight).map((value) => value + 0))

@@ -5,6 +5,8 @@ import type { AttributeValue, GraphNode, GraphWeight } from './onnx-graph.ts'
 export interface LayerBuilder {
   readonly nodes: GraphNode[]
   readonly weights: GraphWeight[]
+  /** Small int64 constants that the nodes refer to. */
+  readonly constants: Record<string, readonly number[]>
   weight(name: string, shape: readonly number[]): string
   /** The spec's norm over rows of hiddenSize: `output.weight` and, of a layer norm, `output.bias`. */
   norm(input: string, output: string): void
@@ -19,14 +21,18 @@ export interface LayerBuilder {
 export interface WeightStorage {
   /** Of activations and all weights but quantised ones. */
   readonly type: 'float' | 'float16'
-  /** Bits of a linear layer's weights in groups of 32, or undefined: then they are kept transposed, [columns, rows]. */
-  readonly bits: (layer: string) => QuantizedBits | undefined
+  /** How a linear layer's weights are quantised, or undefined: then they are kept transposed, [columns, rows]. */
+  readonly quantized: (layer: string) => Quantized | undefined
   /** MatMulNBits' `accuracy_level`: 0 as the input's type, 4 lets it round activations to 8 bits. */
   readonly accuracyLevel: 0 | 4
 }
 
-/** What onnxruntime's MatMulNBits takes of GGUF's formats without loss: Q4_0 and Q8_0. */
-export type QuantizedBits = 4 | 8
+/** Integers in groups of 32 with a scale a group, as onnxruntime's MatMulNBits takes them. */
+export interface Quantized {
+  readonly bits: 4 | 8
+  /** Groups have minima, too. MatMulNBits has none: they are multiplied with the sums of each group's inputs. */
+  readonly minima: boolean
+}
 
 /** Weights that share a scale. */
 export const QUANTIZED_GROUP = 32
@@ -37,10 +43,12 @@ export function layerBuilder(spec: ModelSpec, storage?: WeightStorage): LayerBui
   const type = storage?.type ?? 'float'
   const nodes: GraphNode[] = []
   const weights: GraphWeight[] = []
+  const constants: Record<string, readonly number[]> = {}
 
   const builder: LayerBuilder = {
     nodes,
     weights,
+    constants,
     weight(name, shape) {
       weights.push({ name, shape, type })
       return name
@@ -57,8 +65,8 @@ export function layerBuilder(spec: ModelSpec, storage?: WeightStorage): LayerBui
     },
     linear(input, output, rows, columns, bias) {
       const product = bias ? `${output}.product` : output
-      const bits = storage?.bits(output)
-      if (bits !== undefined) quantizedLinear(input, output, product, rows, columns, bits)
+      const quantized = storage?.quantized(output)
+      if (quantized !== undefined) quantizedLinear(input, output, product, rows, columns, quantized)
       else if (storage !== undefined) {
         const weight = builder.weight(`${output}.weight`, [columns, rows])
         nodes.push({ op: 'MatMul', inputs: [input, weight], outputs: [product] })
@@ -103,16 +111,36 @@ export function layerBuilder(spec: ModelSpec, storage?: WeightStorage): LayerBui
     output: string,
     rows: number,
     columns: number,
-    bits: QuantizedBits,
+    { bits, minima }: Quantized,
   ): void {
     const groups = columns / QUANTIZED_GROUP
+    const scaled = minima ? `${layer}.scaled` : output
+    if (minima) {
+      const grouped = `groups of ${columns}`
+      constants[grouped] = [1, -1, groups, QUANTIZED_GROUP]
+      constants['last axis'] = [3]
+      nodes.push(
+        { op: 'Reshape', inputs: [input, grouped], outputs: [`${layer}.groups`] },
+        {
+          op: 'ReduceSum',
+          inputs: [`${layer}.groups`, 'last axis'],
+          outputs: [`${layer}.sums`],
+          attributes: { keepdims: { int: 0 } },
+        },
+        {
+          op: 'MatMul',
+          inputs: [`${layer}.sums`, builder.weight(`${layer}.minima`, [groups, rows])],
+          outputs: [`${layer}.offset`],
+        },
+      )
+    }
     const packed = { name: `${layer}.weight`, shape: [rows, groups, bits * 4], type: 'uint8' } as const
     weights.push(packed)
     nodes.push({
       op: 'MatMulNBits',
       domain: 'com.microsoft',
       inputs: [input, packed.name, builder.weight(`${layer}.scales`, [rows * groups])],
-      outputs: [output],
+      outputs: [scaled],
       attributes: {
         K: { int: columns },
         N: { int: rows },
@@ -121,6 +149,7 @@ export function layerBuilder(spec: ModelSpec, storage?: WeightStorage): LayerBui
         accuracy_level: { int: storage?.accuracyLevel ?? 0 },
       },
     })
+    if (minima) builder.add(scaled, `${layer}.offset`, output)
   }
   return builder
 }

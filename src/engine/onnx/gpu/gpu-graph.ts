@@ -67,14 +67,15 @@ export function gpuBlockGraph(
     outputs: [value('out', [1, 'rows', hiddenSize]), value('newKeys', cache), value('newValues', cache)],
     nodes: layers.nodes,
     weights: layers.weights,
-    ...(spec.qkNorm
-      ? {
-          constants: {
+    constants: {
+      ...layers.constants,
+      ...(spec.qkNorm
+        ? {
             heads: [1, -1, headCount + 2 * kvHeadCount, width],
             headCounts: [headCount, kvHeadCount, kvHeadCount],
             flat: [1, -1, qkvWidth],
-          },
-        }
-      : {}),
+          }
+        : {}),
+    },
   }
 }

@@ -51,10 +51,11 @@ export async function loadGpuHead(
     outputs: [{ name: 'out', type: precision, shape: [1, 'rows', columns] }],
     nodes: layers.nodes,
     weights: layers.weights,
+    constants: layers.constants,
   })
   let norm: GpuSession
   try {
-    const layers = layerBuilder(spec, { type: precision, accuracyLevel: 0, bits: () => undefined })
+    const layers = layerBuilder(spec, { type: precision, accuracyLevel: 0, quantized: () => undefined })
     layers.norm('hidden', 'out')
     const weights = new Map([
       ['out.weight', numbers(dequantize(await model.weights.client('finalNorm', signal)))],
@@ -70,7 +71,11 @@ export async function loadGpuHead(
       const size = Math.min(rows, vocabSize - start)
       const slice = rowsOf(head, start, size)
       const packed = packHead(slice, precision)
-      const own = layerBuilder(spec, { type: precision, accuracyLevel: 0, bits: () => packed?.bits })
+      const own = layerBuilder(spec, {
+        type: precision,
+        accuracyLevel: 0,
+        quantized: () => packed?.quantized,
+      })
       own.linear('hidden', 'out', size, hiddenSize, false)
       const values =
         packed?.weights ?? new Map([['out.weight', numbers(transpose(dequantize(slice), size, hiddenSize))]])

@@ -76,8 +76,8 @@ export async function loadGpuSpan(ort: OrtGpu, model: Model, options: GpuSpanOpt
       signal?.throwIfAborted()
       const quantized = quantizedLayers(model, layout, block)
       const { accuracyLevel } = options
-      const bits = (layer: string) => quantized.get(layer)
-      const graph = gpuBlockGraph(spec, layout, block, { type, accuracyLevel, bits })
+      const find = (layer: string) => quantized.get(layer)
+      const graph = gpuBlockGraph(spec, layout, block, { type, accuracyLevel, quantized: find })
       const weights = await readGpuBlock(model, layout, block, graph, quantized, signal)
       sessions.push(await ort.createSession(graph, weights))
       for (const { length } of weights.values()) weightBytes += length

@@ -1,16 +1,21 @@
 import type { BlockRole, Model, WeightTensor } from '../../../model/model.ts'
 import type { ModelSpec } from '../../../model/spec.ts'
+import { blockBytes } from '../../../tensor/weight.ts'
 import { f16Table, f32ToBytes, f32ToF16 } from '../../../tensor/dtype.ts'
 import { readBlock } from '../block-weights.ts'
 import type { HeadLayout } from '../head-layout.ts'
-import { QUANTIZED_GROUP, type QuantizedBits } from '../layers.ts'
+import { type Quantized, QUANTIZED_GROUP } from '../layers.ts'
 import type { Graph } from '../onnx-graph.ts'
 
 /** What activations, and weights that are not quantised, are computed in. */
 export type GpuPrecision = 'float' | 'float16'
 
-/** Formats that MatMulNBits holds without loss. */
-const BITS: Readonly<Partial<Record<WeightTensor['dtype'], QuantizedBits>>> = { Q4_0: 4, Q8_0: 8 }
+/** Formats that stay quantised. */
+const QUANTIZED: Readonly<Partial<Record<WeightTensor['dtype'], Quantized>>> = {
+  Q4_0: { bits: 4, minima: false },
+  Q4_1: { bits: 4, minima: true },
+  Q8_0: { bits: 8, minima: false },
+}
 
 /** The roles stacked into each linear layer of a block's graph. */
 function layerRoles(spec: ModelSpec): ReadonlyMap<string, readonly BlockRole[]> {
@@ -19,20 +24,20 @@ function layerRoles(spec: ModelSpec): ReadonlyMap<string, readonly BlockRole[]> 
   return new Map([['qkv', ['q', 'k', 'v']], ['o', ['o']], inner, ['down', ['down']]])
 }
 
-/** Layers of a block whose weights stay quantised: all their parts in one format that MatMulNBits holds. */
+/** Layers of a block whose weights stay quantised: all their parts in one such format. */
 export function quantizedLayers(
   model: Model,
   layout: HeadLayout,
   block: number,
-): ReadonlyMap<string, QuantizedBits> {
-  const found = new Map<string, QuantizedBits>()
+): ReadonlyMap<string, Quantized> {
+  const found = new Map<string, Quantized>()
   for (const [layer, roles] of layerRoles(model.spec)) {
     // Heads that have to be rearranged: o's columns would cross groups.
     if (!layout.plain && (layer === 'qkv' || layer === 'o')) continue
     const dtypes = new Set(roles.map((role) => model.weights.blockInfo(block, role).dtype))
     const [dtype] = dtypes
-    const bits = dtype === undefined || dtypes.size > 1 ? undefined : BITS[dtype]
-    if (bits !== undefined) found.set(layer, bits)
+    const quantized = dtype === undefined || dtypes.size > 1 ? undefined : QUANTIZED[dtype]
+    if (quantized !== undefined) found.set(layer, quantized)
   }
   return found
 }
@@ -43,7 +48,7 @@ export async function readGpuBlock(
   layout: HeadLayout,
   block: number,
   graph: Graph,
-  quantized: ReadonlyMap<string, QuantizedBits>,
+  quantized: ReadonlyMap<string, Quantized>,
   signal?: AbortSignal,
 ): Promise<Map<string, Uint8Array>> {
   const floats = await readBlock(model, layout, block, signal, new Set(quantized.keys()))
@@ -59,15 +64,30 @@ export async function readGpuBlock(
   const half = graph.weights.some(({ name, type }) => name.endsWith('.scales') && type === 'float16')
   const roles = layerRoles(model.spec)
   for (const layer of quantized.keys()) {
-    const parts: PackedGroups[] = []
-    for (const role of roles.get(layer) ?? []) {
-      parts.push(packGroups(await model.weights.block(block, role, signal)))
-    }
-    const scales = concat(parts.map((part) => part.scales))
-    out.set(`${layer}.weight`, concat(parts.map((part) => part.weights)))
-    out.set(`${layer}.scales`, half ? scales : halvesToFloats(scales))
+    const stored: WeightTensor[] = []
+    for (const role of roles.get(layer) ?? []) stored.push(await model.weights.block(block, role, signal))
+    putGroups(out, layer, stored, half ? 'float16' : 'float')
   }
   return out
+}
+
+/** The weights of a quantised layer under the graph's names; `stored` are stacked. */
+function putGroups(
+  out: Map<string, Uint8Array>,
+  layer: string,
+  stored: readonly WeightTensor[],
+  precision: GpuPrecision,
+): void {
+  const parts = stored.map(packGroups)
+  const scales = concat(parts.map((part) => part.scales))
+  out.set(`${layer}.weight`, concat(parts.map((part) => part.weights)))
+  out.set(`${layer}.scales`, precision === 'float16' ? scales : halvesToFloats(scales))
+  const minima = parts.flatMap((part) => part.minima ?? [])
+  if (minima.length === 0) return
+  const values = new Float32Array(concat(minima.map(f32ToBytes)).buffer)
+  const groups = (stored[0]?.shape[1] as number) / QUANTIZED_GROUP
+  const turned = transpose(values, values.length / groups, groups)
+  out.set(`${layer}.minima`, precision === 'float16' ? f32ToF16(turned) : f32ToBytes(turned))
 }
 
 /** Values of [rows, columns] as [columns, rows]. */
@@ -91,53 +111,56 @@ export function transpose(values: Float32Array, rows: number, columns: number): 
 export interface PackedGroups {
   readonly weights: Uint8Array
   readonly scales: Uint8Array
+  /** What a group's weights are besides (integer - 8) * scale; formats with minima only. */
+  readonly minima?: Float32Array
 }
 
 /**
- * Q4_0 or Q8_0 blocks as MatMulNBits reads them: integers unsigned with the zero in the middle; 4-bit ones in order,
+ * Q4_0, Q4_1 or Q8_0 blocks as MatMulNBits reads them: integers unsigned with the zero in the middle; 4-bit ones in order,
  * the first in the low half (GGUF keeps the upper 16 of a block in the high halves).
  */
 export function packGroups(weight: WeightTensor): PackedGroups {
   const { bytes, dtype } = weight
-  const four = dtype === 'Q4_0'
-  const blockBytes = four ? 18 : 34
-  const packedBytes = four ? 16 : 32
-  const blocks = bytes.length / blockBytes
+  const size = blockBytes(dtype)
+  const four = dtype !== 'Q8_0'
+  const header = dtype === 'Q4_1' ? 4 : 2
+  const packedBytes = size - header
+  const blocks = bytes.length / size
   const weights = new Uint8Array(blocks * packedBytes)
   const scales = new Uint8Array(blocks * 2)
+  const minima = dtype === 'Q4_1' ? new Float32Array(blocks) : undefined
+  const halves = f16Table()
+  const half = (at: number) => halves[(bytes[at] as number) | ((bytes[at + 1] as number) << 8)] as number
   for (let block = 0; block < blocks; block++) {
-    const from = block * blockBytes
+    const at = block * size
+    const from = at + header
     const to = block * packedBytes
-    scales[block * 2] = bytes[from] as number
-    scales[block * 2 + 1] = bytes[from + 1] as number
+    scales[block * 2] = bytes[at] as number
+    scales[block * 2 + 1] = bytes[at + 1] as number
+    if (minima !== undefined) minima[block] = half(at + 2) + 8 * half(at)
     if (four) {
       for (let j = 0; j < 8; j++) {
-        const [a, b] = [bytes[from + 2 + 2 * j] as number, bytes[from + 3 + 2 * j] as number]
+        const [a, b] = [bytes[from + 2 * j] as number, bytes[from + 1 + 2 * j] as number]
         weights[to + j] = (a & 15) | ((b & 15) << 4)
         weights[to + 8 + j] = (a >> 4) | (b & 0xf0)
       }
     } else {
-      for (let j = 0; j < QUANTIZED_GROUP; j++) weights[to + j] = (bytes[from + 2 + j] as number) ^ 0x80
+      for (let j = 0; j < QUANTIZED_GROUP; j++) weights[to + j] = (bytes[from + j] as number) ^ 0x80
     }
   }
-  return { weights, scales }
+  return minima === undefined ? { weights, scales } : { weights, scales, minima }
 }
 
-/** The slices of a head that MatMulNBits holds, named as layer `out`; undefined for other formats. */
+/** A slice of a head under the names of layer `out`; undefined for formats that are not kept quantised. */
 export function packHead(
   weight: WeightTensor,
   precision: GpuPrecision,
-): { readonly bits: QuantizedBits; readonly weights: Map<string, Uint8Array> } | undefined {
-  const bits = BITS[weight.dtype]
-  if (bits === undefined) return undefined
-  const { scales, weights } = packGroups(weight)
-  return {
-    bits,
-    weights: new Map([
-      ['out.weight', weights],
-      ['out.scales', precision === 'float16' ? scales : halvesToFloats(scales)],
-    ]),
-  }
+): { readonly quantized: Quantized; readonly weights: Map<string, Uint8Array> } | undefined {
+  const quantized = QUANTIZED[weight.dtype]
+  if (quantized === undefined) return undefined
+  const weights = new Map<string, Uint8Array>()
+  putGroups(weights, 'out', [weight], precision)
+  return { quantized, weights }
 }
 
 function halvesToFloats(bytes: Uint8Array): Uint8Array {
