@@ -190,6 +190,45 @@ describe('quantised matmul', () => {
     }
   })
 
+  for (const dtype of ['Q4_0', 'Q4_1', 'Q8_0', 'Q6_K', 'F16', 'F32'] as const) {
+    it(`gives many rows the bits each has alone, over more columns and rows than a tile: ${dtype}`, () => {
+      const [outputs, columns, rows] = [19, 1280, 70]
+      const bytes = new Uint8Array(outputs * columns * 4)
+      const values = randomFloats(random(4), outputs * columns)
+      new Float32Array(bytes.buffer).set(values)
+      const half = Uint8Array.from({ length: outputs * columns * 2 }, (_, i) => (i % 2 === 0 ? i >> 1 : 0x34))
+      const shape = [outputs, columns] as const
+      const weight: WeightTensor =
+        dtype === 'F32'
+          ? { dtype, shape, bytes }
+          : dtype === 'F16'
+            ? { dtype, shape, bytes: half }
+            : quantizedWeight(dtype, shape, 6)
+      const x = randomFloats(random(5), rows * columns)
+      for (const runtime of [relaxed, plain]) {
+        const together = multiply(runtime, weight, x, rows, true)
+        for (const row of [0, 3, 63, 64, 67, 69]) {
+          const alone = multiply(runtime, weight, x.subarray(row * columns, (row + 1) * columns), 1, true)
+          expect(together.subarray(row * outputs, (row + 1) * outputs), `row ${row}`).toEqual(alone)
+        }
+      }
+    })
+  }
+
+  it('keeps numbers that are none', () => {
+    const weight = quantizedWeight('Q4_1', [8, 64], 2)
+    for (const bad of [NaN, Infinity]) {
+      const x = randomFloats(random(6), 5 * 64)
+      x[4 * 64 + 40] = bad
+      x[40] = bad
+      const y = multiply(relaxed, weight, x, 5, true)
+      for (const row of [0, 4]) {
+        expect(y.subarray(row * 8, row * 8 + 8).some((value) => Number.isFinite(value))).toBe(false)
+      }
+      expect(y.subarray(8, 32).every((value) => Number.isFinite(value))).toBe(true)
+    }
+  })
+
   for (const dtype of QUANTIZED) {
     it(`agrees with the dequantised weights on activations that rounding leaves alone: ${dtype}`, () => {
       const columns = 512

@@ -36,6 +36,9 @@ export const TILE_COLUMNS = 1024
 export const TILE_GROUP_BYTES = 320
 export const TILE_ROWS = 64
 export const TILE_WEIGHTS_BYTES = 10240
+/** The same scratch for plain weights: columns as float32, and sums of even and of odd columns. */
+export const TILE_FLOAT_COLUMNS = 256
+export const TILE_FLOAT_ROWS = 32
 /** Where what was fetched ahead goes, so that no compiler drops it. */
 export const TILE_TOUCHED = 12288
 export const TILE_BYTES = 12352
