@@ -16,12 +16,10 @@ export interface AuditTask {
   readonly request: AuditRequest
 }
 
-/** Tokens an accountant re-runs of one session: a prefix of the rest says as much. */
-const MAX_AUDIT_TOKENS = 2_048
-
 /**
  * Which sessions of last epoch's reports this accountant re-runs. Pure: seed, accountant and reports decide.
- * At most one session of each node, so that no single busy server takes all audits.
+ * At most one session of each node, so that no single busy server takes all audits; each is re-run whole, which servers
+ * bound by what they keep of one (`audit-store.ts`).
  */
 export function planAudits(
   seed: Uint8Array,
@@ -31,8 +29,7 @@ export function planAudits(
 ): readonly AuditTask[] {
   const one = reports.flatMap(({ report, receipts }) => {
     if (report.nodeId === accountant) return []
-    const short = receipts.filter(({ prefilled, decoded }) => prefilled + decoded <= MAX_AUDIT_TOKENS)
-    const [work] = chooseAudits(seed, accountant, short, keyOf, 1)
+    const [work] = chooseAudits(seed, accountant, receipts, keyOf, 1)
     return work === undefined ? [] : [{ nodeId: report.nodeId, work }]
   })
   return chooseAudits(seed, accountant, one, ({ work }) => keyOf(work), count).map(({ nodeId, work }) => ({

@@ -176,7 +176,10 @@ export function createEpochDuties(options: EpochDutiesOptions): EpochDuties {
     lastHash = block.hash
     if (memory?.epoch !== time.epoch) memory = newEpochMemory(time)
     options.onView?.(current, time)
-    await report(current)
+    await report(current).catch((error: unknown) => {
+      // Other duties do not hang on it.
+      log.warn('no report', { epoch: current.epoch, reason: errorMessage(error) })
+    })
     const consensus = await ledger.consensus(subnetId, time.epoch, block.hash)
     const duty = decideDuty(
       {

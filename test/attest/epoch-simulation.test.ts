@@ -1,7 +1,18 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { createReferenceEngine } from '../../src/engine/reference/reference-engine.ts'
 import { RuntimeState } from '../../src/ledger/devnet/native/state.ts'
 import { percentDiv, percentMul, slashAmount, subnetPayout } from '../../src/ledger/formulas.ts'
+import { updateSubnetMisc } from '../../src/ledger/calls.ts'
+import {
+  DEFAULT_SUBNET_PARAMETERS,
+  encodeSubnetParameters,
+  type SubnetParameters,
+} from '../../src/ledger/subnet-parameters.ts'
+import type { AuditEntry } from '../../src/attest/epoch-report.ts'
+import { contentHash } from '../../src/attest/evidence.ts'
+import type { LoadPolicy } from '../../src/attest/score-by-parameters.ts'
 import type { Consensus, LedgerBlock, LedgerValue } from '../../src/ledger/ledger.ts'
 import { createLocalSpan } from '../../src/session/local-span.ts'
 import { rows } from '../../src/tensor/tensor.ts'
@@ -22,6 +33,36 @@ interface EpochRecord {
   readonly consensus: Consensus | undefined
   /** Validators at the end of the epoch. */
   readonly live: ReadonlySet<number>
+  /** What honest accountants found. */
+  readonly findings: readonly AuditEntry[]
+}
+
+async function start(
+  count: number,
+  colluders: readonly number[],
+  liar: number,
+  loadPolicy?: LoadPolicy,
+): Promise<SimulatedSubnet> {
+  const model = randomModel(ODD_SPEC, () => 'F32')
+  const { blockCount, hiddenSize } = ODD_SPEC
+  const span = await createReferenceEngine().loadSpan(model, { start: 0, end: blockCount, kvTokens: 512 })
+  const runner = createLocalSpan(span, { modelId: 'odd@1', hiddenSize, engineName: 'reference' })
+  const hidden = noise(6, hiddenSize)
+  const inputs = [rows(hidden, 0, 4), rows(hidden, 4, 5), rows(hidden, 5, 6)]
+  const honestSteps = await computeSteps(runner, inputs)
+  const falseSteps = await computeSteps(runner, inputs, 'f32', (output) => {
+    for (const [i, value] of output.entries()) output[i] = value * 1.05
+  })
+  return await simulateSubnet({
+    count,
+    colluders,
+    liar,
+    runner,
+    blockCount,
+    honestSteps,
+    falseSteps,
+    ...(loadPolicy && { loadPolicy }),
+  })
 }
 
 describe('100 epochs of 20 validators, 3 of them malicious', () => {
@@ -31,28 +72,7 @@ describe('100 epochs of 20 validators, 3 of them malicious', () => {
   let firstBlock = 0
 
   beforeAll(async () => {
-    const model = randomModel(ODD_SPEC, () => 'F32')
-    const { blockCount, hiddenSize } = ODD_SPEC
-    const span = await createReferenceEngine().loadSpan(model, { start: 0, end: blockCount, kvTokens: 512 })
-    const runner = createLocalSpan(span, { modelId: 'odd@1', hiddenSize, engineName: 'reference' })
-    const inputs = [
-      rows(noise(6, hiddenSize), 0, 4),
-      rows(noise(6, hiddenSize), 4, 5),
-      rows(noise(6, hiddenSize), 5, 6),
-    ]
-    const honestSteps = await computeSteps(runner, inputs)
-    const falseSteps = await computeSteps(runner, inputs, 'f32', (output) => {
-      for (const [i, value] of output.entries()) output[i] = value * 1.05
-    })
-    subnet = await simulateSubnet({
-      count: COUNT,
-      colluders: COLLUDERS,
-      liar: LIAR,
-      runner,
-      blockCount,
-      honestSteps,
-      falseSteps,
-    })
+    subnet = await start(COUNT, COLLUDERS, LIAR)
     const { chain, ledger, subnetId, slot } = subnet
     firstBlock = chain.head.number
     supplyBefore = supply(subnet)
@@ -64,6 +84,7 @@ describe('100 epochs of 20 validators, 3 of them malicious', () => {
       records.push({
         epoch,
         consensus: await ledger.consensus(subnetId, epoch, at),
+        findings: subnet.nodes.flatMap(({ attest, id }) => (isHonest(id) ? attest.findings(epoch) : [])),
         live: new Set(nodes.filter((node) => node.class === 'Validator').map(({ id }) => id)),
       })
     }
@@ -137,6 +158,15 @@ describe('100 epochs of 20 validators, 3 of them malicious', () => {
     expect(honest().filter((id) => !upheld.get(LIAR)!.has(id))).toEqual([])
   })
 
+  it('every honest server passes its audits, and what was found is filed on the ledger', async () => {
+    const all = records.flatMap(({ findings }) => findings)
+    expect(all.length).toBeGreaterThan(EPOCHS)
+    for (const { nodeId, outcome } of all)
+      expect([nodeId, outcome]).toEqual([nodeId, nodeId === LIAR ? 'failed' : 'passed'])
+    const filed = eventsOf(subnet.blocks, 'AccountantSubmission')
+    expect(filed.length).toBeGreaterThan(EPOCHS)
+  })
+
   it('every honest node is there at the end, with more stake than at the beginning', async () => {
     const nodes = await subnet.ledger.nodes(subnet.subnetId)
     for (const id of honest()) {
@@ -159,6 +189,38 @@ describe('100 epochs of 20 validators, 3 of them malicious', () => {
     }
     expect(supply(subnet)).toBe(expected)
   })
+})
+
+describe('parameters from the ledger', () => {
+  it('change scores live, and a policy program takes the place of the formula', async () => {
+    const wasm = new Uint8Array(
+      readFileSync(join(import.meta.dirname, '../vectors/policy/span-squared.wasm')),
+    )
+    const subnet = await start(4, [], 0, async (sha256) => (sha256 === contentHash(wasm) ? wasm : undefined))
+    const { chain, ledger, owner, slot, subnetId } = subnet
+    const run = async (change: Partial<SubnetParameters>): Promise<Consensus | undefined> => {
+      const misc = encodeSubnetParameters({ ...DEFAULT_SUBNET_PARAMETERS, ...change })
+      await ledger.submit(updateSubnetMisc(subnetId, misc), owner)
+      // What the ledger says at an epoch's first block counts for that epoch.
+      await subnet.runEpoch()
+      const epoch = Math.floor((chain.head.number - slot) / EPOCH_BLOCKS)
+      await subnet.runEpoch()
+      return await ledger.consensus(subnetId, epoch, chain.head.parentHash)
+    }
+    await subnet.runEpoch()
+    const uptimeOnly = await run({ score: { blocks: 0, work: 0, uptime: 1000, audits: 0 } })
+    expect(uptimeOnly?.attestors).toHaveLength(4)
+    expect(new Set(uptimeOnly?.scores.map(({ score }) => score)).size).toBeGreaterThan(1)
+    const blocksOnly = await run({ score: { blocks: 1000, work: 0, uptime: 0, audits: 0 } })
+    expect(blocksOnly?.attestors).toHaveLength(4)
+    expect(new Set(blocksOnly?.scores.map(({ score }) => score))).toEqual(new Set([10n ** 18n / 4n]))
+    const policy = await run({ policy: { sha256: contentHash(wasm), gas: 100_000, pages: 2 } })
+    expect(policy?.attestors).toHaveLength(4)
+    // span² · 10⁶, and the work of the sessions: 3 blocks × (4 + 2 × 4).
+    expect(policy?.scores.map(({ score }) => score)).toEqual([1, 2, 3, 4].map(() => 9_000_036n))
+    // A program that nobody has: no proposal, and no wrong one.
+    expect(await run({ policy: { sha256: 'ab'.repeat(32), gas: 100_000, pages: 2 } })).toBe(undefined)
+  }, 60_000)
 })
 
 const sum = (values: readonly bigint[]) => values.reduce((total, value) => total + value, 0n)

@@ -2,6 +2,7 @@ import { ChoraleError } from '../../src/errors.ts'
 import { answerAudit } from '../../src/attest/audit-messages.ts'
 import { type AuditStep, createAuditStore, type AuditStore } from '../../src/attest/audit-store.ts'
 import { workProofs } from '../../src/attest/served-work.ts'
+import type { LoadPolicy } from '../../src/attest/score-by-parameters.ts'
 import { createReportPool, type ReportPool } from '../../src/attest/report-pool.ts'
 import { type Attest, createAttest } from '../../src/attest/run-attest.ts'
 import {
@@ -38,6 +39,7 @@ export interface SimulatedSubnet {
   readonly chain: NativeChain
   readonly ledger: Ledger
   readonly subnetId: number
+  readonly owner: LedgerSigner
   readonly slot: number
   readonly nodes: readonly SimulatedNode[]
   readonly blocks: readonly LedgerBlock[]
@@ -57,6 +59,7 @@ export interface SimulationOptions {
   readonly blockCount: number
   readonly honestSteps: readonly AuditStep[]
   readonly falseSteps: readonly AuditStep[]
+  readonly loadPolicy?: LoadPolicy
 }
 
 /** Somebody whose word is taken: checking thousands of signatures would cost more than all else. */
@@ -154,6 +157,7 @@ export async function simulateSubnet(options: SimulationOptions): Promise<Simula
         }
       },
       fetch: async (hash) => await Promise.resolve(find(pools, hash)),
+      ...(options.loadPolicy && { loadPolicy: options.loadPolicy }),
       judge: { verify, loadSpan: loadSpan(id === liar) },
       ask: async (peerId, request) => {
         const asked = nodes.find((other) => other.peer.peerId === peerId)!
@@ -243,7 +247,7 @@ export async function simulateSubnet(options: SimulationOptions): Promise<Simula
   }
 
   while ((chain.head.number - slot) % EPOCH_BLOCKS !== 0) chain.produce()
-  return { chain, ledger, subnetId, slot, nodes, blocks, upheld, runEpoch }
+  return { chain, ledger, subnetId, owner, slot, nodes, blocks, upheld, runEpoch }
 }
 
 function find(pools: readonly ReportPool[], hash: string): Uint8Array | undefined {
