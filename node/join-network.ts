@@ -1,7 +1,8 @@
 import type { Logger } from '../src/log.ts'
 import { createDhtDirectory, type DhtDirectory } from '../src/swarm/dht-directory.ts'
 import type { Identity } from '../src/swarm/identity.ts'
-import { keepPass } from '../src/swarm/keep-pass.ts'
+import { errorMessage } from '../src/errors.ts'
+import { keepPass, type PassKeeper } from '../src/swarm/keep-pass.ts'
 import { createPeer, type Peer } from '../src/swarm/peer.ts'
 import type { ReceiptStore } from '../src/swarm/receipt-store.ts'
 import { relayServer } from '../src/swarm/relay.ts'
@@ -56,6 +57,7 @@ export async function joinNetwork(options: JoinOptions): Promise<Network> {
   const passes = gate && (await servePasses(peer, { gate, ...(sponsor && { issue: sponsor }) }))
   // Who comes without stake asks for a pass where passes are given; elsewhere there is nobody to ask.
   const keeper = mode === 'client' && !gate ? await keepPass(peer) : undefined
+  if (keeper && bootstrap.length > 0) await untilAdmitted(keeper, log)
   const directory = await createDhtDirectory(peer, { serve: mode === 'server' })
   return {
     peer,
@@ -67,6 +69,23 @@ export async function joinNetwork(options: JoinOptions): Promise<Network> {
       await peer.close()
     },
   }
+}
+
+/** A fresh client hears within this time whether the network wants passes. */
+const LOOK_MS = 200
+const LOOK_AGAIN_MS = 10
+/** A sponsor that answers does so in a round trip. */
+const PASS_MS = 5_000
+
+async function untilAdmitted(keeper: PassKeeper, log: Logger): Promise<void> {
+  const deadline = Date.now() + LOOK_MS
+  while (!keeper.wanted && Date.now() < deadline) {
+    await new Promise((resolve) => setTimeout(resolve, LOOK_AGAIN_MS))
+  }
+  if (!keeper.wanted) return
+  await keeper.first(PASS_MS).catch((error: unknown) => {
+    log.warn('this network admits staked peers, and nobody gives a pass', { reason: errorMessage(error) })
+  })
 }
 
 const PRIVATE_ADDRESS =

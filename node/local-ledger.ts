@@ -103,7 +103,11 @@ async function found(devnet: Devnet, ledger: Ledger, options: LocalLedgerOptions
           subnetId,
           hotkey: hotkeys[i]!.address,
           peer: { peerId, multiaddr: placeOf(peerId) },
-          ...(i === 0 && { clientPeer: { peerId: client, multiaddr: placeOf(client) } }),
+          // Those that compute nothing belong to the first node, and sponsor at its expense.
+          ...(i === 0 && {
+            bootnodePeer: { peerId: bootnode, multiaddr: placeOf(bootnode) },
+            clientPeer: { peerId: client, multiaddr: placeOf(client) },
+          }),
           stake: STAKE_TOKENS * unit,
           maxBurn: unit,
         }),

@@ -11,6 +11,7 @@ interface BootstrapFlags extends SubnetFlags {
   listen: string[]
   announce?: string[]
   identity?: string
+  sponsor?: boolean
   json?: boolean
   verbose?: boolean
 }
@@ -26,6 +27,10 @@ export function bootstrapCommand(): Command {
     .option('--ledger <url>', 'admit only peers with stake on this ledger, ws://… of a node')
     .option('--subnet <id>', "the subnet's number on it")
     .option('--genesis <hash>', 'refuse ledger nodes of another chain')
+    .option(
+      '--sponsor',
+      'give passes to clients without stake, at the expense of the node this peer belongs to',
+    )
     .option('--json', 'print one JSON line per event')
     .option('-v, --verbose', 'log what happens')
     .addHelpText(
@@ -47,7 +52,7 @@ async function runBootstrap(flags: BootstrapFlags): Promise<void> {
     mode: 'server',
     listen: flags.listen,
     log,
-    ...(subnet && { gate: subnet.gate }),
+    ...(subnet && { gate: subnet.gate, ...(flags.sponsor === true && { sponsor: {} }) }),
     ...(flags.announce && { announce: flags.announce }),
     ...(flags.identity && { identity: await readIdentityFile(flags.identity) }),
   })

@@ -17,6 +17,8 @@ export interface KeepPassOptions {
 export interface PassKeeper {
   /** Whether there is a pass that is good now. */
   readonly good: boolean
+  /** Whether a connected peer deals in passes: this network admits nobody without stake or one. */
+  readonly wanted: boolean
   /** Resolves when the first pass came. @throws `refused` with the sponsors' reason after `timeoutMs`. */
   first(timeoutMs: number): Promise<void>
   close(): void
@@ -100,6 +102,9 @@ export async function keepPass(peer: Peer, options: KeepPassOptions = {}): Promi
   return {
     get good() {
       return until > now()
+    },
+    get wanted() {
+      return connected.size > 0
     },
     first: async (timeoutMs) => {
       if (until > now()) return

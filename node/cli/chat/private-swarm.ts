@@ -64,7 +64,7 @@ export async function startPrivateSwarm(options: {
       engine: options.engine,
       // Several processes share the cores; more threads each would only take turns.
       threads: 1,
-      bootstrapArgs: ['--listen', ...LOOPBACK, '--identity', bootstrap!.identityFile, ...place],
+      bootstrapArgs: ['--listen', ...LOOPBACK, '--identity', bootstrap!.identityFile, ...place, '--sponsor'],
       serveArgs: [
         ...place,
         // Pages of this machine have no stake: the servers admit them at their own expense.
