@@ -139,6 +139,16 @@ export interface NetworkPalletOptions {
 /**
  * Hypertensor's Network pallet: subnets, nodes, stake, election, attestation, rewards and slashing. Names, types, indexes
  * and numbers are the chain's. @throws `bad_config` for an epoch without a slot for a subnet.
+ *
+ * Where it differs on purpose, because the chain's way loses or gives away money, or breaks a count:
+ * - shares of a delegate pool are transferred only by who has them; a swap is redirected only by whose it is
+ * - a swap too small for a share raises the pool, a full swap queue refuses
+ * - a hotkey is released only without stake and nodes elsewhere; rewards follow a changed hotkey
+ * - counters of nodes go down with a removed subnet; unpausing shifts this subnet's queue only, and the queue's own copies
+ *   of changed nodes follow
+ * - an emergency set stays until the subnet is unpaused; repeated ids in proposals, commits and sets count once
+ * - bootnodes that are added must have a peer id; an overwatch node's former peer id is given up
+ * Elections draw from the dev chain's randomness. Hooks are not metered.
  */
 export function networkPallet({
   epochBlocks,

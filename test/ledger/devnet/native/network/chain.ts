@@ -101,6 +101,7 @@ export class TestChain {
     args: Record<string, LedgerValue> = {},
     pallet = 'Network',
   ): string {
+    const seen = this.#seen
     try {
       this.state.transaction(() => {
         this.call(who, name, args, pallet)
@@ -110,6 +111,8 @@ export class TestChain {
       if (error instanceof Undo) return ''
       if (error instanceof DispatchFailure) return error.message.replace(/^\w+\./, '')
       throw error
+    } finally {
+      this.#seen = seen
     }
     return ''
   }
