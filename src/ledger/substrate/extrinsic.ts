@@ -62,7 +62,7 @@ export async function signExtrinsic(
   signer: LedgerSigner,
   terms: ExtrinsicTerms,
 ): Promise<SignedExtrinsic> {
-  fits(codec, signer)
+  assertFits(codec, signer)
   const { extrinsic, payload } = prepare(codec, call, signer.address, terms)
   const signature =
     signer.signPayload === undefined
@@ -142,7 +142,8 @@ async function signBytes(signer: LedgerSigner, payload: Uint8Array): Promise<Uin
     : concat(Uint8Array.of(MULTI_SIGNATURE[signer.kind]), signature)
 }
 
-function fits(codec: RuntimeCodec, signer: LedgerSigner): void {
+/** @throws `bad_request` with the fix when the key's kind signs for other accounts than this chain has. */
+export function assertFits(codec: RuntimeCodec, signer: LedgerSigner): void {
   const ethereum = codec.accountBytes === 20
   if (ethereum === (signer.kind === 'ethereum')) return
   throw new ChoraleError(

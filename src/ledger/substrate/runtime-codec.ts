@@ -79,6 +79,7 @@ export async function readRuntime(source: RuntimeSource): Promise<RuntimeCodec> 
   const { specVersion } = isRecord(source.version) ? source.version : {}
   if (typeof specVersion !== 'number')
     throw new ChoraleError('ledger', 'the node names no specVersion of its runtime')
+  assertMetadata(source, version)
   const api = await new Promise<ApiPromise>((resolve, reject) => {
     const timer = setTimeout(
       () => reject(new ChoraleError('timeout', 'the metadata was not read in time')),
@@ -91,6 +92,8 @@ export async function readRuntime(source: RuntimeSource): Promise<RuntimeCodec> 
       initWasm: false,
       throwOnUnknown: false,
     })
+    // The same failure comes as an event.
+    made.isReadyOrError.catch(() => undefined)
     made.once('ready', () => {
       clearTimeout(timer)
       resolve(made)
@@ -106,6 +109,24 @@ export async function readRuntime(source: RuntimeSource): Promise<RuntimeCodec> 
   })
   try {
     return build(api, source, specVersion)
+  } catch (error) {
+    throw new ChoraleError('ledger', `the node's metadata can't be read: ${errorMessage(error)}`, {
+      cause: error,
+    })
+  }
+}
+
+/**
+ * Decodes metadata once by itself: ApiPromise prints what it can't read to the console. @throws `ledger`.
+ */
+function assertMetadata(source: RuntimeSource, version: number): void {
+  const { registry } = new ApiPromise({
+    provider: { ...offlineProvider(source), isConnected: false },
+    noInitWarn: true,
+  })
+  try {
+    const { encodedLength } = registry.createType(`MetadataV${version}`, source.metadata.subarray(5))
+    if (encodedLength !== source.metadata.length - 5) throw new Error('bytes are left over')
   } catch (error) {
     throw new ChoraleError('ledger', `the node's metadata can't be read: ${errorMessage(error)}`, {
       cause: error,

@@ -4,6 +4,7 @@ import type { LedgerCall, LedgerEvent, LedgerSigner, Submitted, SubmitOptions } 
 import type { Blocks } from './blocks.ts'
 import { failureOf, poolSentence } from './dispatch-error.ts'
 import {
+  assertFits,
   encodeCall,
   ERA_BLOCKS,
   extrinsicHash,
@@ -80,6 +81,7 @@ export function createSender(
     if (pending.size >= MAX_PENDING) {
       throw new ChoraleError('capacity', `${MAX_PENDING} transactions wait for blocks: try again later`)
     }
+    assertFits(runtimes.current, signer)
     const bytes = encodeCall(runtimes.current, call)
     const account = accountOf(signer.address)
     const mine = account.turn.then(() => handOver(account, bytes, signer, until, signal))
@@ -307,6 +309,7 @@ export function createSender(
 
   async function fee(call: LedgerCall, signer: LedgerSigner): Promise<bigint> {
     const codec = runtimes.current
+    assertFits(codec, signer)
     const bytes = fakeExtrinsic(codec, encodeCall(codec, call), signer.address, {
       nonce: await chainNonce(signer.address, undefined),
       genesisHash,
