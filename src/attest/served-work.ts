@@ -1,8 +1,11 @@
+import type { SubnetNode } from '../ledger/ledger.ts'
 import { parseReceipt } from '../protocol/receipts.ts'
+import type { ServerRecord } from '../routing/snapshot.ts'
 import type { AuditStore } from './audit-store.ts'
-import type { Sighting } from './epoch-report.ts'
-import { MAX_REPORT_RECEIPTS } from './epoch-report.ts'
 import { MAX_AUDIT_RECEIPTS } from './audit-messages.ts'
+import { MAX_REPORT_RECEIPTS, type Sighting } from './epoch-report.ts'
+import type { Observations } from './run-attest.ts'
+import type { LedgerView } from './snapshot.ts'
 import { encodeWorkProof } from './work-receipt.ts'
 
 /** What a node gathers during an epoch for its report: the work it can prove, and whom it saw. */
@@ -42,8 +45,56 @@ export function workProofs(
 export interface SightingLog {
   /** One look: the nodes that are there and what they serve. Looks at equal distances weigh equally. */
   look(epoch: number, present: readonly Omit<Sighting, 'uptime'>[]): void
-  /** By node id: the span seen most often (the later one on a tie), and at how many of the looks, of 1000. */
-  sightings(epoch: number): readonly Sighting[]
+  /**
+   * By node id: the span seen most often (the later one on a tie), and at how many of the looks, of 1000; undefined for
+   * an epoch without a look, as before this process started.
+   */
+  sightings(epoch: number): readonly Sighting[] | undefined
+}
+
+/** The ledger's nodes among the servers of a model, each with the longest span it announces. */
+export function presentNodes(
+  records: readonly Pick<ServerRecord, 'peerId' | 'modelId' | 'start' | 'end' | 'state'>[],
+  nodes: readonly Pick<SubnetNode, 'id' | 'peerId'>[],
+  modelId: string,
+): readonly Omit<Sighting, 'uptime'>[] {
+  const ids = new Map(nodes.map(({ id, peerId }) => [peerId, id]))
+  const longest = new Map<number, Omit<Sighting, 'uptime'>>()
+  for (const { end, modelId: served, peerId, start, state } of records) {
+    const nodeId = ids.get(peerId)
+    if (nodeId === undefined || served !== modelId || state === 'offline' || state === 'joining') continue
+    const known = longest.get(nodeId)
+    if (known === undefined || end - start > known.end - known.start)
+      longest.set(nodeId, { nodeId, start, end })
+  }
+  return [...longest.values()]
+}
+
+export interface ObserverOptions {
+  readonly peerId: string
+  /** What this node serves; start and end 0 for nothing. */
+  readonly served: () => Pick<Observations, 'modelId' | 'blockCount' | 'start' | 'end'>
+  readonly log: SightingLog
+  readonly store: AuditStore
+  /** The pass that a client without stake came with. */
+  readonly passOf?: (client: string) => Uint8Array | undefined
+}
+
+/** `AttestOptions.observe` of a server: nothing about epochs that it was not there for. */
+export function createObserver(
+  options: ObserverOptions,
+): (view: Pick<LedgerView, 'epoch' | 'from' | 'until'>) => Promise<Observations | undefined> {
+  const { log, passOf, peerId, served, store } = options
+  return async (view) => {
+    const sightings = log.sightings(view.epoch)
+    if (sightings === undefined) return undefined
+    return await Promise.resolve({
+      peerId,
+      ...served(),
+      sightings,
+      receipts: workProofs(store, view, passOf),
+    })
+  }
 }
 
 /** A subnet has at most so many nodes. */
@@ -73,7 +124,7 @@ export function createSightingLog(): SightingLog {
     },
     sightings(epoch) {
       const known = epochs.get(epoch)
-      if (known === undefined) return []
+      if (known === undefined) return undefined
       return [...known.seen]
         .map(([nodeId, spans]): Sighting => {
           const all = [...spans.values()].reduce((sum, count) => sum + count, 0)

@@ -75,8 +75,8 @@ const MAX_RATE = 1_000_000
 const MAX_ATTEST_TRIES = 20
 /** Every accountant asks servers for inputs; the pallet chooses from at most 256 nodes. */
 const MAX_ACCOUNTANTS = 64
-/** A policy runs on every validator in every epoch: about a minute of the interpreter. */
-const MAX_POLICY_GAS = 1_000_000_000
+/** A policy runs on every validator in every epoch: two to four seconds in which a server answers nobody. */
+const MAX_POLICY_GAS = 20_000_000
 /** 64 pages of 64 KiB: 4 MiB of memory. */
 const MAX_POLICY_PAGES = 64
 /** u128, as amounts are stored. */

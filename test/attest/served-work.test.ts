@@ -1,7 +1,7 @@
 import { beforeAll, describe, expect, it } from 'vitest'
 import { createAuditStore } from '../../src/attest/audit-store.ts'
 import { encodeContentRequest, parseContentRequest } from '../../src/attest/content-messages.ts'
-import { createSightingLog, workProofs } from '../../src/attest/served-work.ts'
+import { createObserver, createSightingLog, presentNodes, workProofs } from '../../src/attest/served-work.ts'
 import { openWorkProof } from '../../src/attest/work-receipt.ts'
 import { type Peer, peer, type SignedSession, signSession, verify } from './peers.ts'
 
@@ -66,13 +66,51 @@ describe('createSightingLog', () => {
       { nodeId: 1, start: 4, end: 8, uptime: 1000 },
       { nodeId: 2, start: 0, end: 8, uptime: 333 },
     ])
-    expect(log.sightings(5)).toEqual([])
+    expect(log.sightings(5)).toBe(undefined)
   })
 
   it('forgets old epochs', () => {
     const log = createSightingLog()
     for (let epoch = 0; epoch < 5; epoch++) log.look(epoch, [{ nodeId: 1, start: 0, end: 1 }])
-    expect([0, 1, 2, 3, 4].filter((epoch) => log.sightings(epoch).length > 0)).toEqual([2, 3, 4])
+    expect([0, 1, 2, 3, 4].filter((epoch) => log.sightings(epoch))).toEqual([2, 3, 4])
+  })
+})
+
+describe('presentNodes', () => {
+  it('are ledger nodes that serve the model now, with the longest span of each', () => {
+    const record = (peerId: string, start: number, end: number, change = {}) => ({
+      peerId,
+      modelId: 'm@1',
+      start,
+      end,
+      state: 'online' as const,
+      ...change,
+    })
+    const nodes = [
+      { id: 1, peerId: 'a' },
+      { id: 2, peerId: 'b' },
+      { id: 3, peerId: 'c' },
+    ]
+    const records = [
+      record('a', 0, 2),
+      record('a', 4, 8),
+      record('b', 0, 8, { modelId: 'other@1' }),
+      record('c', 0, 8, { state: 'offline' }),
+      record('stranger', 0, 8),
+    ]
+    expect(presentNodes(records, nodes, 'm@1')).toEqual([{ nodeId: 1, start: 4, end: 8 }])
+  })
+})
+
+describe('createObserver', () => {
+  it('says nothing of epochs that it was not there for', async () => {
+    const log = createSightingLog()
+    const served = { modelId: 'm@1', blockCount: 8, start: 0, end: 8 }
+    const observe = createObserver({ peerId: 'a', served: () => served, log, store: createAuditStore() })
+    const view = { epoch: 4, from: 0, until: 1 }
+    expect(await observe(view)).toBe(undefined)
+    log.look(4, [])
+    expect(await observe(view)).toEqual({ peerId: 'a', ...served, sightings: [], receipts: [] })
   })
 })
 
