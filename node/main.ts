@@ -1,12 +1,18 @@
 #!/usr/bin/env node
+import nodeModule from 'node:module'
+import { join } from 'node:path'
 import { Command, CommanderError } from 'commander'
 import { errorCode, isChoraleError } from '../src/errors.ts'
+import { cacheFolder } from './folders.ts'
 import { VERSION } from './version.ts'
 
 /**
  * The `chorale` command. One file a verb under `cli/`; only the verb asked for is loaded, because libp2p and
  * onnxruntime take most of a second to import.
  */
+
+// Compiled code is kept from start to start: it halves the time a server takes to load. Deno keeps its own.
+nodeModule.enableCompileCache?.(join(cacheFolder(), 'code'))
 
 interface Verb {
   readonly summary: string
