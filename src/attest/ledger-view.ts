@@ -28,6 +28,8 @@ export interface EpochViewRequest {
   readonly slot: number
   /** First block of `epoch`. */
   readonly blockHash: string
+  /** The view of the epoch before, when it is here. */
+  readonly before?: EpochView | undefined
 }
 
 const CLASS_ORDER: readonly NodeClass[] = ['Registered', 'Idle', 'Included', 'Validator']
@@ -73,8 +75,7 @@ export async function readEpochView(ledger: Ledger, request: EpochViewRequest): 
     accountants: new Set(
       await accountantsOf(ledger, { ...request, epoch: scored }, validators, parameters.accountants),
     ),
-    // Not the time of the last epoch's first block: ordinary nodes forgot that block's state after 256 blocks.
-    from: until - epochBlocks * blockMs,
+    from: (await startOf(ledger, request)) ?? until - epochBlocks * blockMs,
     until,
     members: {
       previous: (await lastAccepted(ledger, request)) ?? new Set(nodes.map(({ id }) => id)),
@@ -90,6 +91,25 @@ function readParameters(misc: string): SubnetParameters {
     return parseSubnetParameters(misc)
   } catch {
     return DEFAULT_SUBNET_PARAMETERS
+  }
+}
+
+/**
+ * Time of the scored epoch's first block: from the last view, which was taken there, else from that block's state.
+ * Undefined where a node forgot it (ordinary ones do after 256 blocks): by the chain's nominal block time then, so that a
+ * validator which started in the middle of a long epoch may disagree once about receipts at its edge.
+ */
+async function startOf(ledger: Ledger, request: EpochViewRequest): Promise<number | undefined> {
+  const { before, blockHash, epoch, slot } = request
+  const number = (epoch - 1) * ledger.info.epochBlocks + slot
+  const hash = await ledger.storage('System', 'BlockHash', [number], blockHash)
+  if (typeof hash !== 'string') return undefined
+  if (before?.blockHash === hash) return before.until
+  try {
+    const time = await ledger.storage('Timestamp', 'Now', [], hash)
+    return typeof time === 'bigint' ? Number(time) : undefined
+  } catch {
+    return undefined
   }
 }
 

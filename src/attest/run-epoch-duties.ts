@@ -95,7 +95,7 @@ export function createEpochDuties(options: EpochDutiesOptions): EpochDuties {
         : await ledger.storage('System', 'BlockHash', [time.firstBlock], block.hash)
     if (typeof hash !== 'string') return undefined
     if (known?.blockHash !== hash) {
-      view = await readEpochView(ledger, { subnetId, epoch: time.epoch, slot, blockHash: hash })
+      view = await readEpochView(ledger, { subnetId, epoch: time.epoch, slot, blockHash: hash, before: view })
       const last = await ledger.consensus(subnetId, time.epoch - 1, hash)
       lastAttestation =
         last && Math.floor((last.attestors.length * 1000) / Math.max(1, last.validators.length))
