@@ -54,7 +54,7 @@ export interface Components {
  */
 export function admittedOnly<C extends Components, Service>(
   gate: StakeGate,
-  place: 'dht' | 'relay',
+  place: 'dht' | 'relay' | 'gossip',
   make: (components: C) => Service,
 ): (components: C) => Service {
   return (components) => make(withRegistrar(components, gatedRegistrar(components.registrar, gate, place)))
@@ -67,7 +67,7 @@ function withRegistrar<C extends Components>(components: C, registrar: Registrar
   })
 }
 
-function gatedRegistrar(registrar: Registrar, gate: StakeGate, place: 'dht' | 'relay'): Registrar {
+function gatedRegistrar(registrar: Registrar, gate: StakeGate, place: 'dht' | 'relay' | 'gossip'): Registrar {
   const handle: Registrar['handle'] = async (protocol, handler, options) => {
     const admitting: StreamHandler = (stream, connection) => {
       const verdict = gate.check(connection.remotePeer.toString(), 'connect')

@@ -1,12 +1,13 @@
 import { ChoraleError, errorCode, errorMessage } from '../errors.ts'
 import { DIRECTORY_PROTOCOL } from '../protocol/ids.ts'
-import { MAX_RECORD_LIFETIME_MS } from '../protocol/limits.ts'
+import { MAX_RECORD_BYTES, MAX_RECORD_LIFETIME_MS } from '../protocol/limits.ts'
 import type { ModelRecord, ServerRecord } from '../routing/snapshot.ts'
 import type { Directory } from '../session/directory.ts'
 import { announceTo, checkPublisher, listFrom, serveDirectory } from './directory-exchange.ts'
 import { signRecord, verifyRecord } from './identity.ts'
+import { RECORDS_TOPIC } from './gossip.ts'
 import type { Peer } from './peer.ts'
-import { createRecordStore, type StoredRecord } from './record-store.ts'
+import { createRecordStore, type RecordStore, type StoredRecord } from './record-store.ts'
 
 export interface DhtDirectoryOptions {
   /** Keep and hand out others' records. Servers and bootstrap peers do; clients only ask. */
@@ -16,6 +17,10 @@ export interface DhtDirectoryOptions {
 
 /** A `Directory` that also has to be closed. */
 export interface DhtDirectory extends Directory {
+  /** Servers of a model that are known here without asking anybody. */
+  known(modelId: string): readonly ServerRecord[]
+  /** Calls back for each record that says something new, of servers that leave too; returns how to stop. */
+  watch(listener: (record: ServerRecord) => void): () => void
   close(): Promise<void>
 }
 
@@ -28,6 +33,8 @@ const FIRST_PEER_MS = 2_000
 /** How long a walk through the DHT may take, and how long its result is used. */
 const WALK_MS = 5_000
 const WALK_FRESH_MS = 30_000
+/** What a record must change to be news for everybody; load and free room are told to those who ask. */
+const NEWS = ['start', 'end', 'state', 'throughput', 'engine', 'precision', 'version'] as const
 /** The key under which one record of every model is kept. */
 const MODELS_KEY = 'chorale:models'
 
@@ -37,7 +44,8 @@ const MODELS_KEY = 'chorale:models'
  * Kademlia's own values hold one record a key, too few for the servers of a model. So the DHT finds the k peers
  * nearest to the model's key, and those keep the records (`/chorale/directory/1`), each verified before it is kept
  * and dropped when it expires, newest first. Directory peers that are connected anyway are asked too: in a small
- * swarm that is all of them, and an answer takes one round trip.
+ * swarm that is all of them, and an answer takes one round trip. Peers that take part in gossip know who joins, moves or
+ * leaves before anybody asks.
  */
 export async function createDhtDirectory(peer: Peer, options: DhtDirectoryOptions): Promise<DhtDirectory> {
   const now = options.now ?? Date.now
@@ -46,7 +54,28 @@ export async function createDhtDirectory(peer: Peer, options: DhtDirectoryOption
   const own = new Map<string, StoredRecord>()
   const walks = new Map<string, { peers: string[]; at: number; running: boolean }>()
   const stopped = new AbortController()
-  const service = options.serve ? await serveDirectory(peer, store, now) : undefined
+  const listeners = new Set<(record: ServerRecord) => void>()
+
+  /** Keeps a verified record. Whether it is newer than what was known. */
+  const put = (entry: StoredRecord): boolean => {
+    const { modelId, peerId } = entry.record
+    const old = listeners.size > 0 ? recordOf(store, modelId, peerId, now()) : undefined
+    if (!store.put(entry, now())) return false
+    if (listeners.size > 0 && isNews(old, entry.record)) {
+      for (const listener of listeners) listener(entry.record)
+    }
+    return true
+  }
+
+  const shared: RecordStore = {
+    get size() {
+      return store.size
+    },
+    put,
+    ofModel: store.ofModel,
+    ofEachModel: store.ofEachModel,
+  }
+  const service = options.serve ? await serveDirectory(peer, shared, now) : undefined
   let connected = new Set<string>()
   const waitingForFirst = new Set<() => void>()
 
@@ -59,6 +88,21 @@ export async function createDhtDirectory(peer: Peer, options: DhtDirectoryOption
         if (record.expiresAt > now()) announceTo(peer, id, bytes).catch((error: unknown) => missed(id, error))
       }
     }
+  })
+
+  /** Everything a record must be to be kept, as in `/chorale/directory/1`. */
+  const gossip = peer.gossip?.join(RECORDS_TOPIC, {
+    maxBytes: MAX_RECORD_BYTES,
+    take: async ({ data }) => {
+      const bytes = data.slice()
+      const entry = { ...(await verifyRecord(bytes, now())), bytes }
+      // `refused` ignores it: another peer may know the ledger's newest block already, or not yet.
+      if (peer.gate) checkPublisher(peer.gate, entry.record.peerId)
+      const { issuedAt, modelId, peerId } = entry.record
+      // Its publisher may have given it to this peer itself, and not to those that hear it from here.
+      const known = !put(entry) && recordOf(store, modelId, peerId, now())
+      return !known || known.issuedAt === issuedAt ? 'accept' : 'ignore'
+    },
   })
 
   const missed = (id: string, error: unknown): void => {
@@ -109,9 +153,15 @@ export async function createDhtDirectory(peer: Peer, options: DhtDirectoryOption
   }
 
   const publish = async (entry: StoredRecord): Promise<void> => {
+    const last = own.get(entry.record.modelId)
     own.set(entry.record.modelId, entry)
-    store.put(entry, now())
+    put(entry)
     await firstPeer(undefined)
+    if (gossip && isNews(last?.record, entry.record)) {
+      gossip.publish(entry.bytes).catch((error: unknown) => {
+        peer.log.debug('gossip was not sent', { reason: errorMessage(error) })
+      })
+    }
     await settleSoon(
       targets(modelKey(entry.record.modelId), MODELS_KEY),
       (id) => announceTo(peer, id, entry.bytes),
@@ -136,7 +186,7 @@ export async function createDhtDirectory(peer: Peer, options: DhtDirectoryOption
     try {
       const entry = { ...(await verifyRecord(bytes, now())), bytes }
       if (peer.gate) checkPublisher(peer.gate, entry.record.peerId)
-      store.put(entry, now())
+      put(entry)
     } catch (error) {
       // One bad record must not hide the good ones that came with it.
       peer.log.debug('directory peer handed out a bad record', { peer: from, reason: errorMessage(error) })
@@ -146,6 +196,13 @@ export async function createDhtDirectory(peer: Peer, options: DhtDirectoryOption
   const sign = async (record: ServerRecord, model: ModelRecord): Promise<StoredRecord> => {
     const bytes = await signRecord(peer.identity, { record, model })
     return { record, model, bytes }
+  }
+
+  const known = (modelId: string): ServerRecord[] => {
+    const records = store.ofModel(modelId, now()).map(({ record }) => record)
+    return records.filter(
+      ({ peerId, state }) => state !== 'offline' && peer.gate?.staked(peerId, 'directory').ok !== false,
+    )
   }
 
   return {
@@ -163,21 +220,44 @@ export async function createDhtDirectory(peer: Peer, options: DhtDirectoryOption
     },
     servers: async (modelId, signal) => {
       await collect(modelId, signal)
-      const records = store.ofModel(modelId, now()).map(({ record }) => record)
-      return records.filter(
-        ({ peerId, state }) => state !== 'offline' && peer.gate?.staked(peerId, 'directory').ok !== false,
-      )
+      return known(modelId)
     },
     models: async (signal) => {
       await collect(undefined, signal)
       return store.ofEachModel(now()).map(({ model }) => model)
     },
+    known: (modelId) => known(modelId),
+    watch: (listener) => {
+      listeners.add(listener)
+      return () => listeners.delete(listener)
+    },
     close: async () => {
       stopped.abort()
+      gossip?.close()
       unwatch()
       await service?.close()
     },
   }
+}
+
+function recordOf(
+  store: RecordStore,
+  modelId: string,
+  peerId: string,
+  now: number,
+): ServerRecord | undefined {
+  return store.ofModel(modelId, now).find(({ record }) => record.peerId === peerId)?.record
+}
+
+function isNews(old: ServerRecord | undefined, record: ServerRecord): boolean {
+  if (old === undefined || old.expiresAt <= record.issuedAt) return true
+  const { intent } = record
+  return (
+    NEWS.some((field) => old[field] !== record[field]) ||
+    old.intent?.start !== intent?.start ||
+    old.intent?.end !== intent?.end ||
+    old.addrs.join() !== record.addrs.join()
+  )
 }
 
 function modelKey(modelId: string): string {

@@ -1,4 +1,5 @@
 import type { CircuitRelayService } from '@libp2p/circuit-relay-v2'
+import type { GossipSub } from '@libp2p/gossipsub'
 import { identify } from '@libp2p/identify'
 import type { PeerId, Stream, StreamHandler } from '@libp2p/interface'
 import { kadDHT, type KadDHT, passthroughMapper, removePrivateAddressesMapper } from '@libp2p/kad-dht'
@@ -15,6 +16,7 @@ import { startBootstrapLoop } from './bootstrap-loop.ts'
 import { admittedOnly, type Components, stakedPeersOnly, stakeGater } from './connection-gates.ts'
 import { connectionPath, dialStream, openConnection, type OpenStreamOptions } from './dial-stream.ts'
 import { createIdentity, type Identity } from './identity.ts'
+import { attestTopic, createGossip, type Gossip, gossipService, RECORDS_TOPIC } from './gossip.ts'
 import { parseAddr } from './multiaddrs.ts'
 import { type Digest, digestOf } from './digest.ts'
 import type { ReceiptStore } from './receipt-store.ts'
@@ -42,6 +44,11 @@ export interface PeerOptions {
   readonly relay?: RelayService
   /** Who is admitted; without one everybody is. The caller closes it after the peer. */
   readonly gate?: StakeGate
+  /**
+   * Takes part in gossip: news of servers, and with a gate the epoch reports of its subnet. For servers; a tab asks
+   * directory peers instead.
+   */
+  readonly gossip?: true
   /** Keeps the receipts of this peer's sessions, those it gives as a server and those it gets as a client. */
   readonly receipts?: ReceiptStore
   /** SHA-256 of the platform, where it has a quick one that answers at once; receipts hash every step. */
@@ -57,6 +64,7 @@ export interface Peer {
   readonly software: string
   readonly log: Logger
   readonly gate: StakeGate | undefined
+  readonly gossip: Gossip | undefined
   readonly receipts: ReceiptStore | undefined
   /** SHA-256; `bytes` may change once it returned. */
   readonly digest: Digest
@@ -127,6 +135,7 @@ export async function createPeer(options: PeerOptions): Promise<Peer> {
     software,
     log,
     gate,
+    gossip: node.services.gossip && createGossip(node.services.gossip, topicsOf(options), { gate, log }),
     receipts: options.receipts,
     digest: options.sha256 ?? digestOf,
     get pass() {
@@ -176,12 +185,17 @@ export async function createPeer(options: PeerOptions): Promise<Peer> {
 /** `routingTable` is public in the library and missing in its types. */
 type Dht = KadDHT & { readonly routingTable: { remove(peer: PeerId): Promise<void> } }
 
-type Node = Libp2p<{ dht: KadDHT; relay?: CircuitRelayService }>
+type Node = Libp2p<{ dht: KadDHT; relay?: CircuitRelayService; gossip?: GossipSub }>
+
+/** What there is gossip about. */
+function topicsOf({ gate }: PeerOptions): readonly string[] {
+  return gate ? [RECORDS_TOPIC, attestTopic(gate.subnetId)] : [RECORDS_TOPIC]
+}
 
 async function start(options: PeerOptions, identity: Identity, software: string): Promise<Node> {
   const listen = [...(options.listen ?? [])]
   const { gate } = options
-  const gated = <C extends Components, S>(place: 'dht' | 'relay', make: (components: C) => S) =>
+  const gated = <C extends Components, S>(place: 'dht' | 'relay' | 'gossip', make: (components: C) => S) =>
     gate ? admittedOnly(gate, place, make) : make
   const mapper = options.privateAddresses === true ? passthroughMapper : removePrivateAddressesMapper
   for (const text of [...listen, ...(options.announce ?? [])]) parseAddr(text, 'listen')
@@ -207,6 +221,7 @@ async function start(options: PeerOptions, identity: Identity, software: string)
       },
       services: {
         ...(options.relay && { relay: gated('relay', options.relay) }),
+        ...(options.gossip && { gossip: gated('gossip', gossipService(topicsOf(options), gate)) }),
         identify: identify(),
         ping: ping(),
         dht: gated(

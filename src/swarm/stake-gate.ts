@@ -1,6 +1,6 @@
 import { ChoraleError, errorCode, isChoraleError } from '../errors.ts'
 import type { StakeSet } from '../ledger/stake-set.ts'
-import type { StakeVerdict } from '../ledger/stake-verdict.ts'
+import { STAKE_ACTIONS, type StakeVerdict } from '../ledger/stake-verdict.ts'
 import type { StakeAction, SubnetParameters } from '../ledger/subnet-parameters.ts'
 import { createMetrics, type Metrics } from '../metrics.ts'
 import { createPassBook, type PassBook, type ShownPass } from './pass-book.ts'
@@ -19,9 +19,13 @@ export type GatePlace =
   | 'push'
   | 'pass'
   | 'output'
+  | 'gossip'
+  | 'content'
+  | 'audit'
 
 /** Who may do what with this peer: by stake, or at a sponsor's expense. One a process; `PeerOptions.gate` takes it. */
 export interface StakeGate {
+  readonly subnetId: number
   readonly parameters: SubnetParameters
   /** Stake alone. From memory, for every message. */
   staked(peerId: string, action: StakeAction): StakeVerdict
@@ -37,6 +41,11 @@ export interface StakeGate {
   takeMessage(peerId: string): number
   /** Charges tokens to a client's pass. @throws `refused` when it is used up. */
   charge(peerId: string, tokens: number): void
+  /**
+   * Refuses a peer from now on, whatever the ledger says of it, until this process ends: it was proven a liar. Its
+   * sessions and connections are cut.
+   */
+  ban(peerId: string, reason: string): void
   /** Counts a refusal. */
   refuse(place: GatePlace, field?: string): void
   /** Refusals since the start, by place and field. */
@@ -63,10 +72,13 @@ const PASS_ACTIONS: ReadonlySet<StakeAction> = new Set(['connect', 'infer'])
 /** How often passes that ended are looked for; they admit nobody in the meantime. */
 const ENDED_PASSES_MS = 2_000
 const MAX_REFUSAL_KINDS = 256
+/** A dispute was settled for each; the oldest have long lost their stake. */
+const MAX_BANS = 1_024
 
 /** A gate over a stake set. Closing it does not close the set. */
 export function createStakeGate(options: StakeGateOptions): StakeGate {
-  const { stakes } = options
+  const bans = new Map<string, string>()
+  const stakes = withBans(options.stakes, bans)
   const now = options.now ?? Date.now
   const metrics = options.metrics ?? createMetrics()
   const refused = metrics.counter('chorale_gate_refusals_total', 'What the stake gate refused.', [
@@ -134,8 +146,16 @@ export function createStakeGate(options: StakeGateOptions): StakeGate {
   }
 
   return {
+    subnetId: stakes.subnetId,
     get parameters() {
       return stakes.parameters
+    },
+    ban: (peerId, reason) => {
+      const [oldest] = bans.keys()
+      if (bans.size >= MAX_BANS && oldest !== undefined) bans.delete(oldest)
+      bans.set(peerId, reason)
+      book.drop(peerId)
+      tell(peerId, reason, new Set(STAKE_ACTIONS))
     },
     staked: (peerId, action) => stakes.check(peerId, action),
     resolve: (peerId, action) => stakes.resolve(peerId, action),
@@ -212,6 +232,28 @@ export function createStakeGate(options: StakeGateOptions): StakeGate {
       clearInterval(ending)
       pending.close()
       listeners.clear()
+    },
+  }
+}
+
+/** The same set, in which some peers have no stake. */
+function withBans(
+  stakes: StakeSet,
+  bans: ReadonlyMap<string, string>,
+): Pick<StakeSet, 'check' | 'onRevoked' | 'parameters' | 'resolve' | 'subnetId'> {
+  return {
+    subnetId: stakes.subnetId,
+    get parameters() {
+      return stakes.parameters
+    },
+    onRevoked: (listener) => stakes.onRevoked(listener),
+    check: (peerId, action) => {
+      const reason = bans.get(peerId)
+      return reason === undefined ? stakes.check(peerId, action) : { ok: false, reason }
+    },
+    resolve: async (peerId, action) => {
+      const reason = bans.get(peerId)
+      return reason === undefined ? await stakes.resolve(peerId, action) : { ok: false, reason }
     },
   }
 }

@@ -1,0 +1,234 @@
+import { type GossipSub, gossipsub, type Message, TopicValidatorResult } from '@libp2p/gossipsub'
+import { sha256 } from '@noble/hashes/sha2.js'
+import { ChoraleError, errorMessage } from '../errors.ts'
+import type { Logger } from '../log.ts'
+import { createRateLimit } from './rate-limit.ts'
+import type { StakeGate } from './stake-gate.ts'
+
+/** Small news for everybody at once: gossipsub, with stake as the first thing that is asked of a peer. */
+
+/** Signed server records that say something new: who joins, moves, leaves. */
+export const RECORDS_TOPIC = 'chorale/records/all'
+
+/** Epoch reports of a subnet's nodes. */
+export function attestTopic(subnetId: number): string {
+  return `chorale/attest/${subnetId}`
+}
+
+/**
+ * `accept`: right and new, passed on. `ignore`: not passed on, nobody's fault. `reject`: wrong for everybody, and held
+ * against whoever sent it.
+ */
+export type GossipVerdict = 'accept' | 'ignore' | 'reject'
+
+export interface GossipMessage {
+  /** Who signed the message. */
+  readonly publisher: string
+  /** Who it came from: the publisher, or a peer that passed it on. */
+  readonly forwarder: string
+  readonly data: Uint8Array
+}
+
+export interface TopicOptions {
+  /** Longer messages are rejected unread. At most `MAX_GOSSIP_BYTES`. */
+  readonly maxBytes: number
+  /**
+   * Takes a message of another peer. Called once for equal messages, after stake, length and rate were looked at. What it
+   * throws rejects the message when it is a `protocol` error, and ignores it otherwise.
+   */
+  readonly take: (message: GossipMessage) => GossipVerdict | Promise<GossipVerdict>
+}
+
+export interface GossipTopic {
+  /**
+   * Sends to everybody in the topic. @returns how many peers it went to first.
+   * @throws `limit` when it is too long.
+   */
+  publish(data: Uint8Array): Promise<number>
+  /** Peers known to listen. */
+  readonly listeners: number
+  close(): void
+}
+
+/** A peer's part in gossip. */
+export interface Gossip {
+  /** Listens to a topic, one of those this peer was started with. @throws `bad_request` for others, and the second time. */
+  join(topic: string, options: TopicOptions): GossipTopic
+  /** How a peer behaved, stake included: below -80 nothing is taken from it. */
+  score(peerId: string): number
+  /** Messages of others since the start, by verdict. */
+  readonly verdicts: Readonly<Record<GossipVerdict, number>>
+}
+
+/** Longer news is announced by its hash and fetched (`content-exchange.ts`): each message travels six times. */
+export const MAX_GOSSIP_BYTES = 16_384
+/** One RPC holds many messages when a peer asks for what it missed. */
+const MAX_RPC_BYTES = 2 ** 20
+/** A publisher has news a few times a minute; when a server starts, moves or leaves, several at once. */
+const PUBLISHER_PER_SECOND = 1
+const PUBLISHER_BURST = 30
+/** A forwarder brings what all publishers say. */
+const FORWARDER_PER_SECOND = 200
+const FORWARDER_BURST = 2_000
+const HEARTBEAT_MS = 300
+/** Below every threshold: nothing is sent to a peer without stake, or taken from it. */
+const UNSTAKED_SCORE = -1_000
+
+/** `score` is public in the library and missing in its types. */
+type ScoredGossipSub = GossipSub & { getScore(peerId: string): number }
+
+/** The library's service for `topics`; `createPeer` wraps it with `createGossip`. */
+export function gossipService(
+  topics: readonly string[],
+  gate: StakeGate | undefined,
+): ReturnType<typeof gossipsub> {
+  return gossipsub({
+    allowedTopics: new Set(topics),
+    globalSignaturePolicy: 'StrictSign',
+    // By publisher and content: whoever publishes another's words does not silence it.
+    msgIdFn: (message) => {
+      const from = message.type === 'signed' ? message.from.toString() : ''
+      const head = new TextEncoder().encode(`${message.topic} ${from} `)
+      const bytes = new Uint8Array(head.length + message.data.length)
+      bytes.set(head)
+      bytes.set(message.data, head.length)
+      return sha256(bytes)
+    },
+    floodPublish: true,
+    // A peer that has just come is passed news from the next heartbeat on.
+    heartbeatInterval: HEARTBEAT_MS,
+    allowPublishToZeroTopicPeers: true,
+    ignoreDuplicatePublishError: true,
+    canRelayMessage: false,
+    // What a peer is sent in one go must be validated in order, or a burst would outrun the rate limit.
+    awaitRpcMessageHandler: true,
+    maxInboundDataLength: MAX_RPC_BYTES,
+    maxOutboundBufferSize: 8 * MAX_RPC_BYTES,
+    maxTopicBytesPerPeer: 16 * 1024,
+    // IDs, not messages, in numbers that a swarm of news a few times a minute never reaches.
+    decodeRpcLimits: {
+      maxSubscriptions: 64,
+      maxMessages: 128,
+      maxIhaveMessageIDs: 1_000,
+      maxIwantMessageIDs: 1_000,
+      maxIdontwantMessageIDs: 512,
+      maxControlMessages: 128,
+      maxPeerInfos: 16,
+    },
+    scoreParams: {
+      appSpecificScore: (peerId) => (gate?.staked(peerId, 'gossip').ok === false ? UNSTAKED_SCORE : 0),
+      appSpecificWeight: 1,
+      // Stake is what makes many peers expensive; a rack or a test has one address.
+      IPColocationFactorWeight: 0,
+      topics: Object.fromEntries(topics.map((topic) => [topic, TOPIC_SCORE])),
+    },
+    scoreThresholds: {
+      gossipThreshold: -10,
+      publishThreshold: -50,
+      graylistThreshold: -80,
+      acceptPXThreshold: 10,
+      opportunisticGraftThreshold: 1,
+    },
+  })
+}
+
+/** News is rare, so silence costs nothing; wrong messages cost the square of their number, for minutes. */
+const TOPIC_SCORE = {
+  topicWeight: 1,
+  timeInMeshWeight: 0.01,
+  timeInMeshQuantum: 1_000,
+  timeInMeshCap: 100,
+  firstMessageDeliveriesWeight: 0.1,
+  firstMessageDeliveriesDecay: 0.99,
+  firstMessageDeliveriesCap: 50,
+  meshMessageDeliveriesWeight: 0,
+  meshMessageDeliveriesDecay: 0.5,
+  meshMessageDeliveriesCap: 1,
+  meshMessageDeliveriesThreshold: 1,
+  meshMessageDeliveriesWindow: 10,
+  meshMessageDeliveriesActivation: 1_000,
+  meshFailurePenaltyWeight: 0,
+  meshFailurePenaltyDecay: 0.5,
+  invalidMessageDeliveriesWeight: -20,
+  invalidMessageDeliveriesDecay: 0.99,
+}
+
+const RESULTS: Readonly<Record<GossipVerdict, TopicValidatorResult>> = {
+  accept: TopicValidatorResult.Accept,
+  ignore: TopicValidatorResult.Ignore,
+  reject: TopicValidatorResult.Reject,
+}
+
+/** The topics of a running service. */
+export function createGossip(
+  service: GossipSub,
+  topics: readonly string[],
+  { gate, log }: { readonly gate: StakeGate | undefined; readonly log: Logger },
+): Gossip {
+  const verdicts = { accept: 0, ignore: 0, reject: 0 }
+  const publishers = createRateLimit(() => performance.now())
+  const forwarders = createRateLimit(() => performance.now())
+
+  const judge = async (
+    forwarder: string,
+    message: Message,
+    { maxBytes, take }: TopicOptions,
+  ): Promise<GossipVerdict> => {
+    if (message.type !== 'signed' || message.data.length > maxBytes) return 'reject'
+    const publisher = message.from.toString()
+    for (const peerId of new Set([forwarder, publisher])) {
+      if (gate?.staked(peerId, 'gossip').ok !== false) continue
+      gate.refuse('gossip')
+      // Bootnodes are no nodes of the set: when the ledger knows this one, its next message is taken.
+      void gate.resolve(peerId, 'gossip')
+      return 'ignore'
+    }
+    const { topic, data } = message
+    if (
+      forwarders.take(forwarder, FORWARDER_PER_SECOND, FORWARDER_BURST) > 0 ||
+      publishers.take(`${topic} ${publisher}`, PUBLISHER_PER_SECOND, PUBLISHER_BURST) > 0
+    ) {
+      gate?.refuse('gossip', 'rate')
+      return 'ignore'
+    }
+    try {
+      return await take({ publisher, forwarder, data })
+    } catch (error) {
+      log.debug('gossip was not taken', { topic, forwarder, publisher, reason: errorMessage(error) })
+      return error instanceof ChoraleError && error.code === 'protocol' ? 'reject' : 'ignore'
+    }
+  }
+
+  return {
+    verdicts,
+    score: (peerId) => (service as ScoredGossipSub).getScore(peerId),
+    join: (topic, options) => {
+      if (!topics.includes(topic) || service.topicValidators.has(topic)) {
+        throw new ChoraleError('bad_request', `topic ${topic} is not free here: ${topics.join(', ')}`)
+      }
+      const maxBytes = Math.min(options.maxBytes, MAX_GOSSIP_BYTES)
+      service.topicValidators.set(topic, async (from, message) => {
+        const verdict = await judge(from.toString(), message, { ...options, maxBytes })
+        verdicts[verdict]++
+        return RESULTS[verdict]
+      })
+      service.subscribe(topic)
+      return {
+        publish: async (data) => {
+          if (data.length > maxBytes) {
+            throw new ChoraleError('limit', `gossip of ${data.length} bytes (at most ${maxBytes})`)
+          }
+          const { recipients } = await service.publish(topic, data)
+          return recipients.length
+        },
+        get listeners() {
+          return service.getSubscribers(topic).length
+        },
+        close: () => {
+          service.unsubscribe(topic)
+          service.topicValidators.delete(topic)
+        },
+      }
+    },
+  }
+}
