@@ -2,6 +2,7 @@ import { ChoraleError } from '../errors.ts'
 import { type Logger, silentLogger } from '../log.ts'
 import type { Ledger, LedgerInfo, LedgerValue, NodeClass } from './ledger.ts'
 import { followBlocks } from './substrate/blocks.ts'
+import { explain } from './substrate/explain.ts'
 import { readHash, readHeader } from './substrate/header.ts'
 import { type Connection, isRecord, RpcError, type Socket } from './substrate/json-rpc.ts'
 import {
@@ -124,7 +125,13 @@ export async function connectLedger(url: string, options: ConnectLedgerOptions =
       delegateStake: async (account, id, hash) => readDelegateStake(await at(hash), account, id),
       disputes: async (id, hash) => readDisputes(await at(hash), id),
       storage: async (pallet, item, keys, hash) => (await at(hash)).get(pallet, item, keys),
-      submit: sender.submit,
+      submit: async (call, signer, submitOptions) => {
+        try {
+          return await sender.submit(call, signer, submitOptions)
+        } catch (error) {
+          throw await explain(error, call, signer.address, info, () => at(undefined))
+        }
+      },
       fee: sender.fee,
       close: async () => {
         stopRefreshing()

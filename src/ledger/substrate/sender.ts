@@ -121,7 +121,6 @@ export function createSender(
       if (refused === undefined) return { done }
       account.next = undefined
       pending.delete(one)
-      done.catch(() => undefined)
       if (tries < NONCE_TRIES && nonceTaken(refused)) {
         log.debug('nonce taken by another sender', { account: signer.address, nonce })
         continue
@@ -174,15 +173,13 @@ export function createSender(
       reject: (error) => settle?.reject(error),
     }
     pending.add(one)
-    signal?.addEventListener('abort', () => {
-      // It stays tracked: its nonce is in use until a block or the end of its era decides.
-      one.reject(
-        new ChoraleError(
-          'cancelled',
-          `stopped waiting; the call may still be included until block ${signed.until}`,
-        ),
-      )
-    })
+    // Whoever waits comes later: what is decided before must not count as nobody's failure.
+    done.catch(() => undefined)
+    // An aborted call stays tracked: its nonce is in use until a block or the end of its era decides.
+    const stop = (): void => one.reject(stopped(signed.until))
+    signal?.addEventListener('abort', stop, { once: true })
+    const forget = (): void => signal?.removeEventListener('abort', stop)
+    done.then(forget, forget)
     return { one, done }
   }
 
@@ -381,6 +378,10 @@ function refusal(error: RpcError): ChoraleError {
   return sentence === undefined
     ? error
     : new ChoraleError('ledger', `${sentence} (${error.message})`, { cause: error })
+}
+
+function stopped(until: number): ChoraleError {
+  return new ChoraleError('cancelled', `stopped waiting; the call may still be included until block ${until}`)
 }
 
 function cancelled(): ChoraleError {

@@ -260,6 +260,19 @@ describe('submit', () => {
   })
 })
 
+describe('errors of calls', () => {
+  it('tell what was needed and had', async () => {
+    const { ledger } = await connected()
+    const wanted = transfer(to, 2_000_000n * UNIT)
+    await expect(ledger.submit(wanted, alith)).rejects.toMatchObject({
+      code: 'ledger',
+      message: expect.stringMatching(
+        /2000000 TENSOR and the fee are needed, 0xf24f.* has 999999\.9/,
+      ) as string,
+    })
+  })
+})
+
 describe('answers that are none', () => {
   const GARBAGE: readonly unknown[] = [
     null,
