@@ -5,6 +5,9 @@ import type { Subnet } from './join-subnet.ts'
 
 /** A subnet as dashboards and `chorale swarm` show it: plain JSON. */
 export interface SubnetView {
+  /** Where the ledger's node is, and 0x-hex of its first block: pages and verbs connect to it themselves. */
+  readonly url: string
+  readonly genesisHash: string
   readonly chain: string
   readonly token: string
   readonly subnetId: number
@@ -37,8 +40,8 @@ export async function viewSubnet({
   ledger,
   place,
 }: Pick<Subnet, 'ledger' | 'place'>): Promise<SubnetView | undefined> {
-  const { subnetId } = place
-  const { epochBlocks, tokenDecimals, tokenSymbol, chain } = ledger.info
+  const { subnetId, url } = place
+  const { epochBlocks, tokenDecimals, tokenSymbol, chain, genesisHash } = ledger.info
   const { number, hash } = await ledger.head()
   const subnet = await ledger.subnet(subnetId, hash)
   if (subnet === undefined || epochBlocks === 0) return undefined
@@ -52,6 +55,8 @@ export async function viewSubnet({
   const share = (consensus: typeof now): number | null =>
     consensus === undefined ? null : consensus.attestors.length / Math.max(1, consensus.validators.length)
   return {
+    url,
+    genesisHash,
     chain,
     token: tokenSymbol,
     subnetId,

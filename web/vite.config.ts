@@ -6,6 +6,15 @@ export default defineConfig({
   // Relative: the pages work under any path.
   base: './',
   define: { global: 'globalThis' },
+  resolve: {
+    alias: [
+      {
+        // A table of 50 kB, computed instead.
+        find: /^\.\/generated-prefix-list\.js$/,
+        replacement: `${import.meta.dirname}/network/refresh-prefixes.ts`,
+      },
+    ],
+  },
   oxc: { jsx: { runtime: 'automatic', importSource: 'preact' } },
   build: {
     outDir: '../dist/web',

@@ -27,6 +27,9 @@ export interface AnswerFacts {
   readonly route: readonly MeasuredHop[]
   readonly failovers: readonly FailoverFact[]
   readonly model: string
+  /** Peers that signed receipts of their work; the receipts themselves stay in memory, under `receipts`. */
+  readonly signedBy?: readonly string[]
+  readonly receipts?: string
 }
 
 export interface Message {

@@ -1,6 +1,7 @@
 import { computed, signal } from '@preact/signals'
 import { errorCode, errorMessage } from '../../src/errors.ts'
 import type { ChatMessage } from '../../src/tokenizer/tokenizer.ts'
+import { beginReceipts, signersOf } from '../network/answer-receipts.ts'
 import { measuredRoute, modelDefaults, modelName, waitForModel } from '../session/tab-session.ts'
 import { NO_ANSWER_SETTINGS, samplingOf, settings } from '../settings/settings.ts'
 import { problemText } from '../session/problem-text.ts'
@@ -146,6 +147,8 @@ async function runAnswer(chatId: string): Promise<void> {
   try {
     const model = await waitForModel(signal)
     const sampling = samplingOf(answers, modelDefaults())
+    const receipts = crypto.randomUUID()
+    beginReceipts(receipts)
     const done = await model.answer(
       {
         messages: turnsOf(chat),
@@ -177,6 +180,8 @@ async function runAnswer(chatId: string): Promise<void> {
       route: measuredRoute(done.route),
       failovers,
       model: modelName.value,
+      signedBy: signersOf(receipts),
+      receipts,
     }
     rest = done.finishReason === 'cancelled' ? { stopped: true, facts } : { facts }
   } catch (error) {

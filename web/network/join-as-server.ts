@@ -3,6 +3,9 @@ import type { Logger } from '../../src/log.ts'
 import { browserTransports } from '../../src/swarm/browser-transports.ts'
 import { createDhtDirectory, type DhtDirectory } from '../../src/swarm/dht-directory.ts'
 import { createPeer, type Peer } from '../../src/swarm/peer.ts'
+import type { Identity } from '../../src/swarm/identity.ts'
+import { servePasses } from '../../src/swarm/serve-passes.ts'
+import type { StakeGate } from '../../src/swarm/stake-gate.ts'
 import { dialable } from './dialable.ts'
 import { isPrivatePage } from './private-page.ts'
 
@@ -13,15 +16,25 @@ export interface TabServerPeer {
   close(): Promise<void>
 }
 
+/** Who the tab is where peers need stake, and who it admits. */
+export interface StakedTab {
+  readonly identity: Identity
+  readonly gate: StakeGate
+}
+
 /** Others need an address of this tab by then. */
 const RESERVED_MS = 10_000
 const POLL_MS = 50
 
 /**
- * Joins the network through the first of `addrs` that relays for this tab.
+ * Joins the network through the first of `addrs` that relays for this tab. Without `staked` everybody is admitted.
  * @throws `unreachable` when none does.
  */
-export async function joinAsServer(addrs: readonly string[], log: Logger): Promise<TabServerPeer> {
+export async function joinAsServer(
+  addrs: readonly string[],
+  staked: StakedTab | undefined,
+  log: Logger,
+): Promise<TabServerPeer> {
   const relays = dialable(addrs, location.protocol === 'https:')
   let failed = 'there is none'
   for (const relay of relays) {
@@ -34,14 +47,17 @@ export async function joinAsServer(addrs: readonly string[], log: Logger): Promi
         listen: [`${relay}/p2p-circuit`, '/webrtc'],
         privateAddresses: isPrivatePage(),
         software: 'chorale-web',
+        ...(staked && { identity: staked.identity, gate: staked.gate }),
         log,
       })
+      const passes = staked && (await servePasses(peer, { gate: staked.gate }))
       await untilReserved(peer)
       const directory = await createDhtDirectory(peer, { serve: false })
       return {
         peer,
         directory,
         close: async () => {
+          await passes?.close()
           await directory.close()
           await peer.close()
         },

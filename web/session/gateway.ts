@@ -2,6 +2,8 @@ import { ChoraleError, errorMessage } from '../../src/errors.ts'
 import { checkClientPart, type ClientPart } from '../../src/model/client-part.ts'
 import type { ServerState } from '../../src/routing/snapshot.ts'
 import type { Span } from '../../src/session/span-runner.ts'
+import { readEvents } from './read-events.ts'
+import { readSubnetView, type SubnetView } from './subnet-view.ts'
 
 /** One server, as `/api/v1/state` tells it. */
 export interface ServerView extends Span {
@@ -25,6 +27,8 @@ export interface SwarmState {
   readonly missing: readonly Span[]
   /** Addresses of peers that lead into the network. */
   readonly bootstrap: readonly string[]
+  /** Its subnet, where peers need stake. */
+  readonly subnet: SubnetView | undefined
 }
 
 /** The gateway that gives a page its model and its way into the network. It sees no prompt. */
@@ -32,6 +36,8 @@ export interface Gateway {
   readonly url: string
   readonly key: string | undefined
   state(signal?: AbortSignal): Promise<SwarmState>
+  /** Gives the state at every change until `signal`, or until the stream ends. @throws `unreachable` where there is none. */
+  follow(onState: (state: SwarmState) => void, signal: AbortSignal): Promise<void>
   clientPart(model: string): Promise<ClientPart>
   /** Address of a model's client part. */
   partUrl(model: string): string
@@ -51,12 +57,15 @@ export function createGateway(url: string, key: string | undefined): Gateway {
   const blockPath = (model: string, block: number) =>
     new URL(`api/v1/blocks/${encodeURIComponent(model)}/${block}`, base).href
 
+  const headers: Readonly<Record<string, string>> =
+    key === undefined ? {} : { authorization: `Bearer ${key}` }
+
   async function get(address: string, signal?: AbortSignal): Promise<unknown> {
     const timeout = AbortSignal.timeout(TIMEOUT_MS)
     let response: Response
     try {
       response = await fetch(address, {
-        headers: key === undefined ? {} : { authorization: `Bearer ${key}` },
+        headers,
         signal: signal === undefined ? timeout : AbortSignal.any([signal, timeout]),
         cache: 'no-store',
       })
@@ -78,14 +87,35 @@ export function createGateway(url: string, key: string | undefined): Gateway {
     key,
     partUrl,
     async state(signal) {
-      const value = (await get(new URL('api/v1/state', base).href, signal)) as Partial<SwarmState> | undefined
-      if (typeof value?.model !== 'string' || !Array.isArray(value.servers)) {
-        throw new ChoraleError('unreachable', 'this gateway leads into no swarm', { field: 'swarm' })
+      return readState(await get(new URL('api/v1/state', base).href, signal))
+    },
+    async follow(onState, signal) {
+      const address = new URL('api/v1/events', base).href
+      // Fetched, not an EventSource: that one can send no key.
+      const response = await fetch(address, { headers, signal, cache: 'no-store' })
+      if (!response.ok || response.body === null) {
+        throw new ChoraleError('unreachable', `the gateway answered ${response.status} for its events`)
       }
-      return { ready: false, missing: [], bootstrap: [], blocks: 0, ...value } as SwarmState
+      for await (const data of readEvents(response.body)) onState(readState(JSON.parse(data)))
     },
     blockPart: async (model, block) => await get(blockPath(model, block)),
     blockUrl: (model, block) => `${blockPath(model, block)}/bytes`,
     clientPart: async (model) => checkClientPart(await get(partUrl(model))),
   }
+}
+
+/** @throws `unreachable` for what is no state. */
+function readState(value: unknown): SwarmState {
+  const state = value as Partial<SwarmState> | undefined | null
+  if (typeof state?.model !== 'string' || !Array.isArray(state.servers)) {
+    throw new ChoraleError('unreachable', 'this gateway leads into no swarm', { field: 'swarm' })
+  }
+  return {
+    ready: false,
+    missing: [],
+    bootstrap: [],
+    blocks: 0,
+    ...state,
+    subnet: readSubnetView(state.subnet),
+  } as SwarmState
 }

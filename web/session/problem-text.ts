@@ -6,6 +6,8 @@ export function problemText(code: ErrorCode, message: string, field?: string): s
   const { problems } = strings
   if (field === 'key') return problems.key
   if (field === 'swarm') return problems.noSwarm
+  if (field === 'pass') return `${problems.noPass} (${message})`
+  if (field === 'stake') return `${problems.noStake} (${message})`
   switch (code) {
     case 'no_chain':
     case 'capacity':

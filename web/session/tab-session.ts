@@ -51,7 +51,7 @@ export async function startSession(gatewayUrl: string, key: string | undefined):
     const { hiddenSize, blockCount } = part.spec
     const record = { modelId: part.id, name: part.name, blockCount, hiddenSize }
     const addrs = [...state.bootstrap, ...state.servers.flatMap((server) => server.addrs)]
-    swarm = await joinSwarm(record, addrs, tabLog)
+    swarm = await joinSwarm(record, addrs, state.subnet !== undefined, tabLog)
     peerId.value = swarm.peerId
     const model = await loadTabModel({
       part,
@@ -122,6 +122,13 @@ export async function waitForModel(abort: AbortSignal): Promise<TabModel> {
       else if (model !== undefined && now.kind === 'ready') settle(() => resolve(model))
     })
   })
+}
+
+/** The state, at every change, until `signal`. Rejects or ends where the gateway can't push; polling helps then. */
+export async function followSwarmState(signal: AbortSignal): Promise<void> {
+  const { url, key } = gatewayOf()
+  const gateway = current?.gateway ?? createGateway(url, key)
+  await gateway.follow((state) => (swarmState.value = state), signal)
 }
 
 /** Asks the gateway again who serves what. */

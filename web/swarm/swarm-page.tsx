@@ -1,27 +1,54 @@
 import { useEffect } from 'preact/hooks'
 import type { SwarmState } from '../session/gateway.ts'
-import { modelName, refreshSwarmState, swarmState } from '../session/tab-session.ts'
+import { followSwarmState, modelName, refreshSwarmState, swarmState } from '../session/tab-session.ts'
+import type { StakedNode } from '../session/subnet-view.ts'
 import { strings } from '../strings.ts'
 import { formatRate, shortPeer } from '../ui/format.ts'
 import { StartStatus } from '../ui/start-status.tsx'
 import { BlockMap, STATE_MARKS } from './block-map.tsx'
+import { ClassMark, EpochPanel } from './epoch-panel.tsx'
 import { coverageOf, weakestBlocks } from './coverage.ts'
 import { HealthBadge } from './health-badge.tsx'
 
+/** How often the gateway is asked where it can't push, and how often it is tried whether it can. */
 const REFRESH_MS = 2000
+const FOLLOW_AGAIN_MS = 30_000
+
+/** Keeps the state new until `ended`: pushed by the gateway, else asked for. */
+async function keepNew(ended: AbortSignal): Promise<void> {
+  while (!ended.aborted) {
+    await followSwarmState(ended).catch(() => undefined)
+    const again = performance.now() + FOLLOW_AGAIN_MS
+    while (!ended.aborted && performance.now() < again) {
+      await refreshSwarmState()
+      await new Promise((resolve) => setTimeout(resolve, REFRESH_MS))
+    }
+  }
+}
+
+/** While the page is on the screen. */
+function useFreshState(): void {
+  useEffect(() => {
+    let shown: AbortController | undefined
+    const onChange = () => {
+      shown?.abort()
+      shown = document.hidden ? undefined : new AbortController()
+      if (shown !== undefined) void keepNew(shown.signal)
+    }
+    onChange()
+    document.addEventListener('visibilitychange', onChange)
+    return () => {
+      document.removeEventListener('visibilitychange', onChange)
+      shown?.abort()
+    }
+  }, [])
+}
 
 /** Who serves which blocks. */
 export function SwarmPage() {
   const state = swarmState.value
   const words = strings.swarm
-  useEffect(() => {
-    const refresh = () => {
-      if (!document.hidden) void refreshSwarmState()
-    }
-    refresh()
-    const timer = setInterval(refresh, REFRESH_MS)
-    return () => clearInterval(timer)
-  }, [])
+  useFreshState()
   return (
     <div class="page-scroll" tabIndex={-1}>
       <div class="column wide swarm">
@@ -31,6 +58,7 @@ export function SwarmPage() {
         </p>
         <StartStatus compact />
         {state !== undefined && <ModelSwarm state={state} />}
+        {state?.subnet !== undefined && <EpochPanel view={state.subnet} />}
       </div>
     </div>
   )
@@ -87,6 +115,8 @@ function ModelSwarm({ state }: { readonly state: SwarmState }) {
 
 function ServerTable({ state }: { readonly state: SwarmState }) {
   const words = strings.swarm
+  const { subnet } = state
+  const nodes = new Map(subnet?.nodes.map((node) => [node.peerId, node]))
   const heads = [
     words.peer,
     words.blocks,
@@ -96,6 +126,7 @@ function ServerTable({ state }: { readonly state: SwarmState }) {
     words.sessions,
     words.room,
     words.version,
+    ...(subnet === undefined ? [] : [words.staked]),
   ]
   return (
     <div class="table-scroll" tabIndex={0} role="region" aria-label={words.table}>
@@ -129,10 +160,25 @@ function ServerTable({ state }: { readonly state: SwarmState }) {
               <td>{server.sessions}</td>
               <td>{server.freeKvTokens}</td>
               <td>{server.version}</td>
+              {subnet !== undefined && (
+                <td>
+                  <StakeCell node={nodes.get(server.peer)} token={subnet.token} />
+                </td>
+              )}
             </tr>
           ))}
         </tbody>
       </table>
     </div>
+  )
+}
+
+/** The ledger's word on a server. */
+function StakeCell({ node, token }: { readonly node: StakedNode | undefined; readonly token: string }) {
+  if (node === undefined) return <>{strings.swarm.unstaked}</>
+  return (
+    <>
+      <ClassMark name={node.class} /> · {node.stake} {token}
+    </>
   )
 }

@@ -30,3 +30,9 @@ export function formatRate(perSecond: number): string {
 export function shortPeer(peer: string): string {
   return peer.length > 16 ? `…${peer.slice(-8)}` : peer
 }
+
+/** A share of 1: `67 %`, `0.5 %`. */
+export function formatPercent(share: number): string {
+  const percent = share * 100
+  return `${percent > 0 && percent < 1 ? percent.toPrecision(1) : Math.round(percent)} %`
+}

@@ -1,4 +1,6 @@
 import { describeAdapter } from '../../src/gpu/device.ts'
+import { browserIdentity } from '../network/tab-identity.ts'
+import type { SubnetView } from '../session/subnet-view.ts'
 import { strings } from '../strings.ts'
 import { formatBytes } from '../ui/format.ts'
 
@@ -16,9 +18,33 @@ const SIMD_PROBE = new Uint8Array([
   11,
 ])
 
-/** Looks at the browser and the machine; nothing is started and nothing leaves the tab. */
-export async function runPreflight(): Promise<readonly Check[]> {
-  return [await gpuCheck(), wasmCheck(), memoryCheck(), await storageCheck(), secureCheck()]
+/**
+ * Looks at the browser, the machine and, where peers need it, the stake of this browser's peer. Nothing is started and
+ * nothing leaves the tab.
+ */
+export async function runPreflight(subnet: SubnetView | undefined): Promise<readonly Check[]> {
+  return [
+    ...(subnet === undefined ? [] : [await stakeCheck(subnet)]),
+    await gpuCheck(),
+    wasmCheck(),
+    memoryCheck(),
+    await storageCheck(),
+    secureCheck(),
+  ]
+}
+
+async function stakeCheck({ name: subnet, nodes, token }: SubnetView): Promise<Check> {
+  const words = strings.stakeOfTab
+  const { peerId } = await browserIdentity()
+  const node = nodes.find((candidate) => candidate.peerId === peerId)
+  if (node === undefined) {
+    return { name: words.name, state: 'missing', found: words.missing(peerId, subnet), fix: words.fix }
+  }
+  const found = words.found(`${node.stake} ${token}`, node.id, node.class)
+  // The pallet gives a node its class with the next epochs.
+  return node.class === 'Registered'
+    ? { name: words.name, state: 'poor', found, fix: words.waitFix }
+    : { name: words.name, state: 'good', found }
 }
 
 async function gpuCheck(): Promise<Check> {

@@ -219,7 +219,9 @@ const CHECK_MARKS = { good: '●', poor: '◐', missing: '○' } as const
 function PreflightList() {
   const words = strings.volunteer
   const [checks, setChecks] = useState<readonly Check[]>([])
-  useEffect(() => void runPreflight().then(setChecks), [])
+  const subnet = swarmState.value?.subnet
+  const stakes = subnet && subnet.nodes.map(({ peerId, class: name }) => peerId + name).join()
+  useEffect(() => void runPreflight(subnet).then(setChecks), [stakes])
   return (
     <section>
       <h2>{words.preflight}</h2>

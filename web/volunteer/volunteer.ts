@@ -10,6 +10,7 @@ import { createGateway } from '../session/gateway.ts'
 import { problemText } from '../session/problem-text.ts'
 import { note, tabLog } from '../session/tab-log.ts'
 import { gatewayOf } from '../settings/settings.ts'
+import { openTabStake, type TabStake } from './tab-stake.ts'
 import { blockAddresses, makePlan, type Plan } from './plan.ts'
 
 /** What the tab does for others right now. */
@@ -64,6 +65,7 @@ const RELAY_LOST_TICKS = 8
 interface Serving {
   readonly server: ServingServer
   readonly peer: TabServerPeer
+  readonly stake: TabStake | undefined
   end(): void
 }
 
@@ -82,14 +84,18 @@ export async function start(offer: Offer): Promise<void> {
   const mine = ++attempt
   stage.value = { kind: 'joining' }
   let peer: TabServerPeer | undefined
+  let stake: TabStake | undefined
   try {
     const { url, key } = gatewayOf()
     const gateway = createGateway(url, key)
     const plan = await makePlan(gateway, offer.memoryBytes, offer.blocks)
     const { model, span, state } = plan
+    // Said before anything is loaded.
+    stake = state.subnet && (await openTabStake(state.subnet))
     const blocks = await blockAddresses(gateway, plan)
     const joined = await joinAsServer(
       [...state.bootstrap, ...state.servers.flatMap((server) => server.addrs)],
+      stake,
       tabLog,
     )
     peer = joined
@@ -123,10 +129,11 @@ export async function start(offer: Offer): Promise<void> {
       await server.stop(0)
       throw new ChoraleError('cancelled', 'stopped')
     }
-    serving = keepServing({ server, peer: joined, offer, mine, model: model.name, ...made })
+    serving = keepServing({ server, peer: joined, stake, offer, mine, model: model.name, ...made })
     stage.value = { kind: 'serving' }
   } catch (error) {
     await peer?.close()
+    await stake?.close()
     if (mine !== attempt) return
     const field = error instanceof ChoraleError ? error.field : undefined
     note(`serving failed: ${errorMessage(error)}`)
@@ -158,6 +165,7 @@ async function leave(drainMs: number): Promise<void> {
   ending?.end()
   await ending?.server.stop(drainMs)
   await ending?.peer.close()
+  await ending?.stake?.close()
   if (serving === ending) serving = undefined
   live.value = undefined
 }
@@ -173,13 +181,14 @@ async function restart(mine: number, offer: Offer, reason: string): Promise<void
 function keepServing(given: {
   readonly server: ServingServer
   readonly peer: TabServerPeer
+  readonly stake: TabStake | undefined
   readonly offer: Offer
   readonly mine: number
   readonly model: string
   readonly loaded: LoadedSpan
   readonly tokens: () => number
 }): Serving {
-  const { server, peer, offer, mine, model, loaded, tokens } = given
+  const { server, peer, stake, offer, mine, model, loaded, tokens } = given
   const ended = new AbortController()
   let before = tokens()
   const atStart = before
@@ -212,6 +221,7 @@ function keepServing(given: {
   return {
     server,
     peer,
+    stake,
     end: () => {
       clearInterval(timer)
       ended.abort()
