@@ -117,6 +117,18 @@ export class TestChain {
     return ''
   }
 
+  /** Does something of which nothing stays. */
+  scratch<T>(work: () => T): T {
+    const seen = this.#seen
+    this.state.storage.startTransaction()
+    try {
+      return work()
+    } finally {
+      this.state.storage.rollbackTransaction()
+      this.#seen = seen
+    }
+  }
+
   /** Events since the last reading. */
   events(): ChainEvent[] {
     this.state.flushEvents()

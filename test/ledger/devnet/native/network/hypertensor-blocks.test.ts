@@ -1,51 +1,35 @@
-import { existsSync, readFileSync } from 'node:fs'
-import { blake2b } from '@noble/hashes/blake2.js'
-import { keccak_256 } from '@noble/hashes/sha3.js'
-import { secp256k1 } from '@noble/curves/secp256k1.js'
-import { bytesToHex } from '@noble/hashes/utils.js'
+import { readFileSync } from 'node:fs'
 import { Metadata, TypeRegistry } from '@polkadot/types'
 import { describe, expect, it } from 'vitest'
 import { parseChainSpec } from '../../../../../src/ledger/devnet/chain-spec.ts'
 import { patchEthereumGenesis } from '../../../../../src/ledger/devnet/dev-genesis.ts'
 import { DevNode } from '../../../../../src/ledger/devnet/dev-node.ts'
 import { DispatchFailure } from '../../../../../src/ledger/devnet/native/dispatch-error.ts'
-import { fromHex, toHex } from '../../../../../src/ledger/devnet/native/hex.ts'
+import { toHex } from '../../../../../src/ledger/devnet/native/hex.ts'
 import type { SubnetNode } from '../../../../../src/ledger/devnet/native/network/records.ts'
-import { ScaleReader, ScaleWriter } from '../../../../../src/ledger/devnet/native/scale-bytes.ts'
-import { concat } from '../../../../../src/ledger/devnet/native/storage-keys.ts'
-import { createStateStore, stateOf } from '../../../../../src/ledger/devnet/storage.ts'
-import { beginBlock } from '../../../../../src/ledger/devnet/block-builder.ts'
-import { planBlock, readTraits } from '../../../../../src/ledger/devnet/inherents.ts'
+import { ScaleReader } from '../../../../../src/ledger/devnet/native/scale-bytes.ts'
+import { createStateStore } from '../../../../../src/ledger/devnet/storage.ts'
 import { storagePrefix } from '../../../../../src/ledger/devnet/twox.ts'
 import { CODE_KEY, createWasmRuntime } from '../../../../../src/ledger/devnet/wasm-runtime.ts'
 import type { LedgerValue } from '../../../../../src/ledger/ledger.ts'
 import { multiaddr, peerId, TestChain, text, TOKEN } from './chain.ts'
-import { ERROR_CASES } from './error-cases.ts'
-import { activeSubnet, nextStep, nodeArgs, subnetData } from './subnet.ts'
-
-const SPEC = process.env['CHORALE_HYPERTENSOR_SPEC'] ?? ''
-const isThere = existsSync(SPEC)
-if (!isThere)
-  process.stdout.write(
-    'skipped: the native Network pallet beside the wasm one; CHORALE_HYPERTENSOR_SPEC names no raw chain spec\n',
-  )
+import { nodeArgs, subnetData } from './subnet.ts'
+import {
+  HAS_SPEC,
+  hexBytes,
+  person,
+  type Person,
+  print,
+  signed,
+  SPEC,
+  type Terms,
+  termsOf,
+} from './wasm-side.ts'
 
 const peerOf = (node: number): Record<string, LedgerValue> => ({
   peer_id: peerId(300 + node),
   multiaddr: undefined,
 })
-
-/** Somebody who signs: secret = 32 times the byte. */
-interface Person {
-  readonly address: string
-  readonly secret: Uint8Array
-}
-
-function person(byte: number): Person {
-  const secret = new Uint8Array(32).fill(byte)
-  const key = secp256k1.getPublicKey(secret, false)
-  return { secret, address: toHex(keccak_256(key.subarray(1)).subarray(12)) }
-}
 
 type Call = readonly [who: Person, call: string, args: Record<string, LedgerValue>]
 
@@ -212,89 +196,7 @@ class Pair {
   }
 }
 
-/** What every signature covers beside the call. */
-interface Terms {
-  readonly versions: Uint8Array
-  readonly genesisHash: Uint8Array
-}
-
-/** Before the first block. */
-function termsOf(node: DevNode): Terms {
-  const { specVersion, transactionVersion } = node.version()
-  const versions = new ScaleWriter()
-  versions.small(specVersion, 4)
-  versions.small(transactionVersion, 4)
-  return { versions: versions.finish(), genesisHash: hexBytes(node.chain.head.hash) }
-}
-
-/** An immortal extrinsic without a tip, its length in front. */
-function signed(who: Person, call: Uint8Array, nonce: number, { versions, genesisHash }: Terms): Uint8Array {
-  const extra = new ScaleWriter()
-  extra.small(0, 1)
-  extra.compact(nonce)
-  extra.compact(0)
-  const extraBytes = extra.finish()
-  const payload = concat(call, extraBytes, versions, genesisHash, genesisHash)
-  const digest = keccak_256(payload.length > 256 ? blake2b(payload, { dkLen: 32 }) : payload)
-  const signature = secp256k1.sign(digest, who.secret, { prehash: false, format: 'recovered' })
-  // @noble puts the recovery bit first, the chain wants it last.
-  const last = Uint8Array.of(...signature.subarray(1), signature[0] ?? 0)
-  const body = concat(Uint8Array.of(0x84), hexBytes(who.address), last, extraBytes, call)
-  const writer = new ScaleWriter()
-  writer.compact(body.length)
-  return concat(writer.finish(), body)
-}
-
-/** The native chain's storage that decides how a Network call ends. */
-function copied({ state }: TestChain): (readonly [Uint8Array, Uint8Array])[] {
-  const entries: (readonly [Uint8Array, Uint8Array])[] = []
-  for (const [name, { prefix }] of state.types.items) {
-    if (!name.startsWith('Network.') && name !== 'System.Account') continue
-    const plain = state.storage.get(prefix)
-    if (plain !== undefined) entries.push([prefix, plain])
-    const start = toHex(prefix)
-    for (let key = state.storage.nextKey(prefix); key !== undefined; key = state.storage.nextKey(key)) {
-      if (!toHex(key).startsWith(start)) break
-      entries.push([key, state.storage.get(key) ?? new Uint8Array()])
-    }
-  }
-  return entries
-}
-
-/** Index of the error that a call of sudo ended with; -1 when it was none of a pallet's, undefined when it succeeded. */
-function sudoFailure(registry: TypeRegistry, events: Uint8Array | undefined): number | undefined {
-  const records = registry.createType('Vec<EventRecord>', events ?? Uint8Array.of(0)) as unknown as Iterable<{
-    event: { section: string; data: readonly unknown[] }
-  }>
-  const [result] = [...records]
-    .filter(({ event }) => event.section === 'sudo')
-    .map(({ event }) => event.data[0])
-  const { isErr, asErr } = result as {
-    isErr: boolean
-    asErr: { isModule: boolean; asModule: { error: Uint8Array } }
-  }
-  if (!isErr) return undefined
-  return asErr.isModule ? (asErr.asModule.error[0] ?? 0) : -1
-}
-
-/** Alith, sudo of the dev chain; everybody knows the key. */
-const ALITH: Person = {
-  address: '0xf24ff3a9cf04c71dbc94d0b566f7a27b94566cac',
-  secret: hexBytes('0x5fb92d6e98884f76de468fa3f6278f8807c48bebc13595d45af5bdc4da702133'),
-}
-
-/** Where the native pallet refuses what the chain lets through. */
-const STRICTER: ReadonlySet<string> = new Set(['swap_delegate_stake MaxUnlockingsReached'])
-
-function print(value: LedgerValue): string {
-  return (
-    JSON.stringify(value, (_key, part: unknown) =>
-      typeof part === 'bigint' ? String(part) : part instanceof Uint8Array ? bytesToHex(part) : part,
-    ) ?? 'nothing'
-  )
-}
-
-describe.skipIf(!isThere)("native Network pallet beside Hypertensor's own", () => {
+describe.skipIf(!HAS_SPEC)("native Network pallet beside Hypertensor's own", () => {
   it('the same blocks give the same events and the same storage', { timeout: 240_000 }, () => {
     const [owner, delegator] = [person(1), person(2)]
     const cold = [0, 1, 2, 3, 4, 5, 6, 7].map((i) => person(0x10 + i))
@@ -525,64 +427,4 @@ describe.skipIf(!isThere)("native Network pallet beside Hypertensor's own", () =
     expect(native.net.get<number[]>('SubnetNodeElectionSlots', id).length).toBeGreaterThan(3)
     pair.wasm.close()
   })
-
-  it('every error of the life-cycle calls is the chain’s own, too', { timeout: 120_000 }, () => {
-    const subnet = activeSubnet(4)
-    nextStep(subnet)
-    const { chain } = subnet
-    // A block whose hooks do nothing, on either.
-    chain.next()
-    const spec = parseChainSpec(readFileSync(SPEC, 'utf8'))
-    const genesis = patchEthereumGenesis(spec.genesis)
-    const runtime = createWasmRuntime(createStateStore(genesis).get(CODE_KEY) ?? new Uint8Array())
-    const { name, properties } = spec
-    const wasm = new DevNode({ runtime, genesis, name, properties })
-    const terms = termsOf(wasm)
-    wasm.build(chain.block - 1)
-    const traits = readTraits(runtime, wasm.chain.headState)
-    const registry = new TypeRegistry()
-    const metadata = new ScaleReader(wasm.call('Metadata_metadata', new Uint8Array()))
-    registry.setMetadata(new Metadata(registry, toHex(metadata.take(metadata.count(1))) as `0x${string}`))
-    const wrong: string[] = []
-    let compared = 0
-    for (const [error, who, call, args, before] of ERROR_CASES) {
-      if (error === 'Other' || STRICTER.has(`${call} ${error}`)) continue
-      chain.state.storage.startTransaction()
-      before?.(subnet)
-      const overlay = wasm.chain.headState.overlay()
-      overlay.clearPrefix(storagePrefix('Network', '').slice(0, 16))
-      for (const [key, value] of copied(chain)) overlay.set(key, value)
-      const signer = who(subnet)
-      const inner = { type: 'Network', value: { type: call, value: args(subnet) } }
-      const outer =
-        signer === undefined
-          ? { type: 'sudo', value: { call: inner } }
-          : { type: 'sudo_as', value: { who: signer, call: inner } }
-      const encoded = chain.state.types.table.encode('RuntimeCall', { type: 'Sudo', value: outer })
-      chain.state.storage.rollbackTransaction()
-      const state = stateOf(overlay.trie)
-      const { storage } = beginBlock(
-        runtime,
-        wasm.chain.head,
-        state,
-        planBlock(traits, state, 0, 6000),
-        traits,
-      )
-      runtime.call('BlockBuilder_apply_extrinsic', signed(ALITH, encoded, 0, terms), storage)
-      const failure = sudoFailure(registry, storage.get(storagePrefix('System', 'Events')))
-      const told =
-        failure === undefined
-          ? 'no error'
-          : (chain.state.types.pallet('Network').errors[failure] ?? 'BadOrigin')
-      compared++
-      if (told !== error) wrong.push(`${call}: ${error}, on the chain ${told}`)
-    }
-    expect(wrong).toEqual([])
-    process.stdout.write(`${compared} errors equal\n`)
-    wasm.close()
-  })
 })
-
-function hexBytes(hex: string): Uint8Array {
-  return fromHex(hex, (hex.length - 2) / 2) ?? new Uint8Array()
-}
