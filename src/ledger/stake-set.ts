@@ -57,6 +57,7 @@ export interface StakeSetOptions {
 }
 
 const PULSE_MS = 5_000
+const MIN_PULSE_MS = 50
 const FIRST_RETRY_MS = 250
 const MAX_RETRY_MS = 5_000
 
@@ -225,8 +226,20 @@ export async function createStakeSet(options: StakeSetOptions): Promise<StakeSet
     if (status.state !== 'reachable') trouble = status.reason
     else void pulse(true)
   })
-  const timer = setInterval(() => void pulse(false), options.pulseMs ?? PULSE_MS)
+  let timer: ReturnType<typeof setTimeout> | undefined
+  const pulseLater = (): void => {
+    // Several times within the grace, or a quiet ledger would look like a dead one.
+    const everyMs = Math.min(
+      options.pulseMs ?? PULSE_MS,
+      Math.max(MIN_PULSE_MS, rules.parameters.graceMs / 3),
+    )
+    timer = setTimeout(() => {
+      void pulse(false)
+      if (!stop.signal.aborted) pulseLater()
+    }, everyMs)
+  }
   await pulse(true)
+  pulseLater()
 
   /** Why nobody is admitted now; undefined when the ledger was read lately enough. */
   const blind = (): StakeVerdict | undefined => {
@@ -275,7 +288,7 @@ export async function createStakeSet(options: StakeSetOptions): Promise<StakeSet
       stop.abort()
       unwatch()
       unwatchStatus()
-      clearInterval(timer)
+      clearTimeout(timer)
       clearTimeout(retry)
       listeners.clear()
     },

@@ -1,19 +1,9 @@
 import { ChoraleError } from '../errors.ts'
 import { createFrame, encodeFrame } from '../protocol/frame.ts'
-import { PROTOCOL_VERSION, SPAN_PROTOCOL } from '../protocol/ids.ts'
-import { MAX_OPENING_BYTES, MAX_STEP_PAYLOAD_BYTES } from '../protocol/limits.ts'
-import {
-  failure,
-  type Hello,
-  type Link,
-  type Onward,
-  type Opened,
-  type SpanMessage,
-  type Step,
-} from '../protocol/messages.ts'
-import { encodeOpening, type Opening } from '../protocol/opening.ts'
-import { encodeSigned } from '../protocol/signed.ts'
-import { toWire, WIRE_DTYPES, wireBytes, type WireDtype } from '../protocol/wire-dtype.ts'
+import { SPAN_PROTOCOL } from '../protocol/ids.ts'
+import { MAX_STEP_PAYLOAD_BYTES } from '../protocol/limits.ts'
+import type { Link, Onward, Opened, SpanMessage, Step } from '../protocol/messages.ts'
+import { toWire, wireBytes, type WireDtype } from '../protocol/wire-dtype.ts'
 import type { ServerRecord } from '../routing/snapshot.ts'
 import { checkOpen, checkRollback, checkStep, wantedCount } from '../session/check-step.ts'
 import type {
@@ -26,10 +16,9 @@ import type {
 } from '../session/span-runner.ts'
 import { concatRows, rows, type Tensor } from '../tensor/tensor.ts'
 import { frameStream } from './framed-stream.ts'
-import { signOpening } from './opening-guard.ts'
 import type { Peer } from './peer.ts'
 import { RemoteCalls } from './remote-calls.ts'
-import { createRemoteReceipts } from './remote-receipts.ts'
+import { prepareOpening } from './remote-opening.ts'
 import type { RemoteTimeouts } from './remote-timeouts.ts'
 import type { Request } from './request-queue.ts'
 
@@ -136,41 +125,13 @@ class RemoteSession implements SpanSession {
   async open(): Promise<void> {
     const { hiddenSize, maxTokens, dtype, timeouts, signal } = this.#options
     const { modelId, start, end } = this.#target
-    const hello: Hello = {
-      type: 'hello',
-      version: PROTOCOL_VERSION,
-      role: 'client',
-      software: this.#peer.software,
-      dtypes: WIRE_DTYPES,
-      ...(this.#peer.pass && { pass: this.#peer.pass }),
-    }
-    const opening: Opening = {
-      session: crypto.getRandomValues(new Uint8Array(16)),
-      client: this.#peer.id,
+    const { hello, open } = await prepareOpening(this.#peer, this.#calls, {
       server: this.#target.peerId,
       modelId,
       start,
       end,
       maxTokens,
       dtype,
-      issuedAt: Date.now(),
-    }
-    const openingBody = encodeOpening(opening)
-    const open = await signOpening(this.#peer.identity, openingBody)
-    this.#calls.receipts = createRemoteReceipts({
-      identity: this.#peer.identity,
-      digest: this.#peer.digest,
-      opening,
-      openingBody,
-      openingSigned: encodeSigned(open, 'opening', MAX_OPENING_BYTES),
-      engine: () => this.#calls.opened?.engine,
-      post: (make) => this.#calls.post(make),
-      store: this.#peer.receipts,
-      onTrouble: (error) => {
-        const told = failure(error.code, error.message, false)
-        this.#calls.post(() => encodeFrame(told))
-        this.#calls.fail(new ChoraleError(error.code, `${this.#calls.server}: ${error.message}`))
-      },
     })
     const request = { seq: -1, position: 0, rows: 0, timeoutMs: timeouts.openMs }
     await this.#calls.cancellable(signal, async () => {

@@ -8,31 +8,18 @@ import {
   type Hello,
   type Link,
   type Open,
-  type Opened,
   parseSpanMessage,
   type SpanMessage,
   type Welcome,
 } from '../protocol/messages.ts'
-import { DEFAULT_SUBNET_PARAMETERS } from '../ledger/subnet-parameters.ts'
-import type { StakeVerdict } from '../ledger/stake-verdict.ts'
-import { WIRE_DTYPES, wireBytes } from '../protocol/wire-dtype.ts'
-import type { SpanSession } from '../session/span-runner.ts'
+import { WIRE_DTYPES } from '../protocol/wire-dtype.ts'
 import { attachFeeding, type Feeding } from './feeding.ts'
 import { frameStream } from './framed-stream.ts'
 import type { Feedable } from './push-desk.ts'
-import { createServedReceipts, type ServedReceipts } from './serve-receipts.ts'
 import { createSessionLinks } from './session-links.ts'
+import { createHostedSession, type HostedSession } from './hosted-session.ts'
+import { createStreamAdmission } from './stream-admission.ts'
 import { clientError, type ServeContext, type ServedStream } from './span-host.ts'
-import type { StakeGate } from './stake-gate.ts'
-import { createStepQueue, type StepQueue } from './step-queue.ts'
-import { createStepTurns, type StepTurns } from './step-turns.ts'
-
-interface OpenSession {
-  readonly hosted: SpanSession
-  readonly receipts: ServedReceipts
-  readonly turns: StepTurns
-  readonly queue: StepQueue
-}
 
 /** The server's end of one stream: handshake, then one session, or steps for another one. `onEnd` is called once. */
 export function serveSession(
@@ -46,12 +33,9 @@ export function serveSession(
   /** Resolves when HELLO was answered: a pass takes a moment to check, and OPEN may be right behind it. */
   let greeting: Promise<void> | undefined
   let greeted = false
-  /** What the other end does here: a client infers, a server that pushes serves. */
-  let action: 'infer' | 'serve' = 'infer'
-  /** Set while the peer is over its rate: its stream is not read. */
-  let throttle: ReturnType<typeof setTimeout> | undefined
+  const admission = createStreamAdmission(gate, peerId)
   let opening = false
-  let session: OpenSession | undefined
+  let session: HostedSession | undefined
   let over = false
   /** A LINK that came while the session was being opened. */
   let earlyLink: Link | undefined
@@ -83,7 +67,7 @@ export function serveSession(
     onClose: (error) => {
       over = true
       clearTimeout(handshake)
-      clearTimeout(throttle)
+      admission.close()
       freeLease()
       void session?.receipts.finish(false)
       feeding?.detach()
@@ -114,7 +98,9 @@ export function serveSession(
     if (told !== undefined || over) return
     told = error
     freeLease()
-    if (error.code === 'refused') gate?.refuse(feeding ? 'push' : 'span', error.field)
+    if (error.code === 'refused' || error.field !== undefined) {
+      gate?.refuse(feeding ? 'push' : 'span', error.field)
+    }
     wire.post(() => encodeFrame(failure(error.code, error.message, error.retryable, error.retryAfterMs)))
     void wire.close()
   }
@@ -128,7 +114,7 @@ export function serveSession(
     takeStep: (step, payload) => {
       if (told !== undefined || over || session?.turns.take(step) !== true) return
       // The session is its client's, whoever brings the step.
-      checkAdmitted('infer')
+      admission.check('infer')
       gate?.charge(peerId, step.tokens)
       session.queue.add({ message: step, payload, receivedAt: performance.now() })
     },
@@ -144,31 +130,11 @@ export function serveSession(
     return error
   }
 
-  /** @throws `refused` for a peer without stake and pass, or whose stake is gone. */
-  const checkAdmitted = (what: 'infer' | 'serve'): void => {
-    const verdict = gate?.check(peerId, what)
-    if (verdict?.ok === false) throw notAdmitted(verdict)
-  }
-
-  /** Stops reading somebody who says too much, for as long as it was too much. */
-  const throttleMessages = (): void => {
-    const waitMs = gate?.takeMessage(peerId) ?? 0
-    if (waitMs <= 0 || throttle !== undefined) return
-    wire.pause()
-    throttle = setTimeout(
-      () => {
-        throttle = undefined
-        wire.resume()
-      },
-      Math.min(waitMs, MAX_THROTTLE_MS),
-    )
-  }
-
   const receive = (message: SpanMessage, payload: Uint8Array): void => {
     if (told !== undefined) return
     if (gate && greeted) {
-      checkAdmitted(action)
-      throttleMessages()
+      admission.check(admission.action)
+      admission.slowDown(wire)
     }
     if (over) {
       // After CLOSE only the last signature is of interest.
@@ -230,8 +196,9 @@ export function serveSession(
         `${hello.software} speaks version ${hello.version} of the span protocol, this server (${context.peer.software}) version ${PROTOCOL_VERSION}: update the older one`,
       )
     }
-    action = hello.role === 'server' ? 'serve' : 'infer'
-    if (gate && !gate.check(peerId, action).ok) await admit(gate, hello)
+    // Only where it must be: ATTACH of a server that pushes may be in the very same bytes.
+    const admitting = admission.greet(hello)
+    if (admitting) await admitting
     if (over || told !== undefined) return
     greeted = true
     const welcome: Welcome = {
@@ -244,75 +211,40 @@ export function serveSession(
     wire.post(() => encodeFrame(welcome))
   }
 
-  /** A peer that has no stake here shows its pass, or is one that only the ledger knows. @throws `refused`. */
-  const admit = async (by: StakeGate, hello: Hello): Promise<void> => {
-    if (action === 'infer' && hello.pass) await by.show(peerId, hello.pass.slice())
-    if (by.check(peerId, action).ok) return
-    const verdict = await by.resolve(peerId, action)
-    if (!verdict.ok) throw notAdmitted(verdict)
-  }
-
   const open = async (message: Open): Promise<void> => {
     if (!greeting) throw new ChoraleError('protocol', 'open before hello')
     if (opening || feeding) throw new ChoraleError('protocol', 'open twice')
     opening = true
     await greeting
-    if (action === 'serve') throw new ChoraleError('protocol', 'a server that pushes opens no session')
+    if (admission.action === 'serve')
+      throw new ChoraleError('protocol', 'a server that pushes opens no session')
     const admitted = await context.openings.admit(message, peerId)
-    const { modelId, start, end, maxTokens, dtype } = admitted.opening
+    const { modelId, start, end, maxTokens } = admitted.opening
     gate?.takeSession(peerId, modelId)
     const hosted = await host.open({ modelId, start, end, maxTokens, peerId })
     if (over || told !== undefined) return await hosted.close()
     clearTimeout(handshake)
-    const turns = createStepTurns({
-      maxTokens,
-      maxStepTokens: host.maxStepTokens,
-      rowBytes: host.hiddenSize * wireBytes(dtype),
-    })
-    const receipts = createServedReceipts({
-      identity: context.peer.identity,
-      digest: context.peer.digest,
-      opening: admitted,
-      facts: { engine: host.engine, numericMode: host.numericMode ?? 'float' },
-      everyTokens: () => gate?.parameters.receiptTokens ?? DEFAULT_SUBNET_PARAMETERS.receiptTokens,
-      post: (make) => wire.post(make),
-      store: context.peer.receipts,
-      onTrouble: refuse,
-    })
-    const queue = createStepQueue({
+    session = createHostedSession({
       context,
+      admitted,
       hosted,
-      dtype,
       wire,
-      link: () => links.next,
-      dropLink: links.dropNext,
+      links,
       over: () => over || told !== undefined,
-      pause: () => [wire, links.feeder].forEach((source) => source?.pause()),
-      resume: () =>
-        [throttle === undefined ? wire : undefined, links.feeder].forEach((source) => source?.resume()),
-      onError: (error) => refuse(clientError(error)),
-      onStep: receipts.step,
-      onRollback: receipts.rollback,
+      throttled: () => admission.throttled,
+      refuse,
     })
-    session = { hosted, receipts, turns, queue }
     counters.sessions++
-    const opened: Opened = {
-      type: 'opened',
-      leaseTokens: maxTokens,
-      maxStepTokens: host.maxStepTokens,
-      hiddenSize: host.hiddenSize,
-      dtype,
-      engine: host.engine,
-      load: { ...host.load(), queued: context.queued },
-    }
+    const { opened } = session
     wire.post(() => encodeFrame(opened))
     void hosted.leaving?.then(() => {
       if (!over && told === undefined) wire.post(() => encodeFrame({ type: 'leaving' }))
+      return undefined
     })
     if (earlyLink) takeLink(session, earlyLink)
   }
 
-  const takeLink = ({ turns }: OpenSession, link: Link): void => {
+  const takeLink = ({ turns }: HostedSession, link: Link): void => {
     turns.linked = true
     links.take(link)
   }
@@ -329,22 +261,11 @@ export function serveSession(
   return {
     peerId,
     get action() {
-      return action
+      return admission.action
     },
     end: refuse,
     get waiting() {
       return session === undefined && feeding?.joined !== true
     },
   }
-}
-
-/** Longest time for which a stream is not read: a busy peer's next messages wait, they are not refused. */
-const MAX_THROTTLE_MS = 5_000
-
-function notAdmitted(verdict: Extract<StakeVerdict, { ok: false }>): ChoraleError {
-  const { reason, retryAfterMs } = verdict
-  return new ChoraleError('refused', `not admitted: ${reason}`, {
-    field: 'stake',
-    ...(retryAfterMs !== undefined && { retryAfterMs }),
-  })
 }

@@ -5,6 +5,7 @@ import type { Span, SpanSession } from '../session/span-runner.ts'
 import type { OpeningGuard } from './opening-guard.ts'
 import type { Peer } from './peer.ts'
 import type { PushDesk } from './push-desk.ts'
+import type { StreamAction } from './stream-admission.ts'
 
 /** What runs the steps of the sessions that come in over the network; `server/span-host.ts` is the one. */
 export interface SpanHost {
@@ -72,7 +73,7 @@ export interface ByteBudget {
 export interface ServedStream {
   /** Who is at the other end, and what it does here. */
   readonly peerId: string
-  readonly action: 'infer' | 'serve'
+  readonly action: StreamAction
   /** Whether it has neither a session nor feeds one. */
   readonly waiting: boolean
   end(error: ChoraleError): void

@@ -84,8 +84,8 @@ describe('a gated span', () => {
     const server = await swarm.peer({ listen: [TCP] })
     await serveFake(server, span)
     const client = await swarm.peer()
-    setParameters(swarm.ledger, { graceMs: 100 })
-    await until(() => swarm.sets.every((set) => set.parameters.graceMs === 100), 'the grace is short')
+    setParameters(swarm.ledger, { graceMs: 600 })
+    await until(() => swarm.sets.every((set) => set.parameters.graceMs === 600), 'the grace is short')
     const session = await connect(client, server, span).open({ maxTokens: 8 })
     swarm.ledger.condition = 'down'
     await until(() => !swarm.gateOf(server).check(client.id, 'infer').ok, 'the grace is over')

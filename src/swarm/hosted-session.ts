@@ -1,0 +1,85 @@
+import type { ChoraleError } from '../errors.ts'
+import { DEFAULT_SUBNET_PARAMETERS } from '../ledger/subnet-parameters.ts'
+import type { Opened } from '../protocol/messages.ts'
+import { wireBytes } from '../protocol/wire-dtype.ts'
+import type { SpanSession } from '../session/span-runner.ts'
+import type { FramedStream } from './framed-stream.ts'
+import type { AdmittedOpening } from './opening-guard.ts'
+import { createServedReceipts, type ServedReceipts } from './serve-receipts.ts'
+import type { SessionLinks } from './session-links.ts'
+import { clientError, type ServeContext } from './span-host.ts'
+import { createStepQueue, type StepQueue } from './step-queue.ts'
+import { createStepTurns, type StepTurns } from './step-turns.ts'
+
+/** A session that was opened: the engine's, whose turn it is, what waits, and its receipts. */
+export interface HostedSession {
+  readonly hosted: SpanSession
+  readonly receipts: ServedReceipts
+  readonly turns: StepTurns
+  readonly queue: StepQueue
+  /** What the client is told. */
+  readonly opened: Opened
+}
+
+export interface HostedSessionOptions {
+  readonly context: ServeContext
+  readonly admitted: AdmittedOpening
+  readonly hosted: SpanSession
+  readonly wire: FramedStream
+  readonly links: SessionLinks
+  /** Whether the session ended. */
+  readonly over: () => boolean
+  /** Whether the client's own stream must not be read now, whatever the queue says. */
+  readonly throttled: () => boolean
+  /** Ends the session. */
+  readonly refuse: (error: ChoraleError) => void
+}
+
+/** Puts a session's parts together. */
+export function createHostedSession(options: HostedSessionOptions): HostedSession {
+  const { context, admitted, hosted, wire, links, refuse } = options
+  const { host, peer } = context
+  const { maxTokens, dtype } = admitted.opening
+  const turns = createStepTurns({
+    maxTokens,
+    maxStepTokens: host.maxStepTokens,
+    rowBytes: host.hiddenSize * wireBytes(dtype),
+  })
+  const receipts = createServedReceipts({
+    identity: peer.identity,
+    digest: peer.digest,
+    opening: admitted,
+    facts: { engine: host.engine, numericMode: host.numericMode ?? 'float' },
+    everyTokens: () => (peer.gate?.parameters ?? DEFAULT_SUBNET_PARAMETERS).receiptTokens,
+    post: (make) => wire.post(make),
+    store: peer.receipts,
+    onTrouble: refuse,
+  })
+  const queue = createStepQueue({
+    context,
+    hosted,
+    dtype,
+    wire,
+    link: () => links.next,
+    dropLink: links.dropNext,
+    over: options.over,
+    pause: () => [wire, links.feeder].forEach((source) => source?.pause()),
+    resume: () => {
+      if (!options.throttled()) wire.resume()
+      links.feeder?.resume()
+    },
+    onError: (error) => refuse(clientError(error)),
+    onStep: receipts.step,
+    onRollback: receipts.rollback,
+  })
+  const opened: Opened = {
+    type: 'opened',
+    leaseTokens: maxTokens,
+    maxStepTokens: host.maxStepTokens,
+    hiddenSize: host.hiddenSize,
+    dtype,
+    engine: host.engine,
+    load: { ...host.load(), queued: context.queued },
+  }
+  return { hosted, receipts, turns, queue, opened }
+}
