@@ -1,7 +1,7 @@
 import type { LedgerCall, LedgerValue } from './ledger.ts'
 
 /**
- * Calls of the Network pallet (and the few of others that are needed), with the pallet's names and types. Accounts as
+ * Calls of the Network and Disputes pallets (and the few of others that are needed), with the pallet's names and types. Accounts as
  * the chain prints them, amounts in the smallest unit, ratios with 1e18 = 100 %.
  */
 
@@ -181,6 +181,58 @@ export function attest(subnetId: number, data?: Uint8Array): LedgerCall {
   return network('attest', { subnet_id: subnetId, attest_data: data })
 }
 
+/** Accuses a node by evidence (its SHA-256 and at most what the pallet stores of it); locks a bond. */
+export function proposeDispute(
+  subnetId: number,
+  nodeId: number,
+  defendantNodeId: number,
+  evidence: Uint8Array,
+  data: Uint8Array,
+): LedgerCall {
+  return disputes('propose', {
+    subnet_id: subnetId,
+    subnet_node_id: nodeId,
+    defendant_node_id: defendantNodeId,
+    evidence,
+    data,
+  })
+}
+
+/** The accused answers and locks the same bond. */
+export function challengeDispute(subnetId: number, disputeId: number, data: Uint8Array): LedgerCall {
+  return disputes('challenge_proposal', { subnet_id: subnetId, proposal_id: disputeId, data })
+}
+
+/** An eligible node's vote on a challenged dispute. */
+export function voteOnDispute(subnetId: number, disputeId: number, nodeId: number, yay: boolean): LedgerCall {
+  return disputes('vote', { subnet_id: subnetId, proposal_id: disputeId, subnet_node_id: nodeId, yay })
+}
+
+/** The accuser takes an unchallenged dispute back. */
+export function cancelDispute(subnetId: number, disputeId: number): LedgerCall {
+  return disputes('cancel_proposal', { subnet_id: subnetId, proposal_id: disputeId })
+}
+
+/** Settles a dispute whose time is over; anybody may. */
+export function finalizeDispute(subnetId: number, disputeId: number): LedgerCall {
+  return disputes('finalize_proposal', { subnet_id: subnetId, proposal_id: disputeId })
+}
+
+/** A chosen accountant's result of a subnet epoch. */
+export function submitAccounting(
+  subnetId: number,
+  nodeId: number,
+  subnetEpoch: number,
+  data: Uint8Array,
+): LedgerCall {
+  return disputes('submit_accountant_data', {
+    subnet_id: subnetId,
+    subnet_node_id: nodeId,
+    subnet_epoch: subnetEpoch,
+    data,
+  })
+}
+
 /** Moves tokens; the sender's account stays alive. */
 export function transfer(to: string, amount: bigint): LedgerCall {
   return { pallet: 'Balances', call: 'transfer_keep_alive', args: { dest: to, value: amount } }
@@ -188,6 +240,10 @@ export function transfer(to: string, amount: bigint): LedgerCall {
 
 function network(call: string, args: Readonly<Record<string, LedgerValue>>): LedgerCall {
   return { pallet: 'Network', call, args }
+}
+
+function disputes(call: string, args: Readonly<Record<string, LedgerValue>>): LedgerCall {
+  return { pallet: 'Disputes', call, args }
 }
 
 function peerInfo({ peerId, multiaddr }: PeerInfo): LedgerValue {

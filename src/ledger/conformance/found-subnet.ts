@@ -193,7 +193,7 @@ async function register1(
   const paid = before - (await ledger.balance(coldkey.address, done.blockHash)) - feeOf(done.events)
   // Before activation a node of the first ones is live at once.
   const { subnet_node_id: id } = eventOf(done.events, 'SubnetNodeActivated')
-  checks.equal(`node ${String(id)} paid stake and burn`, paid, stake + burn)
+  checks.equal(`node ${Number(id)} paid stake and burn`, paid, stake + burn)
   const node = (await ledger.nodes(subnetId)).find((one) => one.id === id)
   checks.equal('class', node?.class, 'Validator')
   checks.equal('stake', node?.stake, stake)

@@ -252,9 +252,10 @@ export function bigOf(value: LedgerValue): bigint {
 }
 
 function shown(value: unknown): string {
+  if (typeof value === 'string') return value
   return typeof value === 'object'
     ? JSON.stringify(value, (_key, one: unknown) => (typeof one === 'bigint' ? one.toString() : one))
-    : String(value)
+    : `${value as number | bigint | boolean | undefined}`
 }
 
 function pause(ms: number): Promise<void> {

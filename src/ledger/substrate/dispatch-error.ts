@@ -97,10 +97,11 @@ export function dispatchError(codec: RuntimeCodec, value: LedgerValue): Dispatch
         found.kind === 'enum' ? found.variants.find((variant) => variant.index === code)?.name : undefined
       return new DispatchError(pallet, name ?? `error ${code}`, SENTENCES[`${pallet}.${name ?? ''}`])
     }
-    return new DispatchError(`pallet ${String(index)}`, `error ${code}`, undefined)
+    return new DispatchError(`pallet ${Number(index)}`, `error ${code}`, undefined)
   }
+  const kind = typeof type === 'string' ? type : 'Dispatch'
   const name = typeof inner === 'string' ? inner : 'unknown'
-  return new DispatchError(String(type), name, SENTENCES[`${String(type)}.${name}`])
+  return new DispatchError(kind, name, SENTENCES[`${kind}.${name}`])
 }
 
 /** The error that the events of a transaction tell of: its own, or that of the call inside `Sudo`, `Utility`, `Proxy`. */

@@ -118,8 +118,7 @@ function prepare(codec: RuntimeCodec, call: Uint8Array, address: string, terms: 
       json: () => json as unknown as SignerPayload,
     },
     extrinsic: {
-      addSignature: (signature: Uint8Array) =>
-        extrinsic.addSignature(address, toHex(signature) as `0x${string}`, json).toU8a(),
+      addSignature: (signature: Uint8Array) => extrinsic.addSignature(address, signature, json).toU8a(),
       fake: () =>
         extrinsic
           .signFake(address, {
@@ -128,7 +127,7 @@ function prepare(codec: RuntimeCodec, call: Uint8Array, address: string, terms: 
             genesisHash: terms.genesisHash,
             nonce: terms.nonce,
             runtimeVersion: api.runtimeVersion,
-          } as Parameters<typeof extrinsic.signFake>[1])
+          })
           .toU8a(),
     },
   }

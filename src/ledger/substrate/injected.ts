@@ -41,7 +41,7 @@ export function injectedWallets(injectedWeb3: unknown): readonly InjectedWallet[
       if (typeof enable !== 'function') return []
       const wallet: InjectedWallet = {
         name: name.slice(0, MAX_TEXT),
-        version: String(version ?? '').slice(0, MAX_TEXT),
+        version: typeof version === 'string' ? version.slice(0, MAX_TEXT) : '',
         connect: (application) => connect(name, () => enable.call(provider, application) as unknown),
       }
       return [wallet]

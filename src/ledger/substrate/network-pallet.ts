@@ -88,7 +88,7 @@ export async function readNodes(state: State, subnetId: number): Promise<readonl
   const items = 3
   const values = await state.getMany(
     all.flatMap(({ data }) => {
-      const hotkey = String(data['hotkey'])
+      const hotkey = textOf(data['hotkey'])
       return [
         { pallet: 'Network', item: 'HotkeyOwner', keys: [hotkey] },
         { pallet: 'Network', item: 'AccountSubnetStake', keys: [hotkey, subnetId] },
@@ -101,8 +101,8 @@ export async function readNodes(state: State, subnetId: number): Promise<readonl
     const { node_class, start_epoch } = fields(data['classification'])
     return {
       id: num(data['id']),
-      coldkey: String(coldkey),
-      hotkey: String(data['hotkey']),
+      coldkey: textOf(coldkey),
+      hotkey: textOf(data['hotkey']),
       peerId: peerId(data['peer_info']) ?? '',
       bootnodePeerId: peerId(data['bootnode_peer_info']),
       clientPeerId: peerId(data['client_peer_info']),
@@ -219,7 +219,7 @@ export async function readDisputes(state: State, subnetId: number): Promise<read
       yay: list(data['yay']).map(num),
       nay: list(data['nay']).map(num),
       evidence: evidence instanceof Uint8Array ? evidence : new Uint8Array(0),
-      outcome: OUTCOMES[String(outcome)] ?? 'open',
+      outcome: OUTCOMES[textOf(outcome)] ?? 'open',
     }
   })
   return disputes.sort((a, b) => a.id - b.id)
@@ -240,7 +240,7 @@ export function classIndex(name: NodeClass): number {
 
 function classOf(value: LedgerValue): NodeClass {
   const found = CLASSES.find((name) => name === value)
-  if (found === undefined) throw new ChoraleError('ledger', `a node of the ledger has class ${String(value)}`)
+  if (found === undefined) throw new ChoraleError('ledger', `a node of the ledger has class ${textOf(value)}`)
   return found
 }
 
@@ -258,6 +258,10 @@ function fields(value: LedgerValue): Fields {
 
 function list(value: LedgerValue): readonly LedgerValue[] {
   return Array.isArray(value) ? (value as readonly LedgerValue[]) : []
+}
+
+function textOf(value: LedgerValue): string {
+  return typeof value === 'string' ? value : ''
 }
 
 function num(value: LedgerValue): number {

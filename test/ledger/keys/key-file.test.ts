@@ -50,7 +50,7 @@ describe('key files', () => {
         address: '0x00',
         created: '2027-01-02T03:04:05.678Z',
       }[field]
-      await expect(decryptKey({ ...file, [field]: other } as KeyFile, 'x')).rejects.toMatchObject({
+      await expect(decryptKey({ ...file, [field]: other }, 'x')).rejects.toMatchObject({
         code: 'refused',
       })
     },

@@ -1,5 +1,13 @@
 import { afterEach, describe, expect, it } from 'vitest'
-import { transfer } from '../../../src/ledger/calls.ts'
+import {
+  cancelDispute,
+  challengeDispute,
+  finalizeDispute,
+  proposeDispute,
+  submitAccounting,
+  transfer,
+  voteOnDispute,
+} from '../../../src/ledger/calls.ts'
 import type { DevNode, DevNodeOptions } from '../../../src/ledger/devnet/dev-node.ts'
 import type { Ledger, LedgerBlock, LedgerStatus } from '../../../src/ledger/ledger.ts'
 import { type ConnectLedgerOptions, connectLedger } from '../../../src/ledger/substrate.ts'
@@ -270,6 +278,25 @@ describe('errors of calls', () => {
         /2000000 TENSOR and the fee are needed, 0xf24f.* has 999999\.9/,
       ) as string,
     })
+  })
+})
+
+describe('calls of the Disputes pallet', () => {
+  it('have the types the chain wants: each is refused for its content, by name', async () => {
+    const { ledger } = await connected()
+    expect(ledger.info.disputes).toBe(true)
+    const bytes = new Uint8Array(32)
+    const calls = [
+      proposeDispute(9, 1, 2, bytes, bytes),
+      challengeDispute(9, 1, bytes),
+      voteOnDispute(9, 1, 1, true),
+      cancelDispute(9, 1),
+      finalizeDispute(9, 1),
+      submitAccounting(9, 1, 0, bytes),
+    ]
+    for (const call of calls) {
+      await expect(ledger.submit(call, alith), call.call).rejects.toThrow(/^(Disputes|Network)\.\w+: /)
+    }
   })
 })
 

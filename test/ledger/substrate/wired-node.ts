@@ -49,7 +49,7 @@ export class Wire {
 
   readonly openSocket = (): Socket => {
     const listeners = new Map<string, ((event: { readonly data: unknown }) => void)[]>()
-    const fire = (type: string, data: unknown = undefined): void => {
+    const fire = (type: string, data?: unknown): void => {
       for (const listener of listeners.get(type) ?? []) listener({ data })
     }
     const muted = new Set<unknown>()
