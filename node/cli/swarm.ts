@@ -1,17 +1,21 @@
 import type { ModelRecord } from '../../src/routing/snapshot.ts'
 import { Command } from 'commander'
-import { ChoraleError } from '../../src/errors.ts'
+import { ChoraleError, errorMessage } from '../../src/errors.ts'
+import type { Ledger } from '../../src/ledger/ledger.ts'
+import type { Logger } from '../../src/log.ts'
 import type { Directory } from '../../src/session/directory.ts'
 import { resolveModel } from '../../src/store/resolve-model.ts'
 import { joinNetwork } from '../join-network.ts'
-import { readLocalSwarm } from '../local-swarm-file.ts'
+import { type SubnetFlags, type SubnetPlace, subnetPlaceOf } from '../join-subnet.ts'
+import { type LocalSwarm, readLocalSwarm } from '../local-swarm-file.ts'
 import { createModelPorts } from '../model-ports.ts'
 import { stderrLogger } from '../platform.ts'
+import { type SubnetView, viewSubnet } from '../subnet-view.ts'
 import { aborted, catchInterrupt } from './chat/interrupt.ts'
 import { pictureOf, pictureText, type SwarmPicture } from './swarm/picture.ts'
 import { createStyle, write } from './terminal.ts'
 
-interface SwarmFlags {
+interface SwarmFlags extends SubnetFlags {
   bootstrap?: string[]
   json?: boolean
   watch?: boolean
@@ -26,6 +30,12 @@ export function swarmCommand(): Command {
     .description('show which peers serve which blocks')
     .argument('[model]', 'name, id, folder, .gguf file or hub name (default: the model most peers serve)')
     .option('--bootstrap <addrs...>', 'peers that lead into the network (default: the swarm on this machine)')
+    .option(
+      '--ledger <url>',
+      'ledger with the stake of its peers, ws:// or wss:// (default: that of the swarm on this machine)',
+    )
+    .option('--genesis <hash>', "hash of the ledger's first block; another chain is refused")
+    .option('--subnet <id>', 'subnet on it')
     .option('--json', 'print one JSON document')
     .option('--watch', 'show it again every two seconds until Ctrl-C')
     .option('-v, --verbose', 'log what happens')
@@ -38,7 +48,9 @@ export function swarmCommand(): Command {
 
 async function runSwarm(reference: string | undefined, flags: SwarmFlags): Promise<void> {
   const log = stderrLogger(flags.verbose === true ? 'debug' : 'error')
-  const bootstrap = flags.bootstrap ?? (await readLocalSwarm())?.bootstrap
+  const named = subnetPlaceOf(flags)
+  const local = flags.bootstrap === undefined ? await readLocalSwarm() : undefined
+  const bootstrap = flags.bootstrap ?? local?.bootstrap
   if (bootstrap === undefined) {
     throw new ChoraleError(
       'not_found',
@@ -47,11 +59,23 @@ async function runSwarm(reference: string | undefined, flags: SwarmFlags): Promi
     )
   }
   const interrupt = catchInterrupt()
-  const network = await joinNetwork({ bootstrap, mode: 'client', log })
+  const place = named ?? placeOf(local)
+  // Without stake of its own: it shows a pass where one is wanted.
+  const [network, ledger] = await Promise.all([
+    joinNetwork({ bootstrap, mode: 'client', log }),
+    place && openLedger(place, log),
+  ])
+  const subnet = async () => {
+    if (place === undefined || ledger === undefined) return undefined
+    return await viewSubnet({ ledger, place }).catch((error: unknown) => {
+      log.error('the ledger could not be read', { url: place.url, reason: errorMessage(error) })
+      return undefined
+    })
+  }
   try {
     const style = createStyle(process.stdout)
     for (;;) {
-      const picture = await look(network.directory, reference)
+      const picture = await look(network.directory, reference, await subnet())
       const text = flags.json === true ? `${JSON.stringify(picture)}\n` : pictureText(picture, style)
       const clear =
         flags.watch === true && flags.json !== true && process.stdout.isTTY ? '\u001B[H\u001B[2J' : ''
@@ -62,16 +86,39 @@ async function runSwarm(reference: string | undefined, flags: SwarmFlags): Promi
       if (interrupt.signal.aborted) return
     }
   } finally {
+    await ledger?.close()
     await network.close()
     interrupt.release()
   }
 }
 
-async function look(directory: Directory, reference: string | undefined): Promise<SwarmPicture> {
+function placeOf(local: LocalSwarm | undefined): SubnetPlace | undefined {
+  if (local?.ledger === undefined || local.subnetId === undefined) return undefined
+  const { ledger: url, subnetId, genesisHash } = local
+  return { url, subnetId, ...(genesisHash !== undefined && { genesisHash }) }
+}
+
+/** Undefined, and a line in the log, where the ledger does not answer: who serves what is still worth showing. */
+async function openLedger({ url, genesisHash }: SubnetPlace, log: Logger): Promise<Ledger | undefined> {
+  // Loaded now: @polkadot/api takes half a second, and a swarm without a ledger needs none of it.
+  const { connectLedger } = await import('../../src/ledger/substrate.ts')
+  return await connectLedger(url, { log, ...(genesisHash !== undefined && { genesisHash }) }).catch(
+    (error: unknown) => {
+      log.error('the ledger does not answer', { url, reason: errorMessage(error) })
+      return undefined
+    },
+  )
+}
+
+async function look(
+  directory: Directory,
+  reference: string | undefined,
+  subnet: SubnetView | undefined,
+): Promise<SwarmPicture> {
   const models = await directory.models()
   const chosen = reference === undefined ? await busiest(directory, models) : await find(models, reference)
   const records = chosen === undefined ? [] : await directory.servers(chosen.modelId)
-  return pictureOf(chosen, models, records, Date.now())
+  return pictureOf(chosen, models, records, Date.now(), subnet)
 }
 
 /** The model that most peers serve; of equals the first by name. */

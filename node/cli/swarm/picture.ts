@@ -1,5 +1,6 @@
 import type { ModelRecord, ServerRecord } from '../../../src/routing/snapshot.ts'
 import { blockThroughput } from '../../../src/server/place-span.ts'
+import type { SubnetView } from '../../subnet-view.ts'
 import { printable, type Style } from '../terminal.ts'
 
 /** Who serves a model, as `chorale swarm --json` prints it. */
@@ -18,9 +19,15 @@ export interface SwarmPicture {
   readonly servers: readonly (Pick<
     ServerRecord,
     'peerId' | 'start' | 'end' | 'engine' | 'state' | 'addrs' | 'throughput' | 'sessions' | 'freeKvTokens'
-  > & { readonly ageMs: number })[]
+  > & {
+    readonly ageMs: number
+    /** What the ledger knows of it; null for a peer that is no node of the subnet, or without a ledger. */
+    readonly node: SubnetView['nodes'][number] | null
+  })[]
   /** Names of all models in this network. */
   readonly models: readonly string[]
+  /** The subnet on its ledger: epoch, elected node, attestations; null without one. */
+  readonly subnet: SubnetView | null
 }
 
 /** Puts together what the directory said. Pure. */
@@ -29,7 +36,9 @@ export function pictureOf(
   models: readonly ModelRecord[],
   records: readonly ServerRecord[],
   now: number,
+  subnet?: SubnetView,
 ): SwarmPicture {
+  const nodes = new Map(subnet?.nodes.map((node) => [node.peerId, node]))
   const blocks = model?.blockCount ?? 0
   const online = records.filter(({ state }) => state === 'online')
   const coverage = Array.from(
@@ -57,15 +66,18 @@ export function pictureOf(
         sessions,
         freeKvTokens,
         ageMs: Math.max(0, now - issuedAt),
+        node: nodes.get(peerId) ?? null,
       }))
       .sort((a, b) => a.start - b.start || a.end - b.end || (a.peerId < b.peerId ? -1 : 1)),
     models: models.map(({ name }) => name).sort(),
+    subnet: subnet ?? null,
   }
 }
 
 /** The picture as text of several lines. Names come from other peers, so control characters are taken out. */
 export function pictureText(picture: SwarmPicture, style: Style): string {
-  if (picture.model === null) return 'nobody serves a model in this network\n'
+  const subnet = picture.subnet === null ? [] : subnetLines(picture.subnet, style)
+  if (picture.model === null) return `${['nobody serves a model in this network', ...subnet].join('\n')}\n`
   const state = picture.covered ? style.green('every block is served') : style.red(missingText(picture))
   const lines = [
     `${style.bold(printable(picture.model))}: ${picture.blocks} blocks, ${countText(picture.servers.length)}, ${state}`,
@@ -78,17 +90,12 @@ export function pictureText(picture: SwarmPicture, style: Style): string {
     server.throughput.toFixed(1),
     String(server.sessions),
     String(server.freeKvTokens),
+    ...(picture.subnet === null ? [] : [server.node?.class ?? '–', server.node?.stake ?? '–']),
     printable(server.addrs[0] ?? '').replace(/\/p2p\/.*$/, ''),
   ])
-  const head = ['PEER', 'BLOCKS', 'ENGINE', 'STATE', 'TOK/S', 'SESSIONS', 'FREE KV', 'ADDRESS']
-  const widths = head.map((title, i) => Math.max(title.length, ...rows.map((row) => row[i]!.length)))
-  for (const [i, row] of [head, ...rows].entries()) {
-    const line = row
-      .map((cell, column) => cell.padEnd(widths[column]!))
-      .join('  ')
-      .trimEnd()
-    lines.push(i === 0 ? style.dim(line) : line)
-  }
+  const ledgerHead = picture.subnet === null ? [] : ['CLASS', 'STAKE']
+  const head = ['PEER', 'BLOCKS', 'ENGINE', 'STATE', 'TOK/S', 'SESSIONS', 'FREE KV', ...ledgerHead, 'ADDRESS']
+  lines.push(...tableLines(head, rows, style))
   lines.push(`servers per block: ${picture.coverage.join(' ')}`)
   if (picture.weakestBlock !== null) {
     const count = picture.coverage[picture.weakestBlock]!
@@ -96,7 +103,49 @@ export function pictureText(picture: SwarmPicture, style: Style): string {
   }
   const others = picture.models.filter((name) => name !== picture.model)
   if (others.length > 0) lines.push(`also in this network: ${others.map(printable).join(', ')}`)
-  return `${lines.join('\n')}\n`
+  return `${[...lines, ...subnet].join('\n')}\n`
+}
+
+/** Rows under their heads, each column as wide as its widest cell. */
+function tableLines(
+  head: readonly string[],
+  rows: readonly (readonly string[])[],
+  style: Style,
+): readonly string[] {
+  const widths = head.map((title, i) => Math.max(title.length, ...rows.map((row) => row[i]!.length)))
+  return [head, ...rows].map((row, i) => {
+    const line = row
+      .map((cell, column) => cell.padEnd(widths[column]!))
+      .join('  ')
+      .trimEnd()
+    return i === 0 ? style.dim(line) : line
+  })
+}
+
+/** Epoch, elected node, attestations, and the nodes with their stake. */
+function subnetLines(subnet: SubnetView, style: Style): readonly string[] {
+  const { epoch, progress, block, elected, proposed, attestation, lastAttestation } = subnet
+  const token = printable(subnet.token)
+  const chosen = subnet.nodes.find(({ peerId }) => peerId === elected)
+  const rows = subnet.nodes.map((node) => [
+    String(node.id),
+    `…${printable(node.peerId.slice(-8))}${node.peerId === elected ? ' (elected)' : ''}`,
+    node.class,
+    `${node.stake} ${token}`,
+    percent(node.reputation),
+  ])
+  return [
+    '',
+    `${style.bold(printable(subnet.name))}: subnet ${subnet.subnetId} of ${printable(subnet.chain)}, ${subnet.state.toLowerCase()}, block ${block}`,
+    `epoch ${epoch}, ${percent(progress)} over; elected: ${chosen === undefined ? 'nobody yet' : `node ${chosen.id} (…${printable(chosen.peerId.slice(-8))})`}; ` +
+      (proposed ? `proposed, attested by ${percent(attestation ?? 0)}` : 'nothing proposed yet'),
+    `last epoch: ${lastAttestation === null ? 'nothing was proposed' : `attested by ${percent(lastAttestation)} of the validators`}`,
+    ...tableLines(['NODE', 'PEER', 'CLASS', 'STAKE', 'REPUTATION'], rows, style),
+  ]
+}
+
+function percent(share: number): string {
+  return `${Math.round(share * 100)} %`
 }
 
 function countText(servers: number): string {
