@@ -42,6 +42,10 @@ export interface ServingServer {
   /** The span that takes new sessions. */
   readonly span: Span
   readonly engine: string
+  /** Opens sessions on the span that takes new ones, beside those of the network. */
+  readonly host: SpanHost
+  /** Steps received and not answered, of all sessions. */
+  readonly queued: number
   readonly state: ServerState
   /** Measured decode speed of the span alone, tokens per second. */
   readonly throughput: number
@@ -242,6 +246,10 @@ export async function startServer(options: ServerOptions): Promise<ServingServer
       return span
     },
     engine,
+    host,
+    get queued() {
+      return queued()
+    },
     get state() {
       return state
     },

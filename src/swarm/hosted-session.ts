@@ -1,3 +1,4 @@
+import { bytesToHex } from '@noble/hashes/utils.js'
 import type { ChoraleError } from '../errors.ts'
 import { DEFAULT_SUBNET_PARAMETERS } from '../ledger/subnet-parameters.ts'
 import type { Opened } from '../protocol/messages.ts'
@@ -35,10 +36,14 @@ export interface HostedSessionOptions {
   readonly refuse: (error: ChoraleError) => void
 }
 
+const NOTHING = new Uint8Array(0)
+
 /** Puts a session's parts together. */
 export function createHostedSession(options: HostedSessionOptions): HostedSession {
   const { context, admitted, hosted, wire, links, refuse } = options
   const { host, peer } = context
+  const { tap } = context.options
+  const id = bytesToHex(admitted.opening.session)
   const { maxTokens, dtype } = admitted.opening
   const turns = createStepTurns({
     maxTokens,
@@ -52,7 +57,14 @@ export function createHostedSession(options: HostedSessionOptions): HostedSessio
     facts: { engine: host.engine, numericMode: host.numericMode ?? 'float' },
     everyTokens: () => (peer.gate?.parameters ?? DEFAULT_SUBNET_PARAMETERS).receiptTokens,
     post: (make) => wire.post(make),
-    store: peer.receipts,
+    store: tap
+      ? {
+          add: (receipt) => {
+            tap.receipt(receipt)
+            peer.receipts?.add(receipt)
+          },
+        }
+      : peer.receipts,
     onTrouble: refuse,
   })
   const queue = createStepQueue({
@@ -69,9 +81,18 @@ export function createHostedSession(options: HostedSessionOptions): HostedSessio
       links.feeder?.resume()
     },
     onError: (error) => refuse(clientError(error)),
-    onStep: receipts.step,
-    onRollback: receipts.rollback,
+    onStep: (step, input, output) => {
+      receipts.step(step, input, output)
+      const { seq, position, tokens } = step
+      tap?.step(id, { seq, position, tokens, input, output })
+    },
+    onRollback: (message) => {
+      receipts.rollback(message)
+      const { seq, position } = message
+      tap?.step(id, { seq, position, tokens: 0, input: NOTHING, output: NOTHING })
+    },
   })
+  tap?.open(id, admitted.signed)
   const opened: Opened = {
     type: 'opened',
     leaseTokens: maxTokens,

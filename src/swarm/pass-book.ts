@@ -7,6 +7,8 @@ import { verifySignature } from './identity.ts'
 export interface ShownPass {
   readonly id: string
   readonly pass: Pass
+  /** As it was shown: the proof of who pays for a client's work. */
+  readonly bytes: Uint8Array
   tokens: number
   sessions: number
 }
@@ -93,7 +95,7 @@ export function createPassBook(sponsor: (peerId: string) => StakeVerdict, now: (
         })
       }
       // Two may be verified at once; the one that came first keeps its counts.
-      const entry = used.get(name) ?? { id, pass, tokens: 0, sessions: 0 }
+      const entry = used.get(name) ?? { id, pass, bytes: bytes.slice(), tokens: 0, sessions: 0 }
       if (entry.pass.audience !== pass.audience) {
         throw new ChoraleError('refused', 'its sponsor gave this nonce to another client', { field: 'nonce' })
       }

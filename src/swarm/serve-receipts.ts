@@ -37,7 +37,7 @@ export interface ServedReceiptsOptions {
   /** Tokens between two receipts, as the subnet wants it now. */
   readonly everyTokens: () => number
   readonly post: (make: () => Uint8Array) => void
-  readonly store: ReceiptStore | undefined
+  readonly store: Pick<ReceiptStore, 'add'> | undefined
   readonly now?: () => number
   /** The client does not keep its side; the session ends. */
   readonly onTrouble: (error: ChoraleError) => void

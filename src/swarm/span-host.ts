@@ -1,5 +1,6 @@
 import { ChoraleError, type ErrorCode, errorCode, errorMessage, isChoraleError } from '../errors.ts'
 import type { ServerLoad } from '../protocol/messages.ts'
+import type { StoredReceipt } from '../protocol/receipt-file.ts'
 import type { NumericMode } from '../protocol/receipts.ts'
 import type { Span, SpanSession } from '../session/span-runner.ts'
 import type { OpeningGuard } from './opening-guard.ts'
@@ -46,6 +47,26 @@ export interface ServeSpanOptions {
   readonly heartbeatMs?: number
   /** A stream is dropped and its lease freed after this long without a byte. Default 75 s. */
   readonly silenceMs?: number
+  /** Is told what goes through the sessions. */
+  readonly tap?: SessionTap
+}
+
+/** Keeps what accountants may ask for (`attest/audit-store.ts`). Must not throw and must not wait. */
+export interface SessionTap {
+  /** A session begins: its id in lower-case hex, and its signed opening. */
+  open(session: string, opening: Uint8Array): void
+  /** A step's rows as they travelled, valid during the call only; a rollback has no tokens and no bytes. */
+  step(session: string, step: TappedStep): void
+  /** A receipt with the client's agreement, or at the end without. */
+  receipt(receipt: StoredReceipt): void
+}
+
+export interface TappedStep {
+  readonly seq: number
+  readonly position: number
+  readonly tokens: number
+  readonly input: Uint8Array
+  readonly output: Uint8Array
 }
 
 /** What the sessions of one server share. */
@@ -58,7 +79,7 @@ export interface ServeContext {
   readonly openings: OpeningGuard
   /** Steps received and not answered, of all sessions. */
   queued: number
-  readonly options: Required<ServeSpanOptions>
+  readonly options: Required<Omit<ServeSpanOptions, 'tap'>> & Pick<ServeSpanOptions, 'tap'>
 }
 
 /** Step bytes that wait in all sessions of a server; sessions that find it full stop reading until it has room. */

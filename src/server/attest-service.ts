@@ -1,0 +1,271 @@
+import { createObserver, createSightingLog, presentNodes } from '../attest/served-work.ts'
+import type { AuditEntry } from '../attest/epoch-report.ts'
+import type { LoadJudgeSpan } from '../attest/fault-proof.ts'
+import { createReportPool } from '../attest/report-pool.ts'
+import { type Attest, type AttestOptions, createAttest } from '../attest/run-attest.ts'
+import { followBlocks } from '../attest/run-epoch-duties.ts'
+import { errorMessage } from '../errors.ts'
+import type { Ledger, LedgerBlock, LedgerSigner, NodeClass, SubnetNode } from '../ledger/ledger.ts'
+import type { StakeSet } from '../ledger/stake-set.ts'
+import { type Logger, silentLogger } from '../log.ts'
+import { createMetrics, type Metrics } from '../metrics.ts'
+import type { ModelRecord, ServerRecord } from '../routing/snapshot.ts'
+import type { DhtDirectory } from '../swarm/dht-directory.ts'
+import { signBytes, verifySignature } from '../swarm/identity.ts'
+import type { Peer } from '../swarm/peer.ts'
+import { startAttestExchange } from './attest-exchange.ts'
+import type { ServedEvidence } from './served-evidence.ts'
+
+/** A server's duties as a node of its subnet: reports, proposals, attestations, audits, disputes. */
+
+/** Port: fault proofs by content address, for as long as disputes last. */
+export interface ProofStore {
+  load(hash: string): Promise<Uint8Array | undefined>
+  save(hash: string, bytes: Uint8Array): Promise<void>
+}
+
+export interface DutiesOptions {
+  /** Must gossip, and have the gate of this subnet. */
+  readonly peer: Peer
+  readonly directory: Pick<DhtDirectory, 'known' | 'servers'>
+  readonly ledger: Ledger
+  readonly stakes: Pick<StakeSet, 'nodes' | 'subnetId'>
+  /** The node's hotkey. */
+  readonly signer: LedgerSigner
+  readonly model: ModelRecord
+  readonly evidence: ServedEvidence
+  readonly loadSpan: LoadJudgeSpan
+  /** Own reports outlive the process here: two different ones of one epoch would both be void. */
+  readonly ownReports?: NonNullable<AttestOptions['ownReports']>
+  /** Default: the last few, in memory. */
+  readonly proofs?: ProofStore
+  readonly loadPolicy?: NonNullable<AttestOptions['loadPolicy']>
+  /** Sessions re-run in an epoch when this node is an accountant; default 2. */
+  readonly audits?: number
+  readonly metrics?: Metrics
+  readonly log?: Logger
+  /** Called after every block. */
+  readonly onState?: (state: DutiesState) => void
+}
+
+/** For people and dashboards. */
+export interface DutiesState {
+  /** Last block that was looked at. */
+  readonly block: number
+  /** This server on the ledger; undefined when it is no node of the subnet, or the hotkey is not its own. */
+  readonly nodeId: number | undefined
+  readonly nodeClass: NodeClass | undefined
+  /** Subnet epoch, and parts per thousand of it that have passed. */
+  readonly epoch: number | undefined
+  readonly progress: number | undefined
+  /** Node elected for it. */
+  readonly elected: number | undefined
+  /** What this node does or waits for. */
+  readonly duty: string
+  /** Attestors of the epoch before, in parts per thousand of its validators; undefined when nothing was proposed. */
+  readonly lastAttestation: number | undefined
+  /** What this node found as an accountant in this epoch. */
+  readonly findings: readonly AuditEntry[]
+}
+
+export interface Duties {
+  readonly state: DutiesState | undefined
+  /** Resolves when the last block was looked at and no audit or fetch is under way. */
+  idle(): Promise<void>
+  /** Waits for what is under way. */
+  stop(): Promise<void>
+}
+
+/** Proofs are up to 32 MiB each. */
+const MAX_PROOFS_IN_MEMORY = 4
+/** How long the directory may take to say who serves. */
+const LOOK_MS = 3_000
+
+/**
+ * Starts a server's duties; they follow the ledger until stopped. Nothing the ledger or peers do ends them.
+ * @throws `bad_request` when the peer does not gossip in this subnet.
+ */
+export async function startDuties(options: DutiesOptions): Promise<Duties> {
+  const { directory, evidence, ledger, model, peer, signer, stakes } = options
+  const { subnetId } = stakes
+  const log = (options.log ?? silentLogger).child('duties')
+  const gauges = createGauges(options.metrics ?? createMetrics())
+  const proofs = options.proofs ?? memoryProofs()
+  const sightings = createSightingLog()
+  const pool = createReportPool({
+    subnetId,
+    verify: verifySignature,
+    isNode: (id, peerId) => stakes.nodes.some((node) => node.id === id && node.peerId === peerId),
+  })
+  let attest: (Attest & { readonly nodeId: number }) | undefined
+  let state: DutiesState | undefined
+  let complaint: string | undefined
+
+  const exchange = await startAttestExchange({
+    peer,
+    subnetId,
+    pool,
+    store: evidence.store,
+    proofOf: (hash) => proofs.load(hash),
+    mayAudit: (peerId) => attest?.mayAudit(peerId) === true,
+    peers: () => new Map(stakes.nodes.map((node) => [node.id, node.peerId])),
+    addrsOf: (peerId) =>
+      directory.known(model.modelId).find((record) => record.peerId === peerId)?.addrs ?? [],
+    log,
+  })
+
+  const createFor = (nodeId: number): Attest & { readonly nodeId: number } => {
+    const observe = createObserver({
+      peerId: peer.id,
+      // The span of the epoch that ended is put in below.
+      served: () => ({ modelId: model.modelId, blockCount: model.blockCount, start: 0, end: 0 }),
+      log: sightings,
+      store: evidence.store,
+      passOf: (client) => evidence.passOf(client),
+    })
+    const made = createAttest({
+      ledger,
+      signer,
+      subnetId,
+      nodeId,
+      pool,
+      log,
+      sign: (bytes) => signBytes(peer.identity, bytes),
+      observe: async (view) => {
+        const seen = await observe(view)
+        const own = seen?.sightings.find((sighting) => sighting.nodeId === nodeId)
+        return seen && own ? { ...seen, start: own.start, end: own.end } : seen
+      },
+      publish: (report) => exchange.publish(report),
+      fetch: (hash, holders, signal) => exchange.fetch(hash, holders, signal),
+      ask: (peerId, request, signal) => exchange.ask(peerId, request, signal),
+      judge: { verify: verifySignature, loadSpan: options.loadSpan },
+      keepProof: async (hash, bytes) => {
+        gauges.proofs.inc()
+        await proofs.save(hash, bytes)
+      },
+      onUpheld: ({ nodeId: liar, peerId }) => {
+        gauges.upheld.inc()
+        log.warn('a dispute was upheld', { node: liar, peer: peerId })
+        // Its routes and sessions end now, whatever the stake set says yet.
+        if (peerId !== undefined && peerId !== peer.id) {
+          peer.gate?.ban(peerId, `node ${liar} was proven to compute falsely`)
+        }
+      },
+      ...(options.ownReports && { ownReports: options.ownReports }),
+      ...(options.loadPolicy && { loadPolicy: options.loadPolicy }),
+      ...(options.audits !== undefined && { audits: options.audits }),
+    })
+    return Object.assign(made, { nodeId })
+  }
+
+  /** This server's node, if it may act for it. What keeps it from that is said once. */
+  const findNode = (): SubnetNode | undefined => {
+    const node = stakes.nodes.find(({ peerId }) => peerId === peer.id)
+    const wrong =
+      node === undefined
+        ? `peer ${peer.id} is no node of subnet ${subnetId}: register it with this hotkey, ${signer.address}`
+        : node.hotkey.toLowerCase() === signer.address.toLowerCase()
+          ? undefined
+          : `node ${node.id} has the hotkey ${node.hotkey}, not ${signer.address}`
+    if (wrong !== complaint && wrong !== undefined) log.warn('no duties', { reason: wrong })
+    complaint = wrong
+    return wrong === undefined ? node : undefined
+  }
+
+  /** Who serves now, so that each node's word about itself has witnesses. */
+  const look = async (epoch: number): Promise<void> => {
+    let records: readonly ServerRecord[]
+    try {
+      records = await directory.servers(model.modelId, AbortSignal.timeout(LOOK_MS))
+    } catch (error) {
+      log.debug('the directory did not answer', { reason: errorMessage(error) })
+      records = directory.known(model.modelId)
+    }
+    sightings.look(epoch, presentNodes(records, stakes.nodes, model.modelId))
+  }
+
+  const onBlock = async (block: LedgerBlock): Promise<void> => {
+    const node = findNode()
+    if (node === undefined) attest = undefined
+    // Registered anew, it is another node: nothing of the old one's epoch is its own.
+    else if (attest?.nodeId !== node.id) attest = createFor(node.id)
+    await attest?.onBlock(block)
+    const seen = attest?.state
+    const time = seen?.time
+    const current = time && block.number >= time.firstBlock && block.number <= time.lastBlock
+    if (current) await look(time.epoch)
+    state = {
+      block: block.number,
+      nodeId: node?.id,
+      nodeClass: node?.class,
+      epoch: time?.epoch,
+      progress: time?.progress,
+      elected: seen?.elected,
+      duty: seen?.duty ?? complaint ?? 'waits for the subnet to be active',
+      lastAttestation: seen?.lastAttestation,
+      findings: time === undefined ? [] : (attest?.findings(time.epoch) ?? []),
+    }
+    gauges.show(state)
+    options.onState?.(state)
+  }
+
+  let busy: Promise<void> = Promise.resolve()
+  const follower = followBlocks(ledger, (block) => {
+    busy = onBlock(block).catch((error: unknown) => {
+      log.warn('duties failed', { block: block.number, reason: errorMessage(error) })
+    })
+    return busy
+  })
+  return {
+    get state() {
+      return state
+    },
+    idle: async () => {
+      await busy
+      await attest?.idle()
+      await exchange.idle()
+    },
+    stop: async () => {
+      await follower.stop()
+      await attest?.idle()
+      await exchange.close()
+    },
+  }
+}
+
+/** A store of the last few proofs, gone with the process. */
+export function memoryProofs(): ProofStore {
+  const kept = new Map<string, Uint8Array>()
+  return {
+    load: (hash) => Promise.resolve(kept.get(hash)),
+    save: (hash, bytes) => {
+      const [oldest] = kept.keys()
+      if (kept.size >= MAX_PROOFS_IN_MEMORY && oldest !== undefined) kept.delete(oldest)
+      kept.set(hash, bytes)
+      return Promise.resolve()
+    },
+  }
+}
+
+function createGauges(metrics: Metrics) {
+  const gauge = (name: string, help: string) => metrics.gauge(`chorale_duties_${name}`, help)
+  const block = gauge('block', 'Last ledger block looked at.')
+  const epoch = gauge('epoch', 'Subnet epoch.')
+  const elected = gauge('elected', '1 when this node is elected for the epoch.')
+  const attestation = gauge('last_attestation_ratio', 'Attestors of the epoch before, of its validators.')
+  const findings = metrics.gauge('chorale_duties_findings', 'What audits of this epoch found.', ['outcome'])
+  return {
+    proofs: metrics.counter('chorale_duties_fault_proofs_total', 'Fault proofs this node made.'),
+    upheld: metrics.counter('chorale_duties_upheld_total', 'Disputes seen upheld.'),
+    show: (state: DutiesState): void => {
+      block.set(state.block)
+      if (state.epoch !== undefined) epoch.set(state.epoch)
+      elected.set(state.nodeId !== undefined && state.elected === state.nodeId ? 1 : 0)
+      if (state.lastAttestation !== undefined) attestation.set(state.lastAttestation / 1_000)
+      for (const outcome of ['passed', 'failed', 'unavailable'] as const) {
+        findings.set(state.findings.filter((entry) => entry.outcome === outcome).length, { outcome })
+      }
+    },
+  }
+}
