@@ -1,8 +1,9 @@
 import { ChoraleError } from '../../errors.ts'
-import { activateSubnet, addDelegateStake, registerNode, registerSubnet, transfer } from '../calls.ts'
-import { minDelegateStake, near, ONE, percentMul, registrationCost } from '../formulas.ts'
+import { registerNode, registerSubnet, transfer } from '../calls.ts'
+import { near, ONE, percentMul, registrationCost } from '../formulas.ts'
 import type { LedgerSigner } from '../ledger.ts'
 import { base58Text, multiaddrBytes } from '../multiaddr-bytes.ts'
+import { activate, delegate } from './activate-subnet.ts'
 import { type Checks, eventOf, feeOf, type Script } from './script.ts'
 
 /** A node of the script's subnet: its keys and its place. */
@@ -24,10 +25,6 @@ const NODES = 4
 /** What a hotkey gets for its fees, and a coldkey besides its stake, in tokens. */
 const HOTKEY_TOKENS = 5n
 const SPARE_TOKENS = 20n
-/** Delegated above the least, which development chains may set to nothing. */
-const FREE_DELEGATE_TOKENS = 100n
-/** Longest wait for a subnet to be old enough, in epochs: a live chain asks for a day of them. */
-const MAX_WAIT_EPOCHS = 60
 
 /** Registers a subnet with four nodes and activates it. Ends early, with a failed step, where a call is refused. */
 export async function foundSubnet(script: Script): Promise<ScriptSubnet | undefined> {
@@ -73,7 +70,7 @@ export async function foundSubnet(script: Script): Promise<ScriptSubnet | undefi
       await refusals(script, checks, subnet.id, nodes, minStake)
       await proofs(script, checks, subnet.id, nodes, minStake)
     })) &&
-    (await script.step('delegate', (checks) => delegate(script, checks, subnet.id))) &&
+    (await script.step('delegate', (checks) => delegate(script, checks, subnet.id, NODES))) &&
     (await script.step('activate', (checks) => activate(script, checks, subnet.id)))
   return ran ? { ...subnet, nodes } : undefined
 }
@@ -252,98 +249,6 @@ async function proofs(
   checks.equal('proof of stake of a node', await proof(first.peerId), true)
   checks.equal('of a node that should have more', await proof(first.peerId, stake + 1n), false)
   checks.equal('of a stranger', await proof(newPeerId(script.options.random)), false)
-}
-
-async function delegate(script: Script, checks: Checks, subnetId: number): Promise<void> {
-  const { ledger, options } = script
-  const { funder } = options
-  const parts = [
-    script.integer('TotalIssuance', [], undefined, 'Balances'),
-    script.integer('TotalStake', []),
-    script.integer('TotalDelegateStake', []),
-    script.integer('TotalNodeDelegateStake', []),
-    script.integer('TotalUnbondingBalance', []),
-    script.integer('TotalAccountDelegateStake', []),
-  ]
-  const issuance = (await Promise.all(parts)).reduce((sum, part) => sum + part, 0n)
-  const [factor, most, from, to] = await Promise.all([
-    script.integer('MinSubnetDelegateStakeFactor', []),
-    script.integer('MaxMinDelegateStakeMultiplier', []),
-    script.integer('MinSubnetNodes', []),
-    script.integer('MaxSubnetNodes', []),
-  ])
-  const least = minDelegateStake(issuance, NODES, factor, most, [Number(from), Number(to)])
-  // A fifth more: the issuance grows while the subnet lives.
-  const unit = 10n ** BigInt(ledger.info.tokenDecimals)
-  const amount = (least * 6n) / 5n + FREE_DELEGATE_TOKENS * unit
-  await script.refused(
-    'a deposit below the least',
-    addDelegateStake(subnetId, 999n),
-    funder,
-    ['MinDelegateStakeDepositNotReached'],
-    checks,
-  )
-  if (least > 0n) {
-    await script.refused(
-      'activation without delegate stake',
-      activateSubnet(subnetId),
-      funder,
-      ['SubnetActivationConditionsNotMetYet', 'MinSubnetRegistrationEpochsNotMet'],
-      checks,
-    )
-  }
-  const before = await ledger.balance(funder.address)
-  const done = await script.send(addDelegateStake(subnetId, amount), funder, checks)
-  const event = eventOf(done.events, 'SubnetDelegateStakeAdded')
-  checks.equal('event', [event['0'], event['1'], event['2']], [subnetId, funder.address, amount])
-  checks.equal(
-    'paid',
-    before - (await ledger.balance(funder.address, done.blockHash)) - feeOf(done.events),
-    amount,
-  )
-  const stake = await ledger.delegateStake(funder.address, subnetId)
-  checks.equal('shares of a first deposit', stake.shares, amount)
-  checks.that(
-    `worth ${stake.balance} of ${amount}`,
-    stake.balance <= amount && amount - stake.balance < amount / 1000n + 1000n,
-  )
-}
-
-async function activate(script: Script, checks: Checks, subnetId: number): Promise<void> {
-  const { ledger, options } = script
-  const { epochBlocks } = ledger.info
-  const registered = await script.integer('SubnetRegistrationEpoch', [subnetId])
-  const wait = await script.integer('MinSubnetRegistrationEpochs', [])
-  const target = Number(registered + wait) * epochBlocks
-  const head = await script.head()
-  if (target - head > MAX_WAIT_EPOCHS * epochBlocks) {
-    throw new ChoraleError(
-      'not_supported',
-      `this chain lets a subnet be activated ${wait} epochs after it was registered, in ${target - head} blocks: run the script on a development chain`,
-    )
-  }
-  if (head + 1 < target) {
-    await script.refused(
-      'activation too early',
-      activateSubnet(subnetId),
-      options.funder,
-      ['MinSubnetRegistrationEpochsNotMet'],
-      checks,
-    )
-  }
-  await script.until(Math.max(target, head))
-  const done = await script.send(activateSubnet(subnetId), options.funder, checks)
-  checks.equal('event', eventOf(done.events, 'SubnetActivated')['subnet_id'], subnetId)
-  const subnet = await ledger.subnet(subnetId)
-  checks.equal('state', subnet?.state, 'Active')
-  checks.equal('start epoch', subnet?.startEpoch, Math.floor(done.blockNumber / epochBlocks) + 1)
-  await script.refused(
-    'activation twice',
-    activateSubnet(subnetId),
-    options.funder,
-    ['SubnetActivatedAlready'],
-    checks,
-  )
 }
 
 /** Text of an ed25519 peer id: identity multihash of a protobuf public key; nobody has the secret. */

@@ -127,18 +127,3 @@ function fields(value: LedgerValue): Readonly<Record<string, LedgerValue>> {
     ? (value as Readonly<Record<string, LedgerValue>>)
     : {}
 }
-
-/** What a person should know about the pool's reason for refusing a transaction (1010 and neighbours). */
-export function poolSentence(rpcCode: number, message: string, data: string): string | undefined {
-  const reason = `${message} ${data}`
-  if (/payment|balance too low|inability to pay/i.test(reason)) {
-    return 'the account has too little to pay the fee; move tokens to it'
-  }
-  if (/bad ?(signature|proof)/i.test(reason)) {
-    return 'the signature was not accepted: is this the right kind of key for this chain?'
-  }
-  if (/ancient birth|era/i.test(reason)) return 'the transaction came too late; send it again'
-  if (/exhaust/i.test(reason)) return 'the block is full; try again'
-  if (rpcCode === 1010 && /call/i.test(reason)) return 'the chain does not take this call'
-  return undefined
-}

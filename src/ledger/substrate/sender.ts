@@ -1,8 +1,8 @@
-import { ChoraleError, errorMessage, isChoraleError } from '../../errors.ts'
+import { ChoraleError, errorMessage } from '../../errors.ts'
 import type { Logger } from '../../log.ts'
 import type { LedgerCall, LedgerEvent, LedgerSigner, Submitted, SubmitOptions } from '../ledger.ts'
 import type { Blocks } from './blocks.ts'
-import { failureOf, poolSentence } from './dispatch-error.ts'
+import { failureOf } from './dispatch-error.ts'
 import {
   assertFits,
   encodeCall,
@@ -15,6 +15,7 @@ import {
 import type { Header } from './header.ts'
 import { fromHex, toHex } from './hex.ts'
 import { isRecord, RpcError } from './json-rpc.ts'
+import { ALREADY_IMPORTED, BANNED, nonceTaken, refusal } from './pool-refusal.ts'
 import type { Node } from './reconnecting.ts'
 import type { Runtimes } from './runtimes.ts'
 
@@ -54,11 +55,6 @@ const OFFER_AGAIN = 3
 const NONCE_TRIES = 16
 /** A finalized block this far behind the best one is too old to begin an era. */
 const MAX_LAG = 32
-/** Substrate's numbers: the transaction is invalid (1010), was in a block or refused lately (1012), is in the pool already (1013), outbid by one with its nonce (1014). */
-const INVALID = 1010
-const BANNED = 1012
-const ALREADY_IMPORTED = 1013
-const PRIORITY_TOO_LOW = 1014
 
 /** Sends through `node`, and looks for what was sent in the blocks that follow. */
 export function createSender(
@@ -367,32 +363,10 @@ export function createSender(
 /** How often calls without an answer are looked after while no block comes. */
 const NUDGE_MS = 500
 
-/** "Stale", "outdated": the nonce was used; 1014: somebody's waiting transaction has it. */
-function nonceTaken(error: RpcError): boolean {
-  if (error.rpcCode === PRIORITY_TOO_LOW || error.rpcCode === ALREADY_IMPORTED) return true
-  return error.rpcCode === INVALID && /stale|outdated/i.test(`${error.message} ${error.data}`)
-}
-
-function refusal(error: RpcError): ChoraleError {
-  const sentence = poolSentence(error.rpcCode, error.message, error.data)
-  return sentence === undefined
-    ? error
-    : new ChoraleError('ledger', `${sentence} (${error.message})`, { cause: error })
-}
-
 function stopped(until: number): ChoraleError {
   return new ChoraleError('cancelled', `stopped waiting; the call may still be included until block ${until}`)
 }
 
 function cancelled(): ChoraleError {
   return new ChoraleError('cancelled', 'cancelled before the call was sent')
-}
-
-/** Whether a failed read means that the node lacks the method. */
-export function lacksMethod(error: unknown): boolean {
-  return (
-    isChoraleError(error) &&
-    error instanceof RpcError &&
-    (error.rpcCode === -32601 || /not found|not exported|method/i.test(error.message))
-  )
 }
