@@ -8,6 +8,7 @@ import { frameStream } from '../../src/swarm/framed-stream.ts'
 import { keepPass } from '../../src/swarm/keep-pass.ts'
 import type { Peer } from '../../src/swarm/peer.ts'
 import { connectRemoteSpan } from '../../src/swarm/remote-span.ts'
+import { showPass } from '../../src/swarm/pass-exchange.ts'
 import { servePasses, signPass } from '../../src/swarm/serve-passes.ts'
 import type { Tensor } from '../../src/tensor/tensor.ts'
 import { someHidden } from '../contract/span-runner.ts'
@@ -219,6 +220,48 @@ describe('passes', () => {
     await connect(tab, server, span).open({ maxTokens: 8 })
     swarm.unstake(sponsor)
     await until(() => service.streams === 0, 'the session is cut')
+  })
+
+  it('a pass is renewed before it ends; one that ended admits nobody', async () => {
+    const swarm = newSwarm()
+    const sponsor = await swarm.peer({ listen: [TCP] })
+    const gate = swarm.gateOf(sponsor)
+    const issuer = await servePasses(sponsor, { gate, issue: { lifetimeMs: 600 } })
+    const tab = await swarm.peer({ node: false, gated: false, bootstrap: sponsor.addrs() })
+    const keeper = await keepPass(tab)
+    await keeper.first(3_000)
+    const first = tab.pass
+    await until(() => issuer.issued >= 3, 'it is renewed')
+    expect(tab.pass).not.toEqual(first)
+    expect(gate.check(tab.id, 'infer').ok).toBe(true)
+    keeper.close()
+    await until(() => !gate.check(tab.id, 'infer').ok, 'it ended')
+    await until(() => tab.measures().size === 0 && sponsor.measures().size === 0, 'the client is cut')
+  })
+
+  it('three bad passes end a connection that is not admitted', async () => {
+    const swarm = newSwarm()
+    const server = await swarm.peer({ listen: [TCP] })
+    const gate = swarm.gateOf(server)
+    await servePasses(server, { gate })
+    const stranger = await swarm.peer({ node: false, gated: false, bootstrap: server.addrs() })
+    const now = Date.now()
+    const own = await signPass(stranger.identity, {
+      audience: stranger.id,
+      models: [],
+      tokens: 1,
+      sessions: 1,
+      issuedAt: now,
+      expiresAt: now + 1_000,
+    })
+    for (let i = 0; i < 3; i++) {
+      await expect(showPass(stranger, server.id, own)).rejects.toMatchObject({
+        code: 'refused',
+        message: expect.stringContaining('sponsor is not admitted'),
+      })
+    }
+    expect(gate.refusals.get('pass sponsor')).toBe(3)
+    await until(() => stranger.measures().size === 0, 'it is cut')
   })
 
   it('whoever shows nothing is cut after a short time, and few may wait', async () => {
