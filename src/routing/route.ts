@@ -55,10 +55,8 @@ const UNKNOWN_SPEED_MS = 1_000
 const PREFILL_SPEEDUP = 4
 /** Tokens of a piece of a prompt: `ChainOptions.chunkTokens`. */
 const CHUNK_TOKENS = 64
-/** Bounds tried for the slowest server of a prompt's pipeline. */
-const BOTTLENECKS = 8
-/** Candidates that the bounds are taken from: sorting all of ten thousand would take as long as a search. */
-const SAMPLE = 256
+/** Searches, each under a lower bound for the slowest server of a prompt's pipeline; more than two or three are rare. */
+const MAX_SEARCHES = 64
 
 /**
  * The chain of servers whose whole spans tile [start, end) and that answers soonest: a shortest path over block
@@ -66,28 +64,26 @@ const SAMPLE = 256
  *
  * Cost = time to the first token + answer tokens × time per token. A decoded token pays every server's round trip
  * and compute; a prompt is a pipeline, so beyond its first piece it pays only the slowest server, which is why the
- * path is searched under several bounds for that one (exact for up to eight usable servers, close beyond). Pure and
- * deterministic. Servers that are banned, not online, expired or short of KV room are left out.
+ * path is searched again without the slowest server of the last one until that can't pay any more: exact (up to
+ * 64 searches). Of servers with the same span only those that no other one beats in cost and speed are looked at.
+ * Pure and deterministic. Servers that are banned, not online, expired or short of KV room are left out.
  * Not checked: that records are signed and of the right model (the directory's part).
  */
 export function findRoute(snapshot: Snapshot, request: RouteRequest): Route | NoRoute {
   const { start, end } = request
   const { usable, skipped } = usableServers(snapshot, request)
-  const candidates = usable.map((server) => candidateOf(snapshot, request, server))
-  const pieces = Math.ceil((request.promptTokens ?? 0) / CHUNK_TOKENS)
-  const byStart = new Map<number, Candidate[]>()
-  for (const candidate of candidates) {
-    const here = byStart.get(candidate.server.start)
-    if (here) here.push(candidate)
-    else byStart.set(candidate.server.start, [candidate])
-  }
-  let best: { path: Candidate[]; cost: number } | undefined
-  for (const bound of pieces > 1 ? bottleneckBounds(candidates) : [Infinity]) {
-    const path = shortestPath(byStart, start, end, bound)
-    if (!path) continue
-    const slowest = path.reduce((most, { pieceMs }) => Math.max(most, pieceMs), 0)
-    const cost = path.reduce((sum, candidate) => sum + candidate.cost, 0) + Math.max(0, pieces - 1) * slowest
-    if (!best || cost < best.cost) best = { path, cost }
+  const byStart = candidatesByStart(snapshot, request, usable)
+  const pieces = Math.max(0, Math.ceil((request.promptTokens ?? 0) / CHUNK_TOKENS) - 1)
+  let best: { path: readonly Candidate[]; cost: number } | undefined
+  let bound = Infinity
+  for (let searches = 0; searches < (pieces > 0 ? MAX_SEARCHES : 1); searches++) {
+    const found = shortestPath(byStart, start, end, bound)
+    // Lower bounds leave fewer paths: none of them costs less than this one without its slowest part.
+    if (!found || (best && found.cost >= best.cost)) break
+    const slowest = found.path.reduce((most, { pieceMs: ms }) => Math.max(most, ms), 0)
+    const cost = found.cost + pieces * slowest
+    if (!best || cost < best.cost) best = { path: found.path, cost }
+    bound = slowest
   }
   if (!best) return { kind: 'none', missing: uncovered(usable, start, end), skipped }
   return { kind: 'route', servers: best.path.map(({ server }) => server), costMs: best.cost }
@@ -95,42 +91,102 @@ export function findRoute(snapshot: Snapshot, request: RouteRequest): Route | No
 
 interface Candidate {
   readonly server: ServerRecord
-  readonly end: number
   readonly cost: number
   readonly draw: number
   /** One piece of a prompt, compute and transfer whichever is longer. */
   readonly pieceMs: number
 }
 
-function candidateOf(snapshot: Snapshot, request: RouteRequest, server: ServerRecord): Candidate {
-  const { seed = 0, spread = 0 } = request
-  const draw = seededDraw(seed, server.peerId)
-  const cost = serverCost(snapshot, request, server) * (1 + spread * draw)
-  return {
-    server,
-    end: server.end,
-    cost,
-    draw,
-    pieceMs: (request.promptTokens ?? 0) > 0 ? pieceMs(request, server) : 0,
-  }
+/** What the servers of one span offer at their best. */
+interface SpanBest {
+  /** The cheapest one's cost and piece time. */
+  cost: number
+  costPiece: number
+  /** The fastest reader's piece time and cost. */
+  piece: number
+  pieceCost: number
 }
 
-/** The cheapest path over candidates whose pieces take at most `bound` ms. Spans only lead forward: one sweep. */
+/**
+ * Servers that may be part of the best path, by their first block relative to the range's. One that costs more than
+ * another one of the same span, whatever the spread adds to either, and reads prompts no faster, never is: most of a
+ * large swarm goes here, before anything is drawn or searched.
+ */
+function candidatesByStart(
+  snapshot: Snapshot,
+  request: RouteRequest,
+  usable: readonly ServerRecord[],
+): (Candidate[] | undefined)[] {
+  const { seed = 0, spread = 0, promptTokens = 0, start } = request
+  const width = request.end - start + 1
+  const laps = lapsOf(request)
+  const bests: SpanBest[] = []
+  /** For each first block and end, relative to the range's: 1 + its place in `bests`. */
+  const rows: (Int32Array | undefined)[] = Array.from({ length: width })
+  const costs = new Float64Array(usable.length)
+  const pieceTimes = new Float64Array(usable.length)
+  for (let i = 0; i < usable.length; i++) {
+    const server = usable[i]!
+    const fixed = fixedCost(request, server)
+    const piece = promptTokens > 0 ? pieceMs(request, server) : 0
+    const row = (rows[server.start - start] ??= new Int32Array(width))
+    const known = bests[row[server.end - start]! - 1]
+    // Most are too slow even at no distance: measures of ten thousand peers are worth not being looked up.
+    if (known && known.cost * (1 + spread) < fixed && known.costPiece <= piece) {
+      costs[i] = Infinity
+      continue
+    }
+    const cost = fixed + laps * rttOf(snapshot, request, server)
+    costs[i] = cost
+    pieceTimes[i] = piece
+    if (!known) {
+      row[server.end - start] = bests.push({ cost, costPiece: piece, piece, pieceCost: cost })
+      continue
+    }
+    if (cost < known.cost || (cost === known.cost && piece < known.costPiece)) {
+      known.cost = cost
+      known.costPiece = piece
+    }
+    if (piece < known.piece || (piece === known.piece && cost < known.pieceCost)) {
+      known.piece = piece
+      known.pieceCost = cost
+    }
+  }
+  const byStart: (Candidate[] | undefined)[] = Array.from({ length: width })
+  for (let i = 0; i < usable.length; i++) {
+    const cost = costs[i]!
+    if (cost === Infinity) continue
+    const server = usable[i]!
+    const piece = pieceTimes[i]!
+    const known = bests[rows[server.start - start]![server.end - start]! - 1]!
+    if (known.cost * (1 + spread) < cost && known.costPiece <= piece) continue
+    if (known.pieceCost * (1 + spread) < cost && known.piece <= piece) continue
+    const draw = seededDraw(seed, server.peerId)
+    const candidate = { server, cost: cost * (1 + spread * draw), draw, pieceMs: piece }
+    const here = byStart[server.start - start]
+    if (here) here.push(candidate)
+    else byStart[server.start - start] = [candidate]
+  }
+  return byStart
+}
+
+/** The cheapest path over candidates whose pieces take less than `bound` ms. Spans only lead forward: one sweep. */
 function shortestPath(
-  byStart: ReadonlyMap<number, readonly Candidate[]>,
+  byStart: readonly (readonly Candidate[] | undefined)[],
   start: number,
   end: number,
   bound: number,
-): Candidate[] | undefined {
+): { readonly path: readonly Candidate[]; readonly cost: number } | undefined {
   const costs = new Float64Array(end - start + 1).fill(Infinity)
-  const ways: (Candidate | undefined)[] = Array.from(costs, () => undefined)
+  const ways: (Candidate | undefined)[] = Array.from({ length: costs.length })
   costs[0] = 0
-  for (let boundary = start; boundary < end; boundary++) {
-    const here = costs[boundary - start]!
-    if (here === Infinity) continue
-    for (const candidate of byStart.get(boundary) ?? []) {
-      if (candidate.pieceMs > bound) continue
-      const to = candidate.end - start
+  for (let boundary = 0; boundary < end - start; boundary++) {
+    const here = costs[boundary]!
+    const candidates = byStart[boundary]
+    if (here === Infinity || !candidates) continue
+    for (const candidate of candidates) {
+      if (candidate.pieceMs >= bound) continue
+      const to = candidate.server.end - start
       const cost = here + candidate.cost
       const known = costs[to]!
       if (cost > known || (cost === known && candidate.draw >= ways[to]!.draw)) continue
@@ -140,26 +196,8 @@ function shortestPath(
   }
   if (costs[end - start] === Infinity) return undefined
   const path: Candidate[] = []
-  for (let via = ways[end - start]; via; via = ways[via.server.start - start]) path.unshift(via)
-  return path
-}
-
-/** At most `BOTTLENECKS` piece times, evenly through all of them (of many: through a sample), the longest included. */
-function bottleneckBounds(candidates: readonly Candidate[]): number[] {
-  const stride = Math.ceil(candidates.length / SAMPLE)
-  const times: number[] = []
-  let longest = 0
-  for (const [i, { pieceMs: ms }] of candidates.entries()) {
-    if (i % stride === 0) times.push(ms)
-    longest = Math.max(longest, ms)
-  }
-  const sorted = Float64Array.from(times).sort()
-  const bounds = new Set([longest])
-  for (let i = 1; i < BOTTLENECKS; i++) {
-    const time = sorted[Math.ceil((i * sorted.length) / BOTTLENECKS) - 1]
-    if (time !== undefined) bounds.add(time)
-  }
-  return [...bounds]
+  for (let via = ways[end - start]; via; via = ways[via.server.start - start]) path.push(via)
+  return { path: path.reverse(), cost: costs[end - start]! }
 }
 
 /**
@@ -167,15 +205,27 @@ function bottleneckBounds(candidates: readonly Candidate[]): number[] {
  * the time to the first token and of every token of the answer.
  */
 export function serverCost(snapshot: Snapshot, request: RouteRequest, server: ServerRecord): number {
+  return fixedCost(request, server) + lapsOf(request) * rttOf(snapshot, request, server)
+}
+
+/** Round trips that a request pays: one for each token of the answer; the prompt's lap gives the first. */
+function lapsOf({ promptTokens = 0, answerTokens = 1 }: RouteRequest): number {
+  return promptTokens < 1 ? answerTokens : 1 + Math.max(0, answerTokens - 1)
+}
+
+function rttOf({ measures }: Snapshot, { hopCostMs }: RouteRequest, { peerId }: ServerRecord): number {
+  return measures.get(peerId)?.rttMs ?? hopCostMs ?? HOP_COST_MS
+}
+
+/** A server's cost without its round trips. */
+function fixedCost(request: RouteRequest, server: ServerRecord): number {
   const { promptTokens = 0, answerTokens = 1, hiddenBytes = 0, sessionLoad = SESSION_LOAD } = request
-  const rtt = snapshot.measures.get(server.peerId)?.rttMs ?? request.hopCostMs ?? HOP_COST_MS
   const compute = decodeMs(server) * (1 + sessionLoad * Math.max(0, server.sessions))
-  const perToken = rtt + compute + transferMs(server, hiddenBytes)
+  const perToken = compute + transferMs(server, hiddenBytes)
   if (promptTokens < 1) return answerTokens * perToken
   const queueMs = Math.max(0, server.queued ?? 0) * decodeMs(server)
   const firstPiece = pieceMs(request, server) * (Math.min(promptTokens, CHUNK_TOKENS) / CHUNK_TOKENS)
-  // The prompt's lap gives the first token.
-  return rtt + queueMs + firstPiece + Math.max(0, answerTokens - 1) * perToken
+  return queueMs + firstPiece + Math.max(0, answerTokens - 1) * perToken
 }
 
 function decodeMs({ throughput }: ServerRecord): number {
@@ -223,9 +273,17 @@ function skipReason(snapshot: Snapshot, request: RouteRequest, server: ServerRec
 }
 
 function uncovered(servers: readonly ServerRecord[], start: number, end: number) {
+  // Spans of usable servers lie inside the range. Each adds one from its start on and takes it away at its end.
+  const steps = new Int32Array(end - start + 1)
+  for (const server of servers) {
+    steps[server.start - start]!++
+    steps[server.end - start]!--
+  }
   const missing: { start: number; end: number }[] = []
+  let held = 0
   for (let block = start; block < end; block++) {
-    if (servers.some((server) => server.start <= block && block < server.end)) continue
+    held += steps[block - start]!
+    if (held > 0) continue
     const last = missing.at(-1)
     if (last?.end === block) last.end = block + 1
     else missing.push({ start: block, end: block + 1 })
