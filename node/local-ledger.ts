@@ -1,5 +1,11 @@
 import { ChoraleError } from '../src/errors.ts'
-import { activateSubnet, registerNode, registerSubnet, transfer } from '../src/ledger/calls.ts'
+import {
+  activateSubnet,
+  addDelegateStake,
+  registerNode,
+  registerSubnet,
+  transfer,
+} from '../src/ledger/calls.ts'
 import type { Ledger, LedgerSigner } from '../src/ledger/ledger.ts'
 import { multiaddrBytes } from '../src/ledger/multiaddr-bytes.ts'
 import { DEFAULT_SUBNET_PARAMETERS, encodeSubnetParameters } from '../src/ledger/subnet-parameters.ts'
@@ -39,6 +45,7 @@ export interface LocalLedgerOptions {
 /** What nodes stake, and what their hotkeys get for fees, in tokens. */
 const STAKE_TOKENS = 200n
 const HOTKEY_TOKENS = 10n
+const DELEGATE_TOKENS = 1_000n
 /** Pays for everything, and owns the subnet. */
 const OWNER = 'alith'
 const COLDKEYS = ['baltathar', 'charleth', 'dorothy'] as const
@@ -115,6 +122,8 @@ async function found(devnet: Devnet, ledger: Ledger, options: LocalLedgerOptions
       ),
     ),
   )
+  // Without delegate stake a subnet weighs nothing, and nobody is paid.
+  await ledger.submit(addDelegateStake(subnetId, DELEGATE_TOKENS * unit), owner)
   // A subnet may be activated an epoch after it was registered.
   devnet.node.build(ledger.info.epochBlocks + 1)
   await ledger.submit(activateSubnet(subnetId), owner)

@@ -25,6 +25,8 @@ export interface EngineWish {
    * into steps (`createOnnxGpuEngine`), so it is never chosen by itself. Default `wasm`.
    */
   onnxProvider?: 'wasm' | 'webgpu'
+  /** Bits to which `wasm` rounds activations before they meet a quantised weight; see `WasmEngineOptions`. Default 15. */
+  activationBits?: 8 | 15
   /** How `wgsl` keeps keys and values: f16 halves the cache at an error up to 5e-3. Default f32. */
   kv?: 'f32' | 'f16'
 }
@@ -156,6 +158,7 @@ async function makeEngine(platform: Platform, name: EngineName, wish: EngineWish
         kernels: platform.wasmKernels,
         log: platform.log,
         cores: platform.cores,
+        ...(wish.activationBits === undefined ? {} : { activationBits: wish.activationBits }),
         ...(platform.startWasmThread === undefined ? {} : { startThread: platform.startWasmThread }),
         ...(wish.threads === undefined ? {} : { threads: wish.threads }),
       })

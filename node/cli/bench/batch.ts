@@ -1,8 +1,11 @@
 import { Command } from 'commander'
 import { createEngine, parseEngineName, ENGINE_CHOICES } from '../../../src/engine/select.ts'
 import { ChoraleError } from '../../../src/errors.ts'
+import type { Model } from '../../../src/model/model.ts'
+import { blockRoles } from '../../../src/model/weights.ts'
 import { createClient } from '../../../src/session/client.ts'
 import type { LanguageModel } from '../../../src/session/language-model.ts'
+import { blockSize } from '../../../src/tensor/weight.ts'
 import { createTokenizer } from '../../../src/tokenizer/hf-tokenizer.ts'
 import { openModelArgument } from '../../open-model-argument.ts'
 import { createNodePlatform, stderrLogger } from '../../platform.ts'
@@ -13,6 +16,7 @@ interface BatchOptions {
   model: string[]
   engine: string
   threads?: string
+  activationBits: string[]
   sessions: string
   tokens: string
   rounds: string
@@ -24,6 +28,8 @@ interface BatchMeasure {
   readonly model: string
   readonly engine: string
   readonly threads: number
+  /** To which the wasm engine rounds activations before they meet quantised weights. */
+  readonly activationBits?: 8 | 15
   readonly sessions: number
   /** Tokens per second of one answer alone, and of all answers together. */
   readonly soloTokS: number
@@ -42,6 +48,11 @@ export function batchBenchCommand(): Command {
     .option('--model <model>', 'model to measure; repeatable', collectModel, [])
     .option('--engine <name>', ENGINE_CHOICES, 'auto')
     .option('--threads <n>', 'CPU threads of the engine')
+    .option(
+      '--activation-bits <bits...>',
+      'wasm: measure with activations of 15 bits (the default engine), 8, or both',
+      ['15', '8'],
+    )
     .option('--sessions <n>', 'answers at once', '16')
     .option('--tokens <n>', 'tokens of each answer', '32')
     .option('--rounds <n>', 'rounds whose median is taken', '3')
@@ -51,23 +62,33 @@ export function batchBenchCommand(): Command {
 
 async function runBatchBench(options: BatchOptions): Promise<void> {
   const results: BatchMeasure[] = []
+  const bits = options.activationBits.map(activationBitsOf)
   for (const model of await benchModels(options.model)) {
-    const result = await measure(model, options)
-    results.push(result)
-    process.stderr.write(`${describe(result)}\n`)
+    for (const [i, activationBits] of bits.entries()) {
+      const result = await measure(model, options, activationBits)
+      // Engines that round nothing are measured once.
+      if (i > 0 && result.activationBits === undefined) break
+      results.push(result)
+      process.stderr.write(`${describe(result)}\n`)
+    }
   }
   if (options.json === true) process.stdout.write(`${JSON.stringify({ results }, undefined, 1)}\n`)
   else for (const result of results) process.stdout.write(`${describe(result)}\n`)
   if (!results.every((result) => result.tokensEqual)) process.exitCode = 1
 }
 
-async function measure(reference: string, options: BatchOptions): Promise<BatchMeasure> {
+async function measure(
+  reference: string,
+  options: BatchOptions,
+  activationBits: 8 | 15,
+): Promise<BatchMeasure> {
   const sessions = positiveFlag(options.sessions, 'sessions')
   const tokens = positiveFlag(options.tokens, 'tokens')
   const threads = options.threads === undefined ? undefined : positiveFlag(options.threads, 'threads')
   const model = await openModelArgument(reference)
   const { engine } = await createEngine(createNodePlatform(stderrLogger('warn')), {
     name: parseEngineName(options.engine),
+    activationBits,
     ...(threads !== undefined && { threads }),
   })
   try {
@@ -105,6 +126,7 @@ async function measure(reference: string, options: BatchOptions): Promise<BatchM
         model: name,
         engine: engine.name,
         threads: engine.threads,
+        ...(engine.name === 'wasm' && isQuantised(model) && { activationBits }),
         sessions,
         soloTokS,
         aggregateTokS,
@@ -155,13 +177,26 @@ async function answers(
   return { ids, tokS: counted / ((performance.now() - decodeFrom) / 1000) }
 }
 
+/** Whether some weights of a block are in groups of 8 or 4 bits. */
+function isQuantised({ spec, weights }: Model): boolean {
+  return blockRoles(spec).some((role) => blockSize(weights.blockInfo(0, role).dtype) > 1)
+}
+
+function activationBitsOf(text: string): 8 | 15 {
+  if (text === '8' || text === '15') return Number(text) as 8 | 15
+  throw new ChoraleError('bad_config', `--activation-bits ${JSON.stringify(text)}: 8 or 15`, {
+    field: 'activation-bits',
+  })
+}
+
 /** A prompt of its own for every session, so that equal tokens can't come from a mix-up. */
 function promptOf(session: number, vocabSize: number): number[] {
   return Array.from({ length: PROMPT_TOKENS }, (_, at) => (session * 131 + at * 97 + 11) % vocabSize)
 }
 
 function describe(result: BatchMeasure): string {
-  const { model, engine, sessions, soloTokS, aggregateTokS, ratio, tokensEqual } = result
+  const { model, engine, activationBits, sessions, soloTokS, aggregateTokS, ratio, tokensEqual } = result
   const equal = tokensEqual ? 'tokens equal' : 'TOKENS DIFFER'
-  return `${model} ${engine}: ${sessions} sessions ${aggregateTokS} tok/s, one ${soloTokS} tok/s, ratio ${ratio}, ${equal}`
+  const rounded = activationBits === undefined ? '' : `, ${activationBits}-bit activations`
+  return `${model} ${engine}${rounded}: ${sessions} sessions ${aggregateTokS} tok/s, one ${soloTokS} tok/s, ratio ${ratio}, ${equal}`
 }
