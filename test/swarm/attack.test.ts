@@ -73,9 +73,7 @@ describe('1,000 peers without stake', () => {
     expect((await asked.servers(MODEL.modelId)).map(({ peerId }) => peerId)).toEqual([server.id])
     const gate = swarm.gateOf(server)
     const places = new Set([...gate.refusals.keys()].map((key) => key.split(' ')[0]))
-    expect([...places].toSorted()).toEqual(
-      expect.arrayContaining(['connect', 'dht', 'directory', 'relay', 'span']),
-    )
+    for (const place of ['connect', 'dht', 'directory', 'relay', 'span']) expect(places).toContain(place)
     await until(() => gate.pending.size === 0, 'nobody waits any more')
     await until(() => server.measures().size <= 1, 'only the client is connected')
     await asked.close()

@@ -170,8 +170,9 @@ async function measureModels(options: GateOptions): Promise<ModelShare[]> {
   const shares: ModelShare[] = []
   try {
     for (const reference of await benchModels(options.model)) {
-      shares.push(await measureModel(engine, reference))
-      process.stderr.write(`${describeModel(shares.at(-1)!)}\n`)
+      const share = await measureModel(engine, reference)
+      shares.push(share)
+      process.stderr.write(`${describeModel(share)}\n`)
     }
   } finally {
     await engine.close()
