@@ -9,6 +9,7 @@ import { relayServer } from '../src/swarm/relay.ts'
 import { type PassIssuing, servePasses } from '../src/swarm/serve-passes.ts'
 import type { StakeGate } from '../src/swarm/stake-gate.ts'
 import { headlessTransports } from '../src/swarm/transports.ts'
+import { nativeSha256 } from './native-sha256.ts'
 import { VERSION } from './version.ts'
 
 export interface JoinOptions {
@@ -45,6 +46,7 @@ export async function joinNetwork(options: JoinOptions): Promise<Network> {
     // A network that is entered through a public address must not hand out addresses of somebody's living room.
     privateAddresses: bootstrap.every(isPrivateAddress),
     software: `chorale/${VERSION}`,
+    sha256: nativeSha256,
     log,
     // Who can be dialled helps those who can't.
     ...(mode === 'server' && { relay: relayServer() }),

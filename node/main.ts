@@ -88,6 +88,10 @@ const VERBS: Readonly<Record<string, Verb>> = {
     summary: "write a model's activations to a file",
     load: async () => (await import('./cli/trace.ts')).traceCommand(),
   },
+  verify: {
+    summary: 'check signed receipts: who computed what for whom',
+    load: async () => (await import('./cli/verify.ts')).verifyCommand(),
+  },
   perplexity: {
     summary: 'show how well a model on an engine foretells a text',
     load: async () => (await import('./cli/perplexity.ts')).perplexityCommand(),

@@ -1,6 +1,7 @@
 import { Command } from 'commander'
 import { batchBenchCommand } from './bench/batch.ts'
 import { chainBenchCommand } from './bench/chain.ts'
+import { gateBenchCommand } from './bench/gate.ts'
 import { hopsBenchCommand } from './bench/hops.ts'
 import { gpuBenchCommand } from './bench/gpu.ts'
 import { localBenchCommand } from './bench/local.ts'
@@ -16,6 +17,7 @@ export function benchCommand(): Command {
     .addCommand(batchBenchCommand())
     .addCommand(gpuBenchCommand())
     .addCommand(hopsBenchCommand())
+    .addCommand(gateBenchCommand())
     .addCommand(wanBenchCommand())
     .addCommand(webBenchCommand())
 }
