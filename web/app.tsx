@@ -14,6 +14,7 @@ const PAGES: readonly { readonly page: Page; readonly icon: IconName }[] = [
   { page: 'chat', icon: 'chat' },
   { page: 'volunteer', icon: 'volunteer' },
   { page: 'swarm', icon: 'swarm' },
+  { page: 'wallet', icon: 'wallet' },
   { page: 'settings', icon: 'settings' },
 ]
 
@@ -21,6 +22,7 @@ const ChatPage = lazyPage(async () => (await import('./chat/chat-page.tsx')).Cha
 const SettingsPage = lazyPage(async () => (await import('./settings/settings-page.tsx')).SettingsPage)
 const SwarmPage = lazyPage(async () => (await import('./swarm/swarm-page.tsx')).SwarmPage)
 const VolunteerPage = lazyPage(async () => (await import('./volunteer/volunteer-page.tsx')).VolunteerPage)
+const WalletPage = lazyPage(async () => (await import('./wallet/wallet-page.tsx')).WalletPage)
 
 /** The frame around all pages: list of chats, header, content. */
 export function App() {
@@ -102,6 +104,7 @@ export function App() {
           {page === 'chat' && <ChatPage />}
           {page === 'volunteer' && <VolunteerPage />}
           {page === 'swarm' && <SwarmPage />}
+          {page === 'wallet' && <WalletPage />}
           {page === 'settings' && <SettingsPage />}
         </main>
       </div>

@@ -1,10 +1,11 @@
-/** Every sentence the pages show, in one place. */
+/** Every sentence the pages show, in one place; those of the Wallet page, which few open, are in `strings-wallet.ts`. */
 export const strings = {
   appName: 'Chorale',
   nav: {
     chat: 'Chat',
     volunteer: 'Volunteer',
     swarm: 'Swarm',
+    wallet: 'Wallet',
     settings: 'Settings',
     label: 'Pages',
     skip: 'Skip to content',

@@ -3,6 +3,7 @@ const PATHS = {
   chat: 'M4 5h16v11H9l-5 4z',
   swarm: 'M12 4v5M12 15v5M5 8l4 3M15 13l4 3M19 8l-4 3M9 13l-4 3',
   volunteer: 'M12 20s-7-4.4-7-10a4 4 0 0 1 7-2.6A4 4 0 0 1 19 10c0 5.6-7 10-7 10z',
+  wallet: 'M4 7h14v12H4zM4 7l11-4v4M14 12h6v3h-6z',
   settings: 'M4 7h9M17 7h3M4 17h3M11 17h9M15 4.5v5M9 14.5v5',
   plus: 'M12 5v14M5 12h14',
   menu: 'M4 7h16M4 12h16M4 17h16',

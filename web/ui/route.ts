@@ -1,8 +1,8 @@
 import { signal } from '@preact/signals'
 
-export type Page = 'chat' | 'volunteer' | 'swarm' | 'settings'
+export type Page = 'chat' | 'volunteer' | 'swarm' | 'wallet' | 'settings'
 
-/** Where the page is: `#/chat/ID`, `#/volunteer`, `#/swarm`, `#/settings`. */
+/** Where the page is: `#/chat/ID`, `#/volunteer`, `#/swarm`, `#/wallet`, `#/settings`. */
 export interface Place {
   readonly page: Page
   readonly chatId: string | undefined
@@ -10,7 +10,9 @@ export interface Place {
 
 export function parsePlace(hash: string): Place {
   const [, page = '', id = ''] = hash.split('/')
-  if (page === 'volunteer' || page === 'swarm' || page === 'settings') return { page, chatId: undefined }
+  if (page === 'volunteer' || page === 'swarm' || page === 'wallet' || page === 'settings') {
+    return { page, chatId: undefined }
+  }
   return { page: 'chat', chatId: /^[\w-]{1,64}$/.test(id) ? id : undefined }
 }
 

@@ -29,7 +29,9 @@ interface WebReport {
   readonly nodeTokS: number
 }
 
-const PAGES = ['chat', 'volunteer', 'swarm', 'settings'] as const
+const PAGES = ['chat', 'volunteer', 'swarm', 'wallet', 'settings'] as const
+/** A page whose scripts did not grow for this long has all it needs. */
+const QUIET_MS = 1_000
 const PROMPT = 'Tell me a story about a fox.'
 
 /** `chorale bench web`: what the page weighs, how soon it answers, and its speed beside a Node client on the same swarm. */
@@ -140,7 +142,10 @@ async function javascriptBytes(browser: Browser, url: string): Promise<number> {
     bodies.push(response.body().then((body) => gzipSync(body).length))
   })
   const page = await context.newPage()
-  await page.goto(url, { waitUntil: 'networkidle' })
+  await page.goto(url)
+  // Not until the network is idle: the Swarm page keeps a stream of events open.
+  await page.locator('.model-state', { hasText: 'Ready' }).waitFor({ state: 'attached' })
+  for (let seen = -1; seen !== bodies.length; await page.waitForTimeout(QUIET_MS)) seen = bodies.length
   const sizes = await Promise.all(bodies)
   await context.close()
   return sizes.reduce((sum, size) => sum + size, 0)
