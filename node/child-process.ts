@@ -25,6 +25,8 @@ export interface ChildVerbOptions {
   readonly onLine?: (line: string) => void
   readonly readyMs?: number
   readonly signal?: AbortSignal
+  /** What runs it: an executable and its arguments (default: the runtime of this process). */
+  readonly runtime?: readonly [string, ...string[]]
 }
 
 /** Loading a model and measuring it takes seconds on a slow machine. */
@@ -40,9 +42,13 @@ const KEPT_LINES = 8
  * @throws `internal` with its last lines when it ends before, `timeout`, `cancelled`.
  */
 export async function startChildVerb(options: ChildVerbOptions): Promise<ChildVerb> {
-  const runtime = 'Deno' in globalThis ? ['run', '-A'] : []
+  const own: readonly [string, ...string[]] = [
+    process.execPath,
+    ...('Deno' in globalThis ? ['run', '-A'] : []),
+  ]
+  const [executable, ...flags] = options.runtime ?? own
   const entry = join(PACKAGE_ROOT, 'node', 'offline-child.ts')
-  const child = spawn(process.execPath, [...runtime, entry, ...options.args], {
+  const child = spawn(executable, [...flags, entry, ...options.args], {
     stdio: ['pipe', 'pipe', 'pipe'],
     // A group of its own: Ctrl-C in the terminal is for the parent, which knows what it means.
     detached: true,
@@ -53,6 +59,12 @@ export async function startChildVerb(options: ChildVerbOptions): Promise<ChildVe
     child.once('exit', (code, signal) => resolve(signal ?? `exit ${code}`))
     child.once('error', (error) => resolve(error.message))
   })
+  let alive = true
+  void exited.then(() => (alive = false))
+  // Deno takes a process for dead that `child.kill` sent any signal, and sends it no other.
+  const kill = (signal: NodeJS.Signals): void => {
+    if (alive && child.pid !== undefined) sendSignal(child.pid, signal)
+  }
   const lines: string[] = []
   createInterface({ input: child.stderr }).on('line', (line) => {
     lines.push(line)
@@ -61,9 +73,9 @@ export async function startChildVerb(options: ChildVerbOptions): Promise<ChildVe
   })
   try {
     const ready = await waitForReady(child, exited, lines, options)
-    return wrapChild(child, ready, exited)
+    return wrapChild(child, ready, { exited, kill, alive: () => alive })
   } catch (error) {
-    child.kill('SIGKILL')
+    kill('SIGKILL')
     await exited
     throw error
   }
@@ -109,12 +121,17 @@ function parseEvent(line: string): Record<string, unknown> | undefined {
   }
 }
 
+interface Life {
+  readonly exited: Promise<string>
+  readonly kill: (signal: NodeJS.Signals) => void
+  readonly alive: () => boolean
+}
+
 function wrapChild(
   child: ChildProcess,
   ready: Readonly<Record<string, unknown>>,
-  exited: Promise<string>,
+  { exited, kill, alive }: Life,
 ): ChildVerb {
-  const alive = () => child.exitCode === null && child.signalCode === null
   return {
     pid: child.pid ?? -1,
     ready,
@@ -122,18 +139,26 @@ function wrapChild(
     get alive() {
       return alive()
     },
-    kill: (signal) => void child.kill(signal),
+    kill,
     command: (command) => void child.stdin?.write(`${JSON.stringify(command)}\n`),
     async stop(graceMs = GRACE_MS) {
       if (!alive()) return
-      child.kill('SIGTERM')
+      kill('SIGTERM')
       // A process that was stopped for a test would never see the first signal.
-      child.kill('SIGCONT')
-      const hurry = setTimeout(() => child.kill('SIGTERM'), FAREWELL_MS)
-      const insist = setTimeout(() => child.kill('SIGKILL'), graceMs)
+      kill('SIGCONT')
+      const hurry = setTimeout(() => kill('SIGTERM'), FAREWELL_MS)
+      const insist = setTimeout(() => kill('SIGKILL'), graceMs)
       await exited
       clearTimeout(hurry)
       clearTimeout(insist)
     },
+  }
+}
+
+function sendSignal(pid: number, signal: NodeJS.Signals): void {
+  try {
+    process.kill(pid, signal)
+  } catch {
+    // It ended a moment ago.
   }
 }

@@ -162,3 +162,6 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
 })
 
 await main(process.argv.slice(2))
+
+// In Deno something that libp2p opened outlives its stop and would keep the process.
+if ('Deno' in globalThis) process.stdout.write('', () => process.exit())

@@ -6,12 +6,19 @@
 /** A server that finishes its sessions politely gets this long after its parent is gone. */
 const GRACE_MS = 2_000
 
+let orphaned = false
+const onOrphaned = (): void => {
+  if (orphaned) return
+  orphaned = true
+  process.kill(process.pid, 'SIGTERM')
+  setTimeout(() => process.exit(1), GRACE_MS).unref()
+}
+
 process.stdin.resume()
 // A verb that ends by itself, with an error for example, is not kept alive by its parent.
 process.stdin.unref?.()
-process.stdin.on('close', () => {
-  process.kill(process.pid, 'SIGTERM')
-  setTimeout(() => process.exit(1), GRACE_MS).unref()
-})
+// Node tells both, Deno only the first.
+process.stdin.on('end', onOrphaned)
+process.stdin.on('close', onOrphaned)
 
 await import('./main.ts')
