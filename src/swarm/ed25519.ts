@@ -12,7 +12,8 @@ const PKCS8_PREFIX = Uint8Array.of(48, 46, 2, 1, 0, 48, 5, 6, 3, 43, 101, 112, 4
 const ED25519 = { name: 'Ed25519' }
 
 const signers = new WeakMap<Ed25519PrivateKey, Promise<CryptoKey | undefined>>()
-const verifiers = new Map<string, Promise<CryptoKey | undefined>>()
+/** The newest keys last; a promise while the platform imports one. */
+const verifiers = new Map<string, CryptoKey | Promise<CryptoKey | undefined>>()
 
 /** Signs bytes. */
 export async function signEd25519(key: Ed25519PrivateKey, bytes: Uint8Array): Promise<Uint8Array> {
@@ -27,6 +28,17 @@ export async function signEd25519(key: Ed25519PrivateKey, bytes: Uint8Array): Pr
   return new Uint8Array(await crypto.subtle.sign(ED25519, imported, plain(bytes)))
 }
 
+/** `verifyEd25519` of a key that was imported before under this name; undefined for others, and where that failed. */
+export function verifyKnown(
+  name: string,
+  bytes: Uint8Array,
+  signature: Uint8Array,
+): Promise<boolean> | undefined {
+  const key = verifiers.get(name)
+  if (key === undefined || key instanceof Promise) return undefined
+  return crypto.subtle.verify(ED25519, key, plain(signature), plain(bytes))
+}
+
 /** Whether `signature` over `bytes` is of this key, which `name` names once and for all. */
 export async function verifyEd25519(
   name: string,
@@ -37,8 +49,13 @@ export async function verifyEd25519(
   let verifier = verifiers.get(name)
   if (verifier === undefined) {
     if (verifiers.size >= MAX_KEYS) for (const oldest of verifiers.keys()) if (verifiers.delete(oldest)) break
-    verifier = quietly(crypto.subtle.importKey('raw', plain(key.raw), ED25519, true, ['verify']))
-    verifiers.set(name, verifier)
+    const importing = quietly(crypto.subtle.importKey('raw', plain(key.raw), ED25519, true, ['verify']))
+    verifier = importing
+    verifiers.set(name, importing)
+    void importing.then((imported) => {
+      if (imported && verifiers.get(name) === importing) verifiers.set(name, imported)
+      return undefined
+    })
   }
   const imported = await verifier
   if (imported === undefined) return await key.verify(bytes, signature)

@@ -2,7 +2,7 @@ import { generateKeyPair, generateKeyPairFromSeed } from '@libp2p/crypto/keys'
 import type { Ed25519PrivateKey } from '@libp2p/interface'
 import { peerIdFromPrivateKey, peerIdFromString } from '@libp2p/peer-id'
 import { ChoraleError } from '../errors.ts'
-import { signEd25519, verifyEd25519 } from './ed25519.ts'
+import { signEd25519, verifyEd25519, verifyKnown } from './ed25519.ts'
 import {
   type Announcement,
   encodeRecordBody,
@@ -66,6 +66,8 @@ export async function verifySignature(
   signature: Uint8Array,
 ): Promise<boolean> {
   try {
+    const known = verifyKnown(peerId, bytes, signature)
+    if (known) return await known
     const id = peerIdFromString(peerId)
     // Spelled another way the same id would count as a second peer.
     if (id.type !== 'Ed25519' || id.toString() !== peerId) return false

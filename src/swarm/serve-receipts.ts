@@ -51,6 +51,11 @@ const ACK_PATIENCE_MS = 30_000
 const LAST_ACK_MS = 1_000
 const NOTHING = new Uint8Array(DIGEST_BYTES)
 
+/** A step that was answered, or a rollback, to be hashed. */
+type Noted = {
+  readonly step: Pick<Step, 'seq' | 'position' | 'tokens'>
+} & ({ readonly input: Uint8Array; readonly output: Uint8Array } | { readonly input?: never })
+
 /**
  * No receipts yet: the first one comes after the first step (the prompt), then one every `everyTokens` tokens, and the
  * last one at the end. Hashing and signing are done after the output was sent.
@@ -70,16 +75,42 @@ export function createServedReceipts(options: ServedReceiptsOptions): ServedRece
   let prefilled = 0
   let decoded = 0
   let lastIssued = 0
-  let tail: Promise<void> = Promise.resolve()
+  const noted: Noted[] = []
+  /** Resolves when all that was noted is in a receipt, or waits for the next one; undefined when it is so now. */
+  let tail: Promise<void> | undefined
   let finishing: Promise<void> | undefined
   let onAcknowledged: (() => void) | undefined
 
-  const soon = (work: () => Promise<void>): void => {
-    tail = tail.then(work).catch((error: unknown) => {
+  const later = (one: Noted): void => {
+    noted.push(one)
+    // One turn for all that come while it lasts.
+    tail ??= drain()
+  }
+
+  const drain = async (): Promise<void> => {
+    // The output goes out before this thread hashes.
+    await undefined
+    try {
+      for (let one = noted.shift(); one; one = noted.shift()) {
+        const { seq, position: at, tokens } = one.step
+        const input = one.input ? digest(one.input) : NOTHING
+        const output = one.input ? digest(one.output) : NOTHING
+        note({
+          seq,
+          position: at,
+          tokens,
+          input: input instanceof Uint8Array ? input : await input,
+          output: output instanceof Uint8Array ? output : await output,
+        })
+        if (due()) await issue(false)
+      }
+    } catch (error) {
       onTrouble(
         error instanceof ChoraleError ? error : new ChoraleError('internal', String(error), { cause: error }),
       )
-    })
+    } finally {
+      tail = undefined
+    }
   }
 
   const note = (step: StepDigest): void => {
@@ -135,7 +166,8 @@ export function createServedReceipts(options: ServedReceiptsOptions): ServedRece
     (waiting.size < MANY_UNACKNOWLEDGED && (fresh >= options.everyTokens() || sequence === 0))
 
   const finish = async (tell: boolean): Promise<void> => {
-    await tail
+    // What is left where a hash failed, too.
+    for (await tail; noted.length > 0; await tail) tail = drain()
     if (sequence > 0 || steps.length > 0) await issue(true).catch(() => undefined)
     if (tell && waiting.size > 0) {
       let timer: ReturnType<typeof setTimeout> | undefined
@@ -150,19 +182,8 @@ export function createServedReceipts(options: ServedReceiptsOptions): ServedRece
   }
 
   return {
-    step: (step, input, output) => {
-      soon(async () => {
-        const { seq, position: at, tokens } = step
-        note({ seq, position: at, tokens, input: await digest(input), output: await digest(output) })
-        if (due()) await issue(false)
-      })
-    },
-    rollback: ({ seq, position: at }) => {
-      soon(async () => {
-        note({ seq, position: at, tokens: 0, input: NOTHING, output: NOTHING })
-        if (due()) await issue(false)
-      })
-    },
+    step: (step, input, output) => later({ step, input, output }),
+    rollback: ({ seq, position: at }) => later({ step: { seq, position: at, tokens: 0 } }),
     ack: ({ sequence: number, signature: shared }) => {
       const signature = shared.slice()
       // Not behind the steps that wait to be hashed: the client's word is about what was sent.

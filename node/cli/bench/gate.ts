@@ -3,7 +3,7 @@ import { createEngine, ENGINE_CHOICES, parseEngineName } from '../../../src/engi
 import type { Engine } from '../../../src/engine/engine.ts'
 import { createStakeSet } from '../../../src/ledger/stake-set.ts'
 import { createSpanHost } from '../../../src/server/span-host.ts'
-import { createIdentity, type Identity, signBytes, verifySignature } from '../../../src/swarm/identity.ts'
+import { createIdentity, type Identity } from '../../../src/swarm/identity.ts'
 import { createPeer, type Peer } from '../../../src/swarm/peer.ts'
 import { memoryReceiptStore } from '../../../src/swarm/receipt-store.ts'
 import { connectRemoteSpan } from '../../../src/swarm/remote-span.ts'
@@ -17,6 +17,7 @@ import { createNodePlatform, stderrLogger } from '../../platform.ts'
 import { collectModel, positiveFlag, roundTo } from './flags.ts'
 import { createEchoSpan } from './echo-span.ts'
 import { benchModels } from './models.ts'
+import { measureReceipts } from './receipt-cost.ts'
 import { stillLedger } from './still-ledger.ts'
 
 interface GateOptions {
@@ -48,7 +49,7 @@ interface ModelShare {
   readonly hiddenSize: number
   /** One token through all blocks, milliseconds. */
   readonly decodeMs: number
-  /** Processor time for a token's hashes and its part of signing a receipt and checking its answer, milliseconds. */
+  /** Processor time of a token's receipts, on this thread and on others, milliseconds: `measureReceipts`. */
   readonly receiptMs: number
   readonly share: number
 }
@@ -205,7 +206,7 @@ async function measureModel(engine: Engine, reference: string): Promise<ModelSha
     await span.close()
     // The quick ones: a machine that does other things too would make receipts look cheap.
     const decodeMs = decode.toSorted((a, b) => a - b)[Math.floor(STEPS / 10)] ?? 0
-    const receiptMs = await measureReceipts(bytes)
+    const receiptMs = await measureReceipts(bytes, nativeSha256)
     return {
       model: model.name,
       hiddenSize,
@@ -217,31 +218,6 @@ async function measureModel(engine: Engine, reference: string): Promise<ModelSha
     await model.close()
   }
 }
-
-/**
- * Processor time of one token's part of receipts: two hashes, and of every 32 tokens a signature and the check of one.
- * Not wall time, because signatures are made beside the decoding, on another thread.
- */
-async function measureReceipts(row: Uint8Array): Promise<number> {
-  const identity = await createIdentity()
-  const receipt = row.slice(0, 600)
-  const work = async (rounds: number): Promise<void> => {
-    for (let round = 0; round < rounds; round++) {
-      for (let token = 0; token < 2 * RECEIPT_TOKENS; token++) nativeSha256(row)
-      await verifySignature(identity.peerId, receipt, await signBytes(identity, receipt))
-    }
-  }
-  await work(WARM)
-  const before = process.cpuUsage()
-  await work(ROUNDS)
-  const { user, system } = process.cpuUsage(before)
-  return (user + system) / 1000 / (ROUNDS * RECEIPT_TOKENS)
-}
-
-const ROUNDS = 200
-
-/** As subnets have it unless they say otherwise. */
-const RECEIPT_TOKENS = 32
 
 function percentiles(times: readonly number[]): Percentiles {
   const sorted = times.toSorted((a, b) => a - b)
