@@ -4,6 +4,7 @@ import type { Multiaddr } from '@multiformats/multiaddr'
 import type { Libp2p } from 'libp2p'
 import { ChoraleError, errorMessage } from '../errors.ts'
 import type { PeerMeasure } from '../routing/snapshot.ts'
+import type { LazyNegotiation } from './lazy-negotiation.ts'
 import { parseAddr, withPeerId } from './multiaddrs.ts'
 
 /** What of libp2p dials. */
@@ -13,6 +14,8 @@ export interface OpenStreamOptions {
   readonly signal?: AbortSignal
   /** Dial, handshakes and protocol negotiation together. */
   readonly timeoutMs: number
+  /** Don't wait until the peer agreed to the protocol: for peers that are known to speak it. */
+  readonly lazy?: boolean
 }
 
 /** A gateway holds one stream a session on one connection to each server. */
@@ -24,7 +27,7 @@ export async function dialStream(
   peerId: string,
   addrs: readonly string[],
   protocol: string,
-  { signal: callerSignal, timeoutMs }: OpenStreamOptions,
+  { signal: callerSignal, timeoutMs, lazy }: OpenStreamOptions,
 ): Promise<Stream> {
   const timeout = AbortSignal.timeout(timeoutMs)
   const signal = callerSignal === undefined ? timeout : AbortSignal.any([callerSignal, timeout])
@@ -36,14 +39,16 @@ export async function dialStream(
       const targets = addrs.map((text) => withPeerId(parseAddr(text, 'addrs'), peerId))
       connection = await dial(node, id, targets, { signal, timeoutMs })
     }
-    return await connection.newStream(protocol, { signal, maxOutboundStreams: MAX_STREAMS_A_CONNECTION })
+    const options = { signal, maxOutboundStreams: MAX_STREAMS_A_CONNECTION }
+    const onSilent = (): void => dropSilent(connection)
+    const lazily: Partial<LazyNegotiation> = lazy ? { lazy: { timeoutMs, onSilent } } : {}
+    return await connection.newStream(protocol, { ...options, ...lazily })
   } catch (error) {
     if (callerSignal?.aborted === true) {
       throw new ChoraleError('cancelled', `cancelled while connecting to ${peerId}`, { cause: error })
     }
     if (timeout.aborted) {
-      // Nothing answers on it and nobody else uses it: the next attempt should dial afresh.
-      if (connection !== undefined && connection.streams.length <= 1) connection.abort(new Error('no answer'))
+      dropSilent(connection)
       throw new ChoraleError('timeout', `peer ${peerId} did not answer within ${timeoutMs} ms`, {
         cause: error,
       })
@@ -55,6 +60,30 @@ export async function dialStream(
       cause: error,
     })
   }
+}
+
+/** Connects to a peer, unless there is a connection. @throws `unreachable`. */
+export async function connectTo(
+  node: Dialler,
+  peerId: string,
+  addrs: readonly string[],
+  timeoutMs: number,
+): Promise<void> {
+  try {
+    const id = peerIdFromString(peerId)
+    if (openConnection(node, id)) return
+    const targets = addrs.map((text) => withPeerId(parseAddr(text, 'addrs'), peerId))
+    await dial(node, id, targets, { signal: AbortSignal.timeout(timeoutMs), timeoutMs })
+  } catch (error) {
+    throw new ChoraleError('unreachable', `peer ${peerId} is unreachable: ${errorMessage(error)}`, {
+      cause: error,
+    })
+  }
+}
+
+/** Nothing answers on it: where nobody else uses it the next attempt should dial afresh. */
+function dropSilent(connection: Connection | undefined): void {
+  if (connection !== undefined && connection.streams.length <= 1) connection.abort(new Error('no answer'))
 }
 
 /** The open connection to a peer; one of its own before one through a relay. */

@@ -14,9 +14,16 @@ import { KAD_PROTOCOL } from '../protocol/ids.ts'
 import type { PeerMeasure } from '../routing/snapshot.ts'
 import { startBootstrapLoop } from './bootstrap-loop.ts'
 import { admittedOnly, type Components, stakedPeersOnly, stakeGater } from './connection-gates.ts'
-import { connectionPath, dialStream, openConnection, type OpenStreamOptions } from './dial-stream.ts'
+import {
+  connectionPath,
+  connectTo,
+  dialStream,
+  openConnection,
+  type OpenStreamOptions,
+} from './dial-stream.ts'
 import { createIdentity, type Identity } from './identity.ts'
 import { attestTopic, createGossip, type Gossip, gossipService, RECORDS_TOPIC } from './gossip.ts'
+import { lazyNegotiation } from './lazy-negotiation.ts'
 import { parseAddr } from './multiaddrs.ts'
 import { type Digest, digestOf } from './digest.ts'
 import type { ReceiptStore } from './receipt-store.ts'
@@ -84,6 +91,8 @@ export interface Peer {
     protocol: string,
     options: OpenStreamOptions,
   ): Promise<Stream>
+  /** Connects to a peer, so that gossip reaches it. @throws `unreachable`, and `refused` as `openStream` does. */
+  connect(peerId: string, addrs: readonly string[], timeoutMs: number): Promise<void>
   /** Answers a protocol. `maxStreams` bounds the open streams of one connection. */
   handle(protocol: string, handler: StreamHandler, maxStreams: number): Promise<void>
   unhandle(protocol: string): Promise<void>
@@ -129,6 +138,13 @@ export async function createPeer(options: PeerOptions): Promise<Peer> {
     throw error
   }
   let pass: Uint8Array | undefined
+  const admitted = async (peerId: string): Promise<void> => {
+    if (!gate || gate.check(peerId, 'connect').ok) return
+    const verdict = await gate.resolve(peerId, 'connect')
+    if (verdict.ok) return
+    gate.refuse('dial')
+    throw new ChoraleError('refused', `peer ${peerId} is not admitted: ${verdict.reason}`)
+  }
   return {
     id: identity.peerId,
     identity,
@@ -147,14 +163,12 @@ export async function createPeer(options: PeerOptions): Promise<Peer> {
     joined: bootstrap.length > 0,
     addrs: () => node.getMultiaddrs().map(String),
     openStream: async (peerId, addrs, protocol, open) => {
-      if (gate && !gate.check(peerId, 'connect').ok) {
-        const verdict = await gate.resolve(peerId, 'connect')
-        if (!verdict.ok) {
-          gate.refuse('dial')
-          throw new ChoraleError('refused', `peer ${peerId} is not admitted: ${verdict.reason}`)
-        }
-      }
+      await admitted(peerId)
       return await dialStream(node, peerId, addrs, protocol, open)
+    },
+    connect: async (peerId, addrs, timeoutMs) => {
+      await admitted(peerId)
+      await connectTo(node, peerId, addrs, timeoutMs)
     },
     handle: async (protocol, handler, maxStreams) => {
       await node.handle(protocol, handler, { maxInboundStreams: maxStreams })
@@ -206,7 +220,7 @@ async function start(options: PeerOptions, identity: Identity, software: string)
       addresses: { listen, announce: [...(options.announce ?? [])] },
       transports: [...options.transports],
       connectionEncrypters: [noise()],
-      streamMuxers: [yamux({ streamOptions: STREAM_OPTIONS })],
+      streamMuxers: [lazyNegotiation(yamux({ streamOptions: STREAM_OPTIONS }))],
       connectionManager: {
         maxConnections: 1000,
         // Default 5 a second and address: a gateway, several clients behind one NAT and every test pass that.

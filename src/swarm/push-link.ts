@@ -55,6 +55,7 @@ export function openPushLink(
     if (!admitted()) throw new ChoraleError('refused', 'the next server is not admitted')
     const stream = await peer.openStream(next.peerId, next.addrs, SPAN_PROTOCOL, {
       timeoutMs: LINK_MS,
+      lazy: true,
       signal: stopped.signal,
     })
     wire = frameStream<SpanMessage>(stream, {

@@ -55,6 +55,7 @@ export async function openRemoteSession(
   }
   const stream = await peer.openStream(target.peerId, target.addrs, SPAN_PROTOCOL, {
     timeoutMs: timeouts.dialMs,
+    lazy: true,
     ...(signal && { signal }),
   })
   const calls = new RemoteCalls(target.peerId, options.hiddenSize, peer.gate)

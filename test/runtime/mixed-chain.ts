@@ -2,7 +2,7 @@
  * One chain of a Deno server and a Node server, asked by whatever runtime runs this: the answer must equal the one
  * that the reference engine gives in this process.
  * Prints one JSON line: { runtime, servers: [engines], throughBoth, tokens, equal } or { runtime, skipped }.
- * MIXED_CHAIN_ENGINE names the Deno server's engine (default wasm; wgsl takes minutes on a software adapter).
+ * MIXED_CHAIN_ENGINE names the Deno server's engine (default wasm; wgsl takes a minute on a software adapter).
  */
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
@@ -54,8 +54,20 @@ async function askMixedChain(): Promise<void> {
     const bootstrap = (first.ready['addrs'] as string[]).filter((address) => !address.includes('/ws'))
     const half = model.spec.blockCount / 2
     const serve = (span: string, engineName: string) => [
-      ...['serve', BUNDLED_MODEL, '--blocks', span, '--engine', engineName, '--threads', '1'],
-      ...['--listen', LOOPBACK[0]!, '--bootstrap', bootstrap[0]!, '--drain', '1'],
+      'serve',
+      BUNDLED_MODEL,
+      '--blocks',
+      span,
+      '--engine',
+      engineName,
+      '--threads',
+      '1',
+      '--listen',
+      LOOPBACK[0]!,
+      '--bootstrap',
+      bootstrap[0]!,
+      '--drain',
+      '1',
     ]
     const servers = await Promise.all([
       start(inDeno, serve(`0:${half}`, process.env['MIXED_CHAIN_ENGINE'] ?? 'wasm')),
