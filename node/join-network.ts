@@ -49,7 +49,7 @@ export async function joinNetwork(options: JoinOptions): Promise<Network> {
     sha256: nativeSha256,
     log,
     // Who can be dialled helps those who can't.
-    ...(mode === 'server' && { relay: relayServer() }),
+    ...(mode === 'server' && { relay: relayServer(), gossip: true as const }),
     ...(listen && { listen }),
     ...(announce && { announce }),
     ...(identity && { identity }),

@@ -11,6 +11,8 @@ import { ChoraleError } from '../../src/errors.ts'
 import type { Logger } from '../../src/log.ts'
 import type { Model } from '../../src/model/model.ts'
 import { joiningSpan, startPlacementLoop } from '../../src/server/placement-loop.ts'
+import type { DutiesState } from '../../src/server/duties-state.ts'
+import { createServedEvidence } from '../../src/server/served-evidence.ts'
 import { type ServingServer, startServer } from '../../src/server/server.ts'
 import type { Span } from '../../src/session/span-runner.ts'
 import { resolveModel } from '../../src/store/resolve-model.ts'
@@ -22,8 +24,9 @@ import { BUNDLED_MODEL, createModelPorts } from '../model-ports.ts'
 import { createNodePlatform, stderrLogger } from '../platform.ts'
 import { receiptFiles } from '../receipt-files.ts'
 import { aborted, catchInterrupt } from './chat/interrupt.ts'
-import { blocksThatFit } from './serve/block-budget.ts'
+import { blockBytes, blocksThatFit } from './serve/block-budget.ts'
 import { readControl } from './serve/control.ts'
+import { readHotkey, startServeDuties } from './serve/duties.ts'
 import { parseBlocks, parseCount, parseMemory } from './serve/values.ts'
 import { createProgress } from './terminal.ts'
 
@@ -43,6 +46,8 @@ interface ServeFlags extends SubnetFlags {
   prefixCache: boolean
   drain: string
   sponsor?: boolean
+  hotkey?: string
+  dutyFiles?: string
   receipts?: string
   revision?: string
   control?: boolean
@@ -79,6 +84,14 @@ export function serveCommand(): Command {
     .option('--ledger <url>', 'admit only peers with stake on this ledger, ws://… of a node')
     .option('--subnet <id>', "the subnet's number on it")
     .option('--genesis <hash>', 'refuse ledger nodes of another chain')
+    .option(
+      '--hotkey <file>',
+      "do the duties of this server's node: key file of its hotkey (chorale key), or 64 hex digits; mode 600",
+    )
+    .option(
+      '--duty-files <folder>',
+      "where a node's reports and fault proofs lie (default: the state folder)",
+    )
     .option('--sponsor', 'give passes to clients without stake, at the expense of this server')
     .option('--receipts <folder>', 'keep signed receipts of sessions here (chorale verify checks them)')
     .option('--revision <name>', 'branch, tag or commit of a hub model')
@@ -120,6 +133,15 @@ async function runServe(reference: string | undefined, flags: ServeFlags): Promi
       },
     )
   }
+  if (flags.hotkey !== undefined && place === undefined) {
+    throw new ChoraleError(
+      'bad_config',
+      '--hotkey needs --ledger and --subnet: duties are done on a ledger',
+      {
+        field: 'hotkey',
+      },
+    )
+  }
   const kv = parseKvFormat(flags.kv)
   const log = stderrLogger(flags.verbose === true ? 'debug' : 'warn')
   const say = flags.json === true ? () => undefined : (line: string) => process.stdout.write(`${line}\n`)
@@ -145,6 +167,11 @@ async function runServe(reference: string | undefined, flags: ServeFlags): Promi
     say(`engine ${choice.engine.name}: ${choice.why}`)
     const subnet = place && (await joinSubnet(place, { log }))
     if (subnet) closers.push(() => subnet.close())
+    const hotkey =
+      subnet && flags.hotkey !== undefined
+        ? await readHotkey(flags.hotkey, subnet.ledger.info.accounts)
+        : undefined
+    const evidence = hotkey && createServedEvidence(subnet?.gate)
     const receipts =
       flags.receipts === undefined ? memoryReceiptStore() : receiptFiles({ folder: flags.receipts, log })
     closers.push(() => receipts.close())
@@ -177,6 +204,7 @@ async function runServe(reference: string | undefined, flags: ServeFlags): Promi
       engine: engine.name,
       maxSessions,
       prefixCache: flags.prefixCache,
+      ...(evidence && { serve: { tap: evidence.tap } }),
       load: (blocks) =>
         engine.loadSpan(model, {
           ...blocks,
@@ -210,6 +238,22 @@ async function runServe(reference: string | undefined, flags: ServeFlags): Promi
           )
         },
       })
+    }
+    if (subnet && hotkey && evidence) {
+      const duties = await startServeDuties({
+        network,
+        subnet,
+        hotkey,
+        model,
+        engine,
+        server,
+        evidence,
+        log,
+        maxJudgeBytes: blockBytes(model, kvTokens) * maxBlocks,
+        onState: dutyEvents(tell),
+        ...(flags.dutyFiles !== undefined && { folder: flags.dutyFiles }),
+      })
+      closers.push(() => duties.stop())
     }
     tell(readyEvent(model, network, server, choice))
     sayReady(say, model, network, server, flags)
@@ -248,6 +292,17 @@ async function neededSpan(model: Model, network: Network, maxBlocks: number): Pr
     maxBlocks,
     now: Date.now(),
   })
+}
+
+/** An event for each new thing a node does or waits for. */
+function dutyEvents(tell: (event: object) => void): (state: DutiesState) => void {
+  let last: string | undefined
+  return ({ nodeId, epoch, elected, duty, lastAttestation }) => {
+    const said = { nodeId, epoch, elected, duty, lastAttestation }
+    const text = JSON.stringify(said)
+    if (text !== last) tell({ event: 'duty', ...said })
+    last = text
+  }
 }
 
 function readyEvent(

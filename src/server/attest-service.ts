@@ -1,11 +1,11 @@
 import { createObserver, createSightingLog, presentNodes } from '../attest/served-work.ts'
-import type { AuditEntry } from '../attest/epoch-report.ts'
+import { contentHash } from '../attest/evidence.ts'
 import type { LoadJudgeSpan } from '../attest/fault-proof.ts'
 import { createReportPool } from '../attest/report-pool.ts'
 import { type Attest, type AttestOptions, createAttest } from '../attest/run-attest.ts'
 import { followBlocks } from '../attest/run-epoch-duties.ts'
 import { errorMessage } from '../errors.ts'
-import type { Ledger, LedgerBlock, LedgerSigner, NodeClass, SubnetNode } from '../ledger/ledger.ts'
+import type { Ledger, LedgerBlock, LedgerSigner, SubnetNode } from '../ledger/ledger.ts'
 import type { StakeSet } from '../ledger/stake-set.ts'
 import { type Logger, silentLogger } from '../log.ts'
 import { createMetrics, type Metrics } from '../metrics.ts'
@@ -14,15 +14,11 @@ import type { DhtDirectory } from '../swarm/dht-directory.ts'
 import { signBytes, verifySignature } from '../swarm/identity.ts'
 import type { Peer } from '../swarm/peer.ts'
 import { startAttestExchange } from './attest-exchange.ts'
+import { type DutiesState, dutiesMetrics } from './duties-state.ts'
+import { memoryProofs, type ProofStore } from './proof-store.ts'
 import type { ServedEvidence } from './served-evidence.ts'
 
 /** A server's duties as a node of its subnet: reports, proposals, attestations, audits, disputes. */
-
-/** Port: fault proofs by content address, for as long as disputes last. */
-export interface ProofStore {
-  load(hash: string): Promise<Uint8Array | undefined>
-  save(hash: string, bytes: Uint8Array): Promise<void>
-}
 
 export interface DutiesOptions {
   /** Must gossip, and have the gate of this subnet. */
@@ -48,26 +44,6 @@ export interface DutiesOptions {
   readonly onState?: (state: DutiesState) => void
 }
 
-/** For people and dashboards. */
-export interface DutiesState {
-  /** Last block that was looked at. */
-  readonly block: number
-  /** This server on the ledger; undefined when it is no node of the subnet, or the hotkey is not its own. */
-  readonly nodeId: number | undefined
-  readonly nodeClass: NodeClass | undefined
-  /** Subnet epoch, and parts per thousand of it that have passed. */
-  readonly epoch: number | undefined
-  readonly progress: number | undefined
-  /** Node elected for it. */
-  readonly elected: number | undefined
-  /** What this node does or waits for. */
-  readonly duty: string
-  /** Attestors of the epoch before, in parts per thousand of its validators; undefined when nothing was proposed. */
-  readonly lastAttestation: number | undefined
-  /** What this node found as an accountant in this epoch. */
-  readonly findings: readonly AuditEntry[]
-}
-
 export interface Duties {
   readonly state: DutiesState | undefined
   /** Resolves when the last block was looked at and no audit or fetch is under way. */
@@ -76,8 +52,10 @@ export interface Duties {
   stop(): Promise<void>
 }
 
-/** Proofs are up to 32 MiB each. */
-const MAX_PROOFS_IN_MEMORY = 4
+/** Nodes to be connected to: gossip keeps six to twelve in a topic. */
+const MIN_NEIGHBOURS = 8
+/** A node that was not reached is left alone for so long. */
+const REMEET_MS = 30_000
 /** How long the directory may take to say who serves. */
 const LOOK_MS = 3_000
 
@@ -89,7 +67,7 @@ export async function startDuties(options: DutiesOptions): Promise<Duties> {
   const { directory, evidence, ledger, model, peer, signer, stakes } = options
   const { subnetId } = stakes
   const log = (options.log ?? silentLogger).child('duties')
-  const gauges = createGauges(options.metrics ?? createMetrics())
+  const gauges = dutiesMetrics(options.metrics ?? createMetrics())
   const proofs = options.proofs ?? memoryProofs()
   const sightings = createSightingLog()
   const pool = createReportPool({
@@ -100,6 +78,8 @@ export async function startDuties(options: DutiesOptions): Promise<Duties> {
   let attest: (Attest & { readonly nodeId: number }) | undefined
   let state: DutiesState | undefined
   let complaint: string | undefined
+  /** When each node was last dialled for gossip's sake. */
+  const met = new Map<string, number>()
 
   const exchange = await startAttestExchange({
     peer,
@@ -183,6 +163,28 @@ export async function startDuties(options: DutiesOptions): Promise<Duties> {
       records = directory.known(model.modelId)
     }
     sightings.look(epoch, presentNodes(records, stakes.nodes, model.modelId))
+    await meet(records)
+  }
+
+  /** Reports travel from node to node: without a few connections to others they would end here. */
+  const meet = async (records: readonly ServerRecord[]): Promise<void> => {
+    const connected = peer.measures()
+    const nodes = stakes.nodes.map(({ peerId }) => peerId).filter((id) => id !== peer.id)
+    const missing = MIN_NEIGHBOURS - nodes.filter((id) => connected.has(id)).length
+    if (missing <= 0) return
+    const strangers = nodes.filter(
+      (id) => !connected.has(id) && (met.get(id) ?? -Infinity) <= performance.now() - REMEET_MS,
+    )
+    const near = strangers.toSorted((a, b) => (distanceOf(peer.id, a) < distanceOf(peer.id, b) ? -1 : 1))
+    await Promise.all(
+      near.slice(0, missing).map(async (id) => {
+        met.set(id, performance.now())
+        const addrs = records.find(({ peerId }) => peerId === id)?.addrs ?? []
+        await peer.connect(id, addrs, LOOK_MS).catch((error: unknown) => {
+          log.debug('a node was not reached', { peer: id, reason: errorMessage(error) })
+        })
+      }),
+    )
   }
 
   const onBlock = async (block: LedgerBlock): Promise<void> => {
@@ -234,38 +236,7 @@ export async function startDuties(options: DutiesOptions): Promise<Duties> {
   }
 }
 
-/** A store of the last few proofs, gone with the process. */
-export function memoryProofs(): ProofStore {
-  const kept = new Map<string, Uint8Array>()
-  return {
-    load: (hash) => Promise.resolve(kept.get(hash)),
-    save: (hash, bytes) => {
-      const [oldest] = kept.keys()
-      if (kept.size >= MAX_PROOFS_IN_MEMORY && oldest !== undefined) kept.delete(oldest)
-      kept.set(hash, bytes)
-      return Promise.resolve()
-    },
-  }
-}
-
-function createGauges(metrics: Metrics) {
-  const gauge = (name: string, help: string) => metrics.gauge(`chorale_duties_${name}`, help)
-  const block = gauge('block', 'Last ledger block looked at.')
-  const epoch = gauge('epoch', 'Subnet epoch.')
-  const elected = gauge('elected', '1 when this node is elected for the epoch.')
-  const attestation = gauge('last_attestation_ratio', 'Attestors of the epoch before, of its validators.')
-  const findings = metrics.gauge('chorale_duties_findings', 'What audits of this epoch found.', ['outcome'])
-  return {
-    proofs: metrics.counter('chorale_duties_fault_proofs_total', 'Fault proofs this node made.'),
-    upheld: metrics.counter('chorale_duties_upheld_total', 'Disputes seen upheld.'),
-    show: (state: DutiesState): void => {
-      block.set(state.block)
-      if (state.epoch !== undefined) epoch.set(state.epoch)
-      elected.set(state.nodeId !== undefined && state.elected === state.nodeId ? 1 : 0)
-      if (state.lastAttestation !== undefined) attestation.set(state.lastAttestation / 1_000)
-      for (const outcome of ['passed', 'failed', 'unavailable'] as const) {
-        findings.set(state.findings.filter((entry) => entry.outcome === outcome).length, { outcome })
-      }
-    },
-  }
+/** Any order that is another one for each peer, so that not all connect to the same few. */
+function distanceOf(own: string, other: string): string {
+  return contentHash(new TextEncoder().encode(`${own} ${other}`))
 }

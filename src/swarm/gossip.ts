@@ -116,7 +116,12 @@ export function gossipService(
       maxPeerInfos: 16,
     },
     scoreParams: {
-      appSpecificScore: (peerId) => (gate?.staked(peerId, 'gossip').ok === false ? UNSTAKED_SCORE : 0),
+      appSpecificScore: (peerId) => {
+        if (gate?.staked(peerId, 'gossip').ok !== false) return 0
+        // Bootnodes are no nodes of the set: when the ledger knows this one, it is heard a second later.
+        void gate.resolve(peerId, 'gossip')
+        return UNSTAKED_SCORE
+      },
       appSpecificWeight: 1,
       // Stake is what makes many peers expensive; a rack or a test has one address.
       IPColocationFactorWeight: 0,
@@ -179,7 +184,6 @@ export function createGossip(
     for (const peerId of new Set([forwarder, publisher])) {
       if (gate?.staked(peerId, 'gossip').ok !== false) continue
       gate.refuse('gossip')
-      // Bootnodes are no nodes of the set: when the ledger knows this one, its next message is taken.
       void gate.resolve(peerId, 'gossip')
       return 'ignore'
     }

@@ -71,7 +71,14 @@ export async function startPrivateSwarm(options: {
         '--sponsor',
         ...(options.revision === undefined ? [] : ['--revision', options.revision]),
       ],
-      serverArgs: (index) => ['--identity', servers[index]!.identityFile],
+      serverArgs: (index) => [
+        '--identity',
+        servers[index]!.identityFile,
+        '--hotkey',
+        servers[index]!.hotkeyFile,
+        '--duty-files',
+        folder,
+      ],
       signal,
       onReady: options.onReady,
     })
