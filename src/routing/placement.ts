@@ -1,4 +1,13 @@
-import type { ServerRecord } from './snapshot.ts'
+import {
+  type BlockRange,
+  INTENT_SHARE,
+  type PlacedServer,
+  type PlacementView,
+  spanKey,
+} from './placement-view.ts'
+
+export { placedServers, viewPlacement } from './placement-view.ts'
+export type { BlockRange, PlacedServer, PlacementView } from './placement-view.ts'
 
 /**
  * Who should serve which blocks. Every server decides for itself, on the same records, by these rules; all of it is
@@ -6,38 +15,6 @@ import type { ServerRecord } from './snapshot.ts'
  * and what one server gains is what the swarm gains: moves one at a time end in a balance. What could oscillate is
  * many moves at once, which ranks, intents and dwelling times prevent.
  */
-
-/** Consecutive blocks [start, end). */
-export interface BlockRange {
-  readonly start: number
-  /** Exclusive. */
-  readonly end: number
-}
-
-/** A server as placement sees it. */
-export interface PlacedServer extends BlockRange {
-  readonly peerId: string
-  /** Tokens per second that the span adds to each of its blocks. */
-  readonly throughput: number
-  /** Where it said that it is going; it counts there and no longer here. */
-  readonly intent?: BlockRange
-}
-
-/** The records of one model, summed up once for many decisions. */
-export interface PlacementView {
-  readonly blockCount: number
-  readonly servers: readonly PlacedServer[]
-  /** Tokens per second of each block, intents counted. */
-  readonly capacity: Float64Array
-  /** Servers that hold each block now and are not leaving it. */
-  readonly replicas: Int32Array
-  /** Boundaries b for which servers cover [0, b), span by span, and those for which they cover [b, blockCount). */
-  readonly fromStart: ReadonlySet<number>
-  readonly toEnd: ReadonlySet<number>
-  /** Servers that are staying, by span: `start:end` → how many. Whoever leaves a span of one breaks chains. */
-  readonly bySpan: ReadonlyMap<string, number>
-  readonly byPeer: ReadonlyMap<string, PlacedServer>
-}
 
 /** The server that decides. */
 export interface PlacementSelf {
@@ -48,10 +25,20 @@ export interface PlacementSelf {
   readonly speed: (blocks: number) => number
 }
 
-/** An intended span may not come to be. */
-const INTENT_SHARE = 0.9
-/** For `bestSpan` of servers that join: a span worth half as much is still chosen now and then. */
-export const JOIN_SPREAD = 0.3
+/** For `bestSpan` of servers that join: while many do, a span worth half as much is chosen now and then. */
+export const JOIN_SPREAD = 0.4
+/** Where hardly anybody joins, the spread shrinks to this share: no one else takes the same gap. */
+const LEAST_SPREAD = 0.1
+/** Share of servers seen joining (those of the last minute are not seen yet) from which on the spread is whole. */
+const MANY_JOIN = 0.05
+/** For each level of the grid that a boundary lies below the whole model: many share the coarse ones, so chains meet. */
+const LEVEL_COST = 0.02
+/** Longer spans make fewer hops, and one that leaves is less of each block's capacity. Exponent of the length. */
+const LENGTH_GAIN = 0.2
+/** Weight of jumps in capacity, in fourth powers a block: where capacity falls, spans end and none takes over. */
+const STEP_COST = 4
+/** Spans that do harm are still comparable: a server that joins must go somewhere. */
+const LEAST_WORTH = 1e-9
 /** Equal spans are drawn: twins don't all take the first. */
 const TIE = 1e-9
 /** Gumbel noise of a number drawn in steps of 2^-32 is never more. */
@@ -60,61 +47,10 @@ const MOST_NOISE = 23
 const EMPTY_SHARE = 0.01
 /** A span that meets no others on one side is of no use until more come. */
 const UNLINKED_SHARE = 0.25
-/** In fourth powers: about 20 % more capacity where it is needed than where it is left. */
-const LEAST_GAIN = 1.2 ** 4
+/** In fourth powers: about 8 % more capacity where it is left than where it is needed. */
+const LEAST_GAIN = 1.1 ** 4
 /** Replicas that must stay behind on every block that a server leaves. */
 const MIN_REPLICAS = 2
-
-/** Servers that serve or will: online ones and those still loading. Drops spans outside the model. */
-export function placedServers(
-  blockCount: number,
-  records: readonly ServerRecord[],
-  now: number,
-): PlacedServer[] {
-  const serving = records.filter(({ state, expiresAt, start, end }) => {
-    const serves = state === 'online' || state === 'joining'
-    return serves && expiresAt > now && start < end && end <= blockCount
-  })
-  const measured = serving.filter(({ throughput }) => throughput > 0)
-  const usual = measured.reduce((sum, { throughput }) => sum + throughput, 0) / Math.max(1, measured.length)
-  return serving.map(({ peerId, start, end, throughput, intent }) => ({
-    peerId,
-    start,
-    end,
-    // Who is still loading has not measured itself; it counts like the others, or two would fill one gap.
-    throughput: throughput > 0 ? throughput : Math.max(usual, 1e-3),
-    ...(intent && { intent }),
-  }))
-}
-
-/** Sums records up. O(servers × span length). */
-export function viewPlacement(blockCount: number, servers: readonly PlacedServer[]): PlacementView {
-  const capacity = new Float64Array(blockCount)
-  const replicas = new Int32Array(blockCount)
-  const bySpan = new Map<string, number>()
-  const ends = new Map<number, Set<number>>()
-  for (const { start, end, throughput, intent } of servers) {
-    const target = intent ?? { start, end }
-    const share = intent ? INTENT_SHARE : 1
-    for (let block = target.start; block < target.end; block++) capacity[block]! += share * throughput
-    if (intent) continue
-    for (let block = start; block < end; block++) replicas[block]!++
-    bySpan.set(spanKey({ start, end }), (bySpan.get(spanKey({ start, end })) ?? 0) + 1)
-    const from = ends.get(start) ?? new Set()
-    from.add(end)
-    ends.set(start, from)
-  }
-  const fromStart = new Set([0])
-  for (let at = 0; at < blockCount; at++) {
-    if (fromStart.has(at)) for (const end of ends.get(at) ?? []) fromStart.add(end)
-  }
-  const toEnd = new Set([blockCount])
-  for (let at = blockCount - 1; at >= 0; at--) {
-    if ([...(ends.get(at) ?? [])].some((end) => toEnd.has(end))) toEnd.add(at)
-  }
-  const byPeer = new Map(servers.map((server) => [server.peerId, server]))
-  return { blockCount, servers, capacity, replicas, fromStart, toEnd, bySpan, byPeer }
-}
 
 /** A span for a server, and what it is worth to the swarm. */
 export interface Placement extends BlockRange {
@@ -140,12 +76,15 @@ export function bestSpan(
   const { blockCount } = view
   const most = Math.min(self.maxBlocks, blockCount)
   const worthOf = worthTable(capacity, most, self.speed)
+  const levels = gridLevels(blockCount)
   let best: Placement | undefined
   let bestScore = -Infinity
-  const noiseShare = Math.max(spread, TIE)
+  const joining = view.joining / Math.max(1, view.byPeer.size) / MANY_JOIN
+  const noiseShare = Math.max(spread * Math.min(1, LEAST_SPREAD + joining), TIE)
   for (const { start, end, linked } of candidates(view, most)) {
     const worth = worthOf(start, end) * (linked ? 1 : UNLINKED_SHARE)
-    const fair = Math.log(worth)
+    const grid = LEVEL_COST * (levels[start]! + levels[end]!)
+    const fair = Math.log(Math.max(worth, LEAST_WORTH)) - grid + LENGTH_GAIN * Math.log(end - start)
     // Most are far behind the best, whatever the draw adds.
     if (fair + noiseShare * MOST_NOISE <= bestScore) continue
     // Gumbel noise that depends on peer and span: the largest sum is a draw whose odds grow with the worth.
@@ -170,12 +109,40 @@ function* candidates(
       linked = true
       yield { start, end, linked: true }
     }
-    if (!linked && start < blockCount) yield { start, end: Math.min(start + most, blockCount), linked: false }
+    if (!linked && start < blockCount) {
+      yield { start, end: coarsest(blockCount, start + Math.ceil(most / 2), start + most), linked: false }
+    }
   }
   for (const end of toEnd) {
-    const start = Math.max(0, end - most)
+    const start = coarsest(blockCount, end - most, end - Math.ceil(most / 2))
     if (end > 0 && !fromStart.has(start)) yield { start, end, linked: false }
   }
+}
+
+/** The boundary of [from, to] that the most servers will choose: the coarsest of the grid. */
+function coarsest(blockCount: number, from: number, to: number): number {
+  const levels = gridLevels(blockCount)
+  let best = Math.max(0, Math.min(blockCount, to))
+  for (let at = best; at >= Math.max(0, from); at--) if (levels[at]! < levels[best]!) best = at
+  return best
+}
+
+/** Models have few distinct block counts. */
+const grids = new Map<number, Uint8Array>()
+
+/** For each boundary at which of the halvings of the model it first appears: 0 at its ends, 1 in the middle. */
+function gridLevels(blockCount: number): Uint8Array {
+  let levels = grids.get(blockCount)
+  if (levels) return levels
+  levels = new Uint8Array(blockCount + 1).fill(255)
+  for (let level = 0, parts = 1; parts < 2 * blockCount; level++, parts *= 2) {
+    for (let i = 0; i <= parts; i++) {
+      const at = Math.round((i * blockCount) / parts)
+      levels[at] = Math.min(levels[at]!, level)
+    }
+  }
+  grids.set(blockCount, levels)
+  return levels
 }
 
 function demandOf(capacity: Float64Array): number {
@@ -195,8 +162,8 @@ function worthTable(
   return (start, end) => {
     const length = end - start
     let sum = sums[length]
+    const added = speed(length)
     if (!sum) {
-      const added = speed(length)
       sum = new Float64Array(capacity.length + 1)
       for (const [block, value] of capacity.entries()) {
         const left = fourth(demand / (Math.max(value, least) + added))
@@ -204,8 +171,22 @@ function worthTable(
       }
       sums[length] = sum
     }
-    return sum[end]! - sum[start]!
+    return sum[end]! - sum[start]! - (STEP_COST * stepsAdded(capacity, start, end, added)) / demand
   }
+}
+
+/** How much more the capacity jumps at the boundaries when a span is added: what ends there and what begins don't match. */
+function stepsAdded(capacity: Float64Array, start: number, end: number, added: number): number {
+  let steps = 0
+  if (start > 0) {
+    const step = capacity[start]! - capacity[start - 1]!
+    steps += Math.abs(step + added) - Math.abs(step)
+  }
+  if (end < capacity.length) {
+    const step = capacity[end]! - capacity[end - 1]!
+    steps += Math.abs(step - added) - Math.abs(step)
+  }
+  return steps
 }
 
 function fourth(value: number): number {
@@ -224,7 +205,7 @@ export type MoveDecision =
 export interface MoveState {
   /** When it came to its present span. */
   readonly since: number
-  /** Moves so far: each doubles the dwelling time, up to 16 times the first. */
+  /** Moves so far: each makes the dwelling time four times as long, up to 16 times the first. */
   readonly moves: number
   /** The intent it announced, and when. */
   readonly intent?: { readonly span: BlockRange; readonly at: number }
@@ -241,7 +222,8 @@ export interface MoveOptions {
 }
 
 const DWELL_MS = 600_000
-const MAX_DOUBLINGS = 4
+const DWELL_GROWTH = 4
+const MAX_GROWTHS = 2
 
 /**
  * Whether `self`, which is in `view`, should leave its span for another one. Never breaks coverage: every block left
@@ -257,10 +239,12 @@ export function decideMove(
   const me = view.byPeer.get(self.peerId)
   if (!me) return { kind: 'stay', reason: 'needed' }
   const dwell = Math.max(options.dwellMs ?? DWELL_MS, 5 * options.loadMs)
-  if (options.now - state.since < dwell * 2 ** Math.min(state.moves, MAX_DOUBLINGS)) {
+  if (options.now - state.since < dwell * DWELL_GROWTH ** Math.min(state.moves, MAX_GROWTHS)) {
     return { kind: 'stay', reason: 'dwelling' }
   }
   if (!canLeave(view, me)) return { kind: 'stay', reason: 'needed' }
+  const epoch = Math.floor(options.now / Math.max(1, Math.min(EPOCH_MS, dwell)))
+  if (!state.intent && !isMyTurn(view, me, epoch)) return { kind: 'stay', reason: 'others-go' }
 
   const capacity = Float64Array.from(view.capacity)
   const counted = me.intent ?? me
@@ -273,10 +257,9 @@ export function decideMove(
     return { kind: waited ? 'move' : 'intend', span: intent.span }
   }
   const { start, end, worth } = bestSpan(view, self, { capacity })
-  if (spanKey({ start, end }) === spanKey(me) || worth < LEAST_GAIN * stay) {
+  if ((start === me.start && end === me.end) || worth < LEAST_GAIN * stay) {
     return { kind: 'stay', reason: 'balanced' }
   }
-  if (!isMyTurn(view, me, options.now)) return { kind: 'stay', reason: 'others-go' }
   return { kind: 'intend', span: { start, end } }
 }
 
@@ -284,46 +267,70 @@ function worthOfSpan(capacity: Float64Array, { speed }: PlacementSelf, { start, 
   return worthTable(capacity, end - start, speed)(start, end)
 }
 
-/** Whether every block of the server, and its kind of span, keeps others. One that intends to go counts as gone. */
-function canLeave({ replicas, bySpan }: PlacementView, me: PlacedServer): boolean {
+/** Whether every block of the server keeps others, and the swarm a chain. One that intends to go counts as gone. */
+function canLeave(view: PlacementView, me: PlacedServer): boolean {
   const mine = me.intent ? 0 : 1
   for (let block = me.start; block < me.end; block++) {
-    if (replicas[block]! - mine < MIN_REPLICAS) return false
+    if (view.replicas[block]! - mine < MIN_REPLICAS) return false
   }
-  return (bySpan.get(spanKey(me)) ?? 0) - mine >= 1
+  return mine === 0 || chainWithout(view, me)
+}
+
+/** Whether spans that meet still lead from the first block to the last one without one server, if they do with it. */
+function chainWithout(view: PlacementView, me: PlacedServer): boolean {
+  const own = spanKey(view, me)
+  if ((view.bySpan.get(own) ?? 0) > 1 || !view.fromStart.has(view.blockCount)) return true
+  const width = view.blockCount + 1
+  const reached = new Uint8Array(width)
+  reached[0] = 1
+  const spans = [...view.bySpan.keys()].filter((key) => key !== own).sort((a, b) => a - b)
+  for (const key of spans) if (reached[Math.floor(key / width)] === 1) reached[key % width] = 1
+  return reached[view.blockCount] === 1
 }
 
 /** How long an order of ranks holds, so that everybody gets a turn. */
-const EPOCH_MS = 600_000
+const EPOCH_MS = 120_000
 /** Part of the imbalance that may move in one epoch: records are old, and moving back would cost twice. */
-const MOVED_SHARE = 0.5
+const MOVED_SHARE = 0.25
 
 /**
  * Whether it is one of the servers whose moves make up for what is missing. Those that sit on blocks with more than
  * their share come in an order that everybody computes alike; the first ones go, as many as are needed.
  */
-function isMyTurn(view: PlacementView, me: PlacedServer, now: number): boolean {
-  const epoch = Math.floor(now / EPOCH_MS)
+function isMyTurn(view: PlacementView, me: PlacedServer, epoch: number): boolean {
+  return rank(me.peerId, epoch) <= lastTurn(view, epoch)
+}
+
+/** The last rank of an epoch whose turn it is, of the latest state of each view. */
+const turns = new WeakMap<PlacementView, { epoch: number; version: number; last: number }>()
+
+function lastTurn(view: PlacementView, epoch: number): number {
+  const known = turns.get(view)
+  if (known?.epoch === epoch && known.version === view.version) return known.last
   const mean = demandOf(view.capacity)
   const missing = view.capacity.reduce((sum, value) => sum + Math.max(0, mean - value), 0)
-  const mine = rank(me.peerId, epoch)
-  let before = 0
-  for (const other of view.servers) {
-    if (other.peerId === me.peerId || other.intent || !isRich(view, other, mean)) continue
-    if (rank(other.peerId, epoch) < mine) before += other.throughput * (other.end - other.start)
-    if (before > MOVED_SHARE * missing) return false
+  const rich: { rank: number; work: number }[] = []
+  for (const server of view.byPeer.values()) {
+    if (server.intent || !isRich(view, server, mean)) continue
+    rich.push({ rank: rank(server.peerId, epoch), work: server.throughput * (server.end - server.start) })
   }
-  return true
+  rich.sort((a, b) => a.rank - b.rank)
+  let before = 0
+  let last = 1
+  for (const one of rich) {
+    last = one.rank
+    before += one.work
+    if (before > MOVED_SHARE * missing) break
+  }
+  if (before <= MOVED_SHARE * missing) last = 1
+  turns.set(view, { epoch, version: view.version, last })
+  return last
 }
 
 /** Whether all blocks of a server have more than their share: it is one of those that should go. */
 function isRich({ capacity }: PlacementView, { start, end }: BlockRange, mean: number): boolean {
   for (let block = start; block < end; block++) if (capacity[block]! <= mean) return false
   return true
-}
-
-function spanKey({ start, end }: BlockRange): string {
-  return `${start}:${end}`
 }
 
 /** A number in [0, 1) that everybody computes alike: FNV-1a of the peer id and a number, then a finaliser. */

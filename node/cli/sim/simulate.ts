@@ -27,10 +27,19 @@ export interface SimulationOptions {
 export interface SimulationResult {
   readonly movesPerMinuteMax: number
   readonly movesPerServerMax: number
+  /** Moves of all servers. */
+  readonly moves: number
   /** Until servers covered all blocks, as a chain, after the loss. 0: they never stopped. */
   readonly recoverySeconds: number
-  /** Least and last throughput as a share of the bound: all servers' work spread evenly over all blocks. */
+  /** Throughput at the end (maximum flow through spans that meet) as a share of `throughputBound`. */
   readonly throughputShare: number
+  /** The same, averaged over every sample after the warm-up, the loss and its repair included. */
+  readonly throughputShareMean: number
+  readonly throughputShareMin: number
+  /** From the loss until the throughput was 0.9 of the bound again (of the servers that were left); Infinity: never. */
+  readonly balancedSeconds: number
+  /** Samples over time. */
+  readonly curve: readonly { readonly seconds: number; readonly share: number; readonly servers: number }[]
   readonly decisions: number
   readonly servers: readonly PlacedServer[]
 }
@@ -41,6 +50,9 @@ const TICK_SECONDS = 5
 const LOAD_SECONDS = 60
 /** Servers come in over this time at first. */
 const ARRIVAL_SECONDS = 600
+/** Throughput counts from here on: until then servers arrive, dwell ten minutes where they came to, and spread out. */
+const WARM_UP_SECONDS = 3_600
+const SAMPLE_SECONDS = 60
 
 interface SimulatedServer {
   readonly self: PlacementSelf
@@ -53,6 +65,9 @@ interface SimulatedServer {
   loading: { readonly start: number; readonly end: number; readonly at: number } | undefined
   joinsAt: number
   moves: number
+  /** What it told others last, and what counts as serving. */
+  told: PlacedServer | undefined
+  counted: PlacedServer | undefined
 }
 
 /**
@@ -66,55 +81,100 @@ export function simulatePlacement(options: SimulationOptions): SimulationResult 
   const spawn = (joinsAt: number): SimulatedServer =>
     createServer(`peer${born++}`, blockCount, random, joinsAt)
   const servers = Array.from({ length: peers }, () => spawn(random() * ARRIVAL_SECONDS))
-  /** Records as they were, oldest first. */
-  const past: { readonly at: number; readonly servers: PlacedServer[]; view?: PlacementView }[] = []
+  const seen = viewPlacement(blockCount, [])
+  const serving = viewPlacement(blockCount, [])
+  /** Changes of records that nobody sees yet, oldest first. */
+  const unseen: { readonly at: number; readonly before?: PlacedServer; readonly after?: PlacedServer }[] = []
+  let nextUnseen = 0
+  /** What changed about a server: at once in truth, later in what others see. */
+  const publish = (server: SimulatedServer, now: number): void => {
+    const after = publishedRecord(server)
+    const before = server.told
+    if (after !== before) {
+      unseen.push({ at: now + staleSeconds, ...(before && { before }), ...(after && { after }) })
+      server.told = after
+    }
+    if (server.placed === server.counted) return
+    serving.replace(server.counted, server.placed)
+    server.counted = server.placed
+  }
+  const leave = (server: SimulatedServer, now: number): void => {
+    server.placed = undefined
+    server.loading = undefined
+    publish(server, now)
+  }
+  let mostMoves = 0
   const movesByMinute = new Map<number, number>()
   const lossAt = Math.floor(seconds / 2)
+  const leaveShare = (options.churnPerHour * TICK_SECONDS) / 3_600
+  const curve: { seconds: number; share: number; servers: number }[] = []
   let lostAt: number | undefined
   let recoveredAt: number | undefined
+  let balancedAt: number | undefined
   let decisions = 0
 
   for (let now = 0; now <= seconds; now += TICK_SECONDS) {
-    if (lostAt === undefined && now >= lossAt) {
-      lostAt = now
-      for (const server of servers) {
-        if (server.placed && random() < lossShare) Object.assign(server, spawn(now + 60 + random() * 3_600))
-      }
-    }
-    const leaveShare = (options.churnPerHour * TICK_SECONDS) / 3_600
+    const loses = lostAt === undefined && lossShare > 0 && now >= lossAt
+    if (loses) lostAt = now
     for (const [i, server] of servers.entries()) {
-      if (server.placed && random() < leaveShare) servers[i] = spawn(now + random() * 60)
+      if (!server.placed) continue
+      const lost = loses && random() < lossShare
+      if (!lost && random() >= leaveShare) continue
+      leave(server, now)
+      servers[i] = lost ? spawn(now + 60 + random() * 3_600) : spawn(now + random() * 60)
     }
-    past.push({ at: now, servers: servers.flatMap(published) })
-    while (past.length > 1 && past[1]!.at <= now - staleSeconds) past.shift()
-    const seen = past[0]!
+    for (; nextUnseen < unseen.length && unseen[nextUnseen]!.at <= now; nextUnseen++) {
+      seen.replace(unseen[nextUnseen]!.before, unseen[nextUnseen]!.after)
+    }
     for (const server of servers) {
-      if (server.loading && server.loading.at <= now) arrive(server, now)
-      if (now < Math.max(server.joinsAt, server.nextDecision) || server.loading) continue
+      if (server.loading && server.loading.at <= now) {
+        arrive(server, now)
+        publish(server, now)
+      }
+      if (now < server.joinsAt || now < server.nextDecision || server.loading) continue
       server.nextDecision = now + DECIDE_SECONDS * (0.75 + random() / 2)
       decisions++
-      seen.view ??= viewPlacement(blockCount, seen.servers)
-      if (decide(server, seen.view, now, staleSeconds)) {
+      if (decide(server, seen, now, staleSeconds)) {
         const minute = Math.floor(now / 60)
         movesByMinute.set(minute, (movesByMinute.get(minute) ?? 0) + 1)
+        mostMoves = Math.max(mostMoves, server.moves)
       }
+      publish(server, now)
     }
-    if (lostAt !== undefined && recoveredAt === undefined && now >= lostAt) {
-      const after = servers.flatMap(({ placed }) => (placed ? [placed] : []))
-      if (viewPlacement(blockCount, after).fromStart.has(blockCount)) recoveredAt = now
-    }
+    if (lostAt !== undefined && recoveredAt === undefined && serving.fromStart.has(blockCount))
+      recoveredAt = now
+    if (now % SAMPLE_SECONDS > 0) continue
+    const live = [...serving.byPeer.values()]
+    const share = live.length === 0 ? 0 : maxFlow(blockCount, live) / throughputBound(blockCount, live)
+    curve.push({ seconds: now, share, servers: live.length })
+    if (lostAt !== undefined && share >= BALANCED_SHARE) balancedAt ??= now
   }
-  const live = servers.flatMap(({ placed }) => (placed ? [placed] : []))
-  const bound =
-    live.reduce((sum, { start, end, throughput }) => sum + throughput * (end - start), 0) / blockCount
+  const warm = curve.filter((sample) => sample.seconds >= Math.min(WARM_UP_SECONDS, seconds))
   return {
     movesPerMinuteMax: Math.max(0, ...movesByMinute.values()),
-    movesPerServerMax: servers.reduce((most, { moves }) => Math.max(most, moves), 0),
+    movesPerServerMax: mostMoves,
+    moves: [...movesByMinute.values()].reduce((sum, count) => sum + count, 0),
     recoverySeconds: lostAt === undefined ? 0 : (recoveredAt ?? Infinity) - lostAt,
-    throughputShare: bound > 0 ? maxFlow(blockCount, live) / bound : 0,
+    throughputShare: curve.at(-1)?.share ?? 0,
+    throughputShareMean: warm.reduce((sum, { share }) => sum + share, 0) / Math.max(1, warm.length),
+    throughputShareMin: warm.reduce((least, { share }) => Math.min(least, share), Infinity),
+    balancedSeconds: lostAt === undefined ? 0 : (balancedAt ?? Infinity) - lostAt,
+    curve,
     decisions,
-    servers: live,
+    servers: [...serving.byPeer.values()],
   }
+}
+
+/** What counts as balanced again. */
+const BALANCED_SHARE = 0.9
+
+/**
+ * No placement carries more: every token needs the work of every block once, and a server does no more work than its
+ * speed × its blocks, which in the simulation is the same for any span. Sum of all work ÷ blocks.
+ */
+export function throughputBound(blockCount: number, servers: readonly PlacedServer[]): number {
+  const work = servers.reduce((sum, { start, end, throughput }) => sum + throughput * (end - start), 0)
+  return work / blockCount
 }
 
 /** One decision of one server. @returns whether it starts to move. */
@@ -133,6 +193,7 @@ function decide(server: SimulatedServer, view: PlacementView, now: number, stale
   if (decision.kind === 'stay') {
     const { intent: _, ...state } = server.state
     const { intent: __, ...rest } = placed
+    if (!placed.intent) return false
     server.state = state
     server.placed = rest
   } else if (decision.kind === 'intend') {
@@ -150,11 +211,11 @@ function decide(server: SimulatedServer, view: PlacementView, now: number, stale
 }
 
 /** What a server tells others: also where it is only about to be. */
-function published({ placed, loading, self }: SimulatedServer): PlacedServer[] {
-  if (placed) return [placed]
-  if (!loading) return []
+function publishedRecord({ placed, loading, self, told }: SimulatedServer): PlacedServer | undefined {
+  if (placed || !loading) return placed
   const { start, end } = loading
-  return [{ peerId: self.peerId, start, end, throughput: self.speed(end - start) }]
+  if (told) return told
+  return { peerId: self.peerId, start, end, throughput: self.speed(end - start), joining: true }
 }
 
 /** A span is loaded: from now on the server serves it. */
@@ -184,5 +245,7 @@ function createServer(
     loading: undefined,
     joinsAt,
     moves: 0,
+    told: undefined,
+    counted: undefined,
   }
 }
