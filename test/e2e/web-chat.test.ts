@@ -1,9 +1,9 @@
-import { mkdirSync, readFileSync } from 'node:fs'
-import { createRequire } from 'node:module'
+import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Browser, Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { runChorale, type Running, startChorale } from '../cli/run-chorale.ts'
+import { axe } from '../web/axe.ts'
 import {
   answerText,
   CHROMIUM,
@@ -18,7 +18,6 @@ import { XSS_CORPUS } from '../web/xss-corpus.ts'
 
 const PROMPT = 'Tell me a story about a fox.'
 const SHOTS = join(import.meta.dirname, '../../test-results/web')
-const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8')
 
 /** What a person types: `npm start -- --no-chat`, then the address it prints. */
 async function startAll(): Promise<{ running: Running; url: string }> {
@@ -30,23 +29,6 @@ async function startAll(): Promise<{ running: Running; url: string }> {
     if (Date.now() > deadline || running.child.exitCode !== null) throw new Error(running.err())
     await new Promise((resolve) => setTimeout(resolve, 50))
   }
-}
-
-/** Violations of WCAG A and AA that axe finds, with where. */
-async function axe(page: Page): Promise<readonly string[]> {
-  await page.evaluate(AXE)
-  return await page.evaluate(async () => {
-    interface Found {
-      violations: { id: string; nodes: { target: string[]; failureSummary: string }[] }[]
-    }
-    const run = (globalThis as unknown as { axe: { run: (options: object) => Promise<Found> } }).axe
-    const { violations } = await run.run({
-      runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'],
-    })
-    return violations.flatMap(({ id, nodes }) =>
-      nodes.map(({ target, failureSummary }) => `${id}: ${target.join(' ')}: ${failureSummary}`),
-    )
-  })
 }
 
 describe.skipIf(CHROMIUM === undefined)('a tab over server processes', () => {
@@ -106,15 +88,38 @@ describe.skipIf(CHROMIUM === undefined)('a tab over server processes', () => {
   it('shows speed, tokens and the way of an answer', async () => {
     const facts = page.locator('.message.assistant .facts').first()
     expect(await facts.locator('summary').innerText()).toMatch(
-      /[\d.]+ tok\/s · first token [\d.]+ s · \d+ \+ 60 tokens · greedy\s+served by 3 peers/,
+      /[\d.]+ tok\/s · first token [\d.]+ s · \d+ \+ 60 tokens · greedy\s+served by 3 peers, signed by 3 servers/,
     )
     await facts.locator('summary').click()
+    expect(await facts.locator('.signer').count()).toBe(3)
     expect(await facts.locator('li').allInnerTexts()).toEqual([
       expect.stringMatching(/^this tab/),
       expect.stringMatching(/^blocks 0–2 /),
       expect.stringMatching(/^blocks 3–5 /),
       expect.stringMatching(/^blocks 6–7 /),
     ])
+  })
+
+  it('saves the receipts of an answer as a file that `chorale verify` accepts', async () => {
+    const facts = page.locator('.message.assistant .facts').first()
+    const [download] = await Promise.all([
+      page.waitForEvent('download'),
+      facts.getByRole('button', { name: 'Save receipts' }).click(),
+    ])
+    const file = join(SHOTS, 'receipts.bin')
+    await download.saveAs(file)
+    const { code, out, err } = await runChorale(['verify', file, '--json'])
+    expect(code, out + err).toBe(0)
+    const report = JSON.parse(out) as {
+      ok: boolean
+      sessions: { decoded: number; complete: boolean; receipts: number; acknowledged: number }[]
+    }
+    expect(report).toMatchObject({ ok: true, problems: [] })
+    expect(report.sessions.length).toBe(3)
+    // The first token comes of the prompt; the last is never run.
+    for (const session of report.sessions) {
+      expect(session).toMatchObject({ decoded: 59, complete: true, acknowledged: session.receipts })
+    }
   })
 
   it('copies, regenerates, edits and deletes', async () => {
@@ -166,7 +171,12 @@ describe.skipIf(CHROMIUM === undefined)('a tab over server processes', () => {
       await look('chat')
       await page.getByRole('link', { name: 'Swarm' }).click()
       await page.locator('.block-map').waitFor()
+      await page.setViewportSize({ width: 1280, height: 1400 })
       await look('swarm')
+      await page.setViewportSize({ width: 390, height: 1800 })
+      await look('swarm-phone')
+      expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBe(390)
+      await page.setViewportSize({ width: 1280, height: 800 })
       await page.getByRole('link', { name: 'Settings' }).click()
       await look('settings')
       await page.locator('.model-status').click()
@@ -193,6 +203,41 @@ describe.skipIf(CHROMIUM === undefined)('a tab over server processes', () => {
     expect(await map.locator('.online').count()).toBe(8)
     expect(await map.locator('tfoot td').allInnerTexts()).toEqual(Array(8).fill('1'))
     expect(await page.locator('.swarm').innerText()).toContain('3 servers cover 8 blocks')
+    expect(await page.locator('.servers').first().innerText()).toMatch(/(Validator · [\d.]+ TENSOR.*){3}/s)
+  })
+
+  it('shows the epoch of the ledger, pushed as it goes on', async () => {
+    const panel = page.locator('.epoch')
+    await panel.getByRole('heading', { name: /^Epoch \d+$/ }).waitFor()
+    const text = await panel.innerText()
+    expect(text).toMatch(/Chorale Development, block \d+/)
+    expect(text).toMatch(/local \(\d+\), active/)
+    expect(text).toMatch(/node \d+ \(….{8}\)/)
+    expect(await panel.locator('tbody tr').count()).toBe(3)
+    expect(await panel.locator('tbody').innerText()).toMatch(/Validator\s+[\d.]+ TENSOR\s+\d+ %/)
+    const block = async () => Number(/block ([\d,]+)/.exec(await panel.innerText())?.[1]?.replaceAll(',', ''))
+    const before = await block()
+    const asked = tab.requests.filter(({ url: address }) => address.includes('api/v1/state')).length
+    await expect.poll(block, { timeout: 10_000 }).toBeGreaterThan(before)
+    // By the stream of events, not by asking again; the header asks every ten seconds.
+    const again = tab.requests.filter(({ url: address }) => address.includes('api/v1/state')).length
+    expect(again - asked).toBeLessThanOrEqual(1)
+    expect(tab.requests.some(({ url: address }) => address.includes('api/v1/events'))).toBe(true)
+  })
+
+  it('tells a volunteer without stake why it can’t serve, and what helps', async () => {
+    await page.getByRole('link', { name: 'Volunteer' }).click()
+    const check = page.locator('.checks li').first()
+    await expect
+      .poll(() => check.innerText())
+      .toMatch(/^.*Stake.*peer 12D3Koo\w+ is no node of subnet local/s)
+    expect(await check.innerText()).toMatch(/Wallet page.*bond stake/)
+    await page.getByRole('button', { name: 'Start', exact: true }).click()
+    const problem = page.locator('.volunteer .problem')
+    await problem.waitFor({ timeout: 5_000 })
+    expect(await problem.innerText()).toMatch(/only peers with stake serve.*Wallet page/s)
+    expect(await axe(page)).toEqual([])
+    await page.screenshot({ path: join(SHOTS, 'volunteer-unstaked-light.png') })
   })
 
   it('is used with keys alone', async () => {

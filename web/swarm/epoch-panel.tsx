@@ -24,8 +24,13 @@ export function EpochPanel({ view }: { readonly view: SubnetView }) {
         ? words.nobody
         : words.electedNode(shortPeer(view.elected), elected === undefined ? '' : String(elected.id)),
     ],
-    [words.now, view.proposed ? words.proposed(shareText(view.attestation)) : words.notProposed],
-    [words.last, view.lastAttestation === undefined ? words.nothing : shareText(view.lastAttestation)],
+    [words.now, view.proposed ? words.proposed(formatPercent(view.attestation ?? 0)) : words.notProposed],
+    [
+      words.last,
+      view.lastAttestation === undefined
+        ? words.nothing
+        : words.attested(formatPercent(view.lastAttestation)),
+    ],
   ]
   return (
     <section class="epoch" aria-labelledby="epoch-title">
@@ -47,10 +52,6 @@ export function EpochPanel({ view }: { readonly view: SubnetView }) {
       <NodeTable view={view} />
     </section>
   )
-}
-
-function shareText(share: number | undefined): string {
-  return share === undefined ? strings.epoch.nothing : formatPercent(share)
 }
 
 function NodeTable({ view }: { readonly view: SubnetView }) {

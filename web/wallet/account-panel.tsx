@@ -45,13 +45,15 @@ function Holdings({ info, overview }: { readonly info: LedgerInfo; readonly over
       <dl class="rows">
         <div>
           <dt>{words.free}</dt>
-          <dd class="amount">{formatAmount(free, info)}</dd>
+          <dd>
+            <Amount amount={free} info={info} />
+          </dd>
         </div>
         {positions.map((position) => (
           <div key={`${position.subnetId} ${position.hotkey}`}>
             <dt>{words.staked}</dt>
             <dd>
-              <span class="amount">{formatAmount(position.stake, info)}</span>
+              <Amount amount={position.stake} info={info} />
               <span class="aside"> {positionText(position)}</span>
             </dd>
           </div>
@@ -60,7 +62,7 @@ function Holdings({ info, overview }: { readonly info: LedgerInfo; readonly over
           <div key={subnetId}>
             <dt>{words.delegated}</dt>
             <dd>
-              <span class="amount">{formatAmount(balance, info)}</span>
+              <Amount amount={balance} info={info} />
               <span class="aside"> {words.toPool(subnetName, subnetId)}</span>
             </dd>
           </div>
@@ -69,7 +71,7 @@ function Holdings({ info, overview }: { readonly info: LedgerInfo; readonly over
           <div key={unbonding.block}>
             <dt>{words.unbonding}</dt>
             <dd>
-              <span class="amount">{formatAmount(unbonding.amount, info)}</span>
+              <Amount amount={unbonding.amount} info={info} />
               <span class="aside">
                 {' '}
                 {words.claimable(untilBlock(unbonding.block, block + 1, info.blockMs))}
@@ -90,4 +92,18 @@ function positionText({ node, subnetName, subnetId }: Position): string {
   const state = node.queued ? words.queued : node.class
   const reputation = words.reputation(formatPercent(Number(node.reputation / 10n ** 12n) / 1e6))
   return `${where}, ${state}, ${reputation}${node.as === 'hotkey' ? `, ${words.asHotkey}` : ''}`
+}
+
+const SHOWN_DECIMALS = 4
+
+/** Rounded down for reading; the exact amount is the title. Summaries of calls are exact. */
+function Amount({ amount, info }: { readonly amount: bigint; readonly info: LedgerInfo }) {
+  const unit = 10n ** BigInt(Math.max(0, info.tokenDecimals - SHOWN_DECIMALS))
+  const rounded = amount - (amount % unit)
+  return (
+    <span class="amount" title={formatAmount(amount, info)}>
+      {rounded === amount ? '' : '≈ '}
+      {formatAmount(rounded, info)}
+    </span>
+  )
 }
