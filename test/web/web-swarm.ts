@@ -4,7 +4,10 @@ import { join } from 'node:path'
 import { startGateway } from '../../node/cli/gateway.ts'
 import { joinSwarm } from '../../node/cli/chat/join-swarm.ts'
 import { joinNetwork, type Network } from '../../node/join-network.ts'
+import { joinSubnet } from '../../node/join-subnet.ts'
+import { type LocalLedger, startLocalLedger } from '../../node/local-ledger.ts'
 import { createNodePlatform } from '../../node/platform.ts'
+import { viewSubnet } from '../../node/subnet-view.ts'
 import { createWebPages } from '../../node/web-pages.ts'
 import { createEngine } from '../../src/engine/select.ts'
 import { silentLogger } from '../../src/log.ts'
@@ -12,6 +15,7 @@ import { openModel } from '../../src/model/open-model.ts'
 import { startServer, type ServingServer } from '../../src/server/server.ts'
 import { createClient } from '../../src/session/client.ts'
 import type { Span } from '../../src/session/span-runner.ts'
+import { createIdentity, type Identity } from '../../src/swarm/identity.ts'
 import { createTokenizer } from '../../src/tokenizer/hf-tokenizer.ts'
 import { TCP, WS } from '../swarm/loopback.ts'
 
@@ -19,30 +23,66 @@ const MODEL = join(import.meta.dirname, '../../models/storyteller')
 
 export interface WebSwarm {
   readonly url: string
+  /** Its ledger, where it has one. */
+  readonly ledger: LocalLedger | undefined
   readonly servers: readonly { readonly server: ServingServer; readonly network: Network }[]
   /** Sessions on all servers. */
   sessions(): number
   close(): Promise<void>
 }
 
-/** Serves the bundled model as `spans`, each by a peer of its own, and a gateway to them. */
-export async function startWebSwarm(spans: readonly Span[]): Promise<WebSwarm> {
+/**
+ * Serves the bundled model as `spans`, each by a peer of its own, and a gateway to them. With `stakedTab`, a peer id, all of
+ * them are staked nodes of a dev chain, and so is that peer; at least two spans then.
+ */
+export async function startWebSwarm(spans: readonly Span[], stakedTab?: string): Promise<WebSwarm> {
   const closers: (() => Promise<void>)[] = []
+  const [bootstrapId, clientId, ...serverIds] = await Promise.all(
+    Array.from({ length: 2 + spans.length }, () => createIdentity()),
+  )
+  const ledger =
+    stakedTab === undefined
+      ? undefined
+      : await startLocalLedger({
+          nodes: [...serverIds.map(({ peerId }) => peerId), stakedTab].map((peerId) => ({
+            peerId,
+            hotkeySecret: crypto.getRandomValues(new Uint8Array(32)),
+          })),
+          bootnode: bootstrapId!.peerId,
+          client: clientId!.peerId,
+          blockMs: 500,
+          log: silentLogger,
+        })
+  if (ledger) closers.push(() => ledger.close())
+  /** What a peer needs to know of the ledger; each follows it by itself, as in processes of their own. */
+  const admission = async (identity: Identity) => {
+    if (ledger === undefined) return {}
+    const subnet = await joinSubnet(ledger, { log: silentLogger })
+    closers.push(() => subnet.close())
+    return { identity, gate: subnet.gate, sponsor: {}, subnet }
+  }
   const platform = createNodePlatform(silentLogger)
   const model = await openModel(MODEL, platform)
   const { engine } = await createEngine(platform, { name: 'onnx', threads: 1 })
   const { id: modelId, name, spec } = model
   const { blockCount, hiddenSize } = spec
-  const bootstrap = await joinNetwork({ bootstrap: [], mode: 'server', listen: [TCP, WS], log: silentLogger })
+  const bootstrap = await joinNetwork({
+    bootstrap: [],
+    mode: 'server',
+    listen: [TCP, WS],
+    log: silentLogger,
+    ...(await admission(bootstrapId!)),
+  })
   closers.push(() => bootstrap.close())
   const addrs = bootstrap.peer.addrs()
   const servers: { server: ServingServer; network: Network }[] = []
-  for (const span of spans) {
+  for (const [i, span] of spans.entries()) {
     const network = await joinNetwork({
       bootstrap: addrs,
       mode: 'server',
       listen: [TCP, WS],
       log: silentLogger,
+      ...(await admission(serverIds[i]!)),
     })
     const server = await startServer({
       peer: network.peer,
@@ -58,7 +98,8 @@ export async function startWebSwarm(spans: readonly Span[]): Promise<WebSwarm> {
       await network.close()
     })
   }
-  const joined = await joinSwarm({ model, bootstrap: addrs, log: silentLogger })
+  const { subnet, ...admitted } = { subnet: undefined, ...(await admission(clientId!)) }
+  const joined = await joinSwarm({ model, bootstrap: addrs, log: silentLogger, ...admitted })
   const files = await model.tokenizerFiles()
   const languageModel = await createClient({
     model,
@@ -70,6 +111,7 @@ export async function startWebSwarm(spans: readonly Span[]): Promise<WebSwarm> {
     ...(await joined.state()),
     ...(await languageModel.readiness()),
     bootstrap: addrs,
+    ...(subnet && { subnet: await viewSubnet(subnet) }),
   })
   const gateway = await startGateway({
     models: () => [languageModel],
@@ -79,6 +121,7 @@ export async function startWebSwarm(spans: readonly Span[]): Promise<WebSwarm> {
   })
   return {
     url: `${gateway.url}/`,
+    ledger,
     servers,
     sessions: () => servers.reduce((sum, { server }) => sum + server.sessions, 0),
     close: async () => {

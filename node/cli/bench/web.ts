@@ -138,7 +138,8 @@ async function javascriptBytes(browser: Browser, url: string): Promise<number> {
   const context = await browser.newContext()
   const bodies: Promise<number>[] = []
   context.on('response', (response) => {
-    if (!new URL(response.url()).pathname.endsWith('.js')) return
+    // What the service worker hands out it fetched before: the same script for another thread.
+    if (!new URL(response.url()).pathname.endsWith('.js') || response.fromServiceWorker()) return
     bodies.push(response.body().then((body) => gzipSync(body).length))
   })
   const page = await context.newPage()

@@ -1,0 +1,118 @@
+import { bytesToHex } from '@noble/hashes/utils.js'
+import type { Browser, Page } from 'playwright-core'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { createIdentity } from '../../src/swarm/identity.ts'
+import { runChorale } from '../cli/run-chorale.ts'
+import { until } from '../swarm/loopback.ts'
+import {
+  answerText,
+  CHROMIUM,
+  launchChromium,
+  openTab,
+  sendMessage,
+  setAnswers,
+  type Tab,
+  waitForReady,
+} from '../web/chromium.ts'
+import { startWebSwarm, type WebSwarm } from '../web/web-swarm.ts'
+
+const PROMPT = 'Tell me a story about a fox.'
+const MAX_TOKENS = 24
+
+describe.skipIf(CHROMIUM === undefined)('a tab with stake in a gated swarm', () => {
+  let swarm: WebSwarm
+  let browser: Browser
+  let tab: Tab
+  let page: Page
+  let peerId: string
+  let reference: string
+
+  beforeAll(async () => {
+    const seed = crypto.getRandomValues(new Uint8Array(32))
+    ;({ peerId } = await createIdentity(seed))
+    const args = ['chat', '--local', '--once', PROMPT, '--greedy', '--json', '--max-tokens']
+    const [started, chromium, cli] = await Promise.all([
+      // Blocks 6 and 7 are for the tab.
+      startWebSwarm(
+        [
+          { start: 0, end: 4 },
+          { start: 4, end: 6 },
+        ],
+        peerId,
+      ),
+      launchChromium(),
+      runChorale([...args, String(MAX_TOKENS)]),
+    ])
+    swarm = started
+    browser = chromium
+    reference = (JSON.parse(cli.out) as { text: string }).text
+    tab = await openTab(browser, `${swarm.url}#/volunteer`)
+    page = tab.page
+    page.setDefaultTimeout(20_000)
+    await page.evaluate((secret) => localStorage.setItem('chorale-identity', secret), bytesToHex(seed))
+    await page.reload()
+  }, 120_000)
+
+  afterAll(async () => {
+    await browser?.close()
+    await swarm?.close()
+  })
+
+  it('sees its stake before the start, then serves under the peer id that the ledger knows', async () => {
+    await expect
+      .poll(() => page.locator('.checks li').first().innerText())
+      .toMatch(/Stake.*200 TENSOR in node/s)
+    await page.getByLabel('Blocks', { exact: true }).fill('6:8')
+    await page.getByRole('combobox', { name: 'Engine' }).selectOption('wasm')
+    await page.getByRole('button', { name: 'Start' }).click()
+    await page.getByText('Serving blocks 6–7 of storyteller.').waitFor()
+    expect(await page.locator('.volunteer .rows').innerText()).toContain(peerId)
+  })
+
+  it('computes for a staked client', async () => {
+    const state = async () =>
+      (await (await fetch(new URL('api/v1/state', swarm.url))).json()) as { ready: boolean }
+    await until(async () => (await state()).ready, 'the directory knows all blocks', 15_000)
+    const response = await fetch(new URL('v1/chat/completions', swarm.url), {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({
+        model: 'storyteller',
+        messages: [{ role: 'user', content: PROMPT }],
+        temperature: 0,
+        max_tokens: MAX_TOKENS,
+      }),
+    })
+    const body = (await response.json()) as {
+      choices: [{ message: { content: string } }]
+      swarm: { route: { peer: string }[] }
+    }
+    expect(response.status, JSON.stringify(body)).toBe(200)
+    expect(body.choices[0].message.content).toBe(reference)
+    expect(body.swarm.route.map(({ peer }) => peer)).toContain(peerId)
+  })
+
+  it('computes for another tab without stake, which comes with a pass', async () => {
+    const other = await openTab(browser, swarm.url)
+    await waitForReady(other.page)
+    await setAnswers(other.page, { Temperature: '0', 'Longest answer, tokens': String(MAX_TOKENS) })
+    await sendMessage(other.page, PROMPT)
+    expect(await answerText(other.page, 0)).toBe(reference.trim())
+    const facts = other.page.locator('.message.assistant .facts')
+    expect(await facts.locator('summary').innerText()).toContain('served by 3 peers, signed by 3 servers')
+    expect(other.problems).toEqual([])
+    await other.context.close()
+  })
+
+  it('a second tab of the browser does not serve under the same peer id', async () => {
+    const second = await tab.context.newPage()
+    await second.goto(`${swarm.url}#/volunteer`)
+    await second.getByRole('button', { name: 'Start' }).click()
+    await second.getByText(/another tab of this browser serves/).waitFor()
+    await second.close()
+  })
+
+  it('reported no error', () => {
+    expect(tab.problems).toEqual([])
+  })
+})
