@@ -48,6 +48,10 @@ export interface AttestExchangeOptions {
 export interface AttestExchange {
   /** `AttestOptions.publish`. */
   publish(report: Uint8Array): Promise<void>
+  /** Says the last report again, when others began to listen since it was said. */
+  repeat(): Promise<void>
+  /** Peers known to listen to reports. */
+  readonly listeners: number
   /** `AttestOptions.fetch`. */
   readonly fetch: FetchContent
   /** `AttestOptions.ask`. */
@@ -67,6 +71,9 @@ const MAX_WAITING = 256
 const MAX_ASKED = 8
 /** An accountant reads up to 32 MiB over somebody's upload. */
 const AUDIT_PART_MS = 20_000
+const AUDIT_TRIES = 3
+/** An answer asks for ten seconds' patience at most. */
+const MAX_RETRY_MS = 10_000
 
 /** Joins the subnet's topic and answers content and audits until closed. @throws `bad_request` without gossip or gate. */
 export async function startAttestExchange(options: AttestExchangeOptions): Promise<AttestExchange> {
@@ -172,13 +179,40 @@ export async function startAttestExchange(options: AttestExchangeOptions): Promi
     },
   })
 
+  let last: { readonly report: Uint8Array; readonly listeners: number; readonly again: number } | undefined
+  const say = async (report: Uint8Array, again: number): Promise<void> => {
+    last = { report, again, listeners: topic.listeners }
+    const what =
+      report.length <= INLINE_BYTES
+        ? { report }
+        : { hash: hexToBytes(contentHash(report)), size: report.length }
+    // Equal messages travel once.
+    await topic.publish(encodeCbor(again === 0 ? what : { ...what, again }))
+  }
+
+  const askAudit = async (
+    peerId: string,
+    request: AuditRequest,
+    signal: AbortSignal | undefined,
+  ): Promise<Uint8Array> => {
+    const answer = await askBytes(peer, peerId, encodeAuditRequest(request), {
+      protocol: AUDIT_PROTOCOL,
+      addrs: options.addrsOf(peerId),
+      maxAnswerBytes: MAX_AUDIT_BYTES,
+      timeoutMs: AUDIT_PART_MS,
+      ...(signal && { signal }),
+    })
+    if (answer === undefined) throw new ChoraleError('not_found', `${peerId} shows nothing`)
+    return answer
+  }
+
   return {
-    publish: async (report) => {
-      const message =
-        report.length <= INLINE_BYTES
-          ? { report }
-          : { hash: hexToBytes(contentHash(report)), size: report.length }
-      await topic.publish(encodeCbor(message))
+    publish: (report) => say(report, 0),
+    repeat: async () => {
+      if (last && topic.listeners > last.listeners) await say(last.report, last.again + 1)
+    },
+    get listeners() {
+      return topic.listeners
     },
     fetch: async (hash, holders, signal) => {
       const peers = options.peers()
@@ -188,15 +222,15 @@ export async function startAttestExchange(options: AttestExchangeOptions): Promi
       return await fetchFrom(hash, [...first, ...others], MAX_CONTENT_BYTES, signal)
     },
     ask: async (peerId, request, signal) => {
-      const answer = await askBytes(peer, peerId, encodeAuditRequest(request), {
-        protocol: AUDIT_PROTOCOL,
-        addrs: options.addrsOf(peerId),
-        maxAnswerBytes: MAX_AUDIT_BYTES,
-        timeoutMs: AUDIT_PART_MS,
-        ...(signal && { signal }),
-      })
-      if (answer === undefined) throw new ChoraleError('not_found', `${peerId} shows nothing`)
-      return answer
+      for (let tries = 1; ; tries++) {
+        try {
+          return await askAudit(peerId, request, signal)
+        } catch (error) {
+          // What an accountant can't get counts against the server: a busy one is asked again.
+          if (!isChoraleError(error) || !error.retryable || tries === AUDIT_TRIES) throw error
+          await sleep(Math.min(error.retryAfterMs ?? 0, MAX_RETRY_MS), signal)
+        }
+      }
     },
     idle: async () => {
       while (fetching.size > 0) await Promise.all(fetching)
@@ -207,4 +241,18 @@ export async function startAttestExchange(options: AttestExchangeOptions): Promi
       await audits.close()
     },
   }
+}
+
+/** Waits; an aborted signal ends it early, and the next question tells. */
+function sleep(ms: number, signal: AbortSignal | undefined): Promise<void> {
+  return new Promise((resolve) => {
+    const done = (): void => {
+      clearTimeout(timer)
+      signal?.removeEventListener('abort', done)
+      resolve()
+    }
+    const timer = setTimeout(done, ms)
+    signal?.addEventListener('abort', done, { once: true })
+    if (signal?.aborted === true) done()
+  })
 }

@@ -196,7 +196,10 @@ export async function startDuties(options: DutiesOptions): Promise<Duties> {
     const seen = attest?.state
     const time = seen?.time
     const current = time && block.number >= time.firstBlock && block.number <= time.lastBlock
-    if (current) await look(time.epoch)
+    if (current) {
+      await exchange.repeat()
+      await look(time.epoch)
+    }
     state = {
       block: block.number,
       nodeId: node?.id,

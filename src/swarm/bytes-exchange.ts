@@ -31,8 +31,8 @@ export interface AnswerOptions {
   readonly answer: (from: string, request: Uint8Array) => Promise<Uint8Array | undefined>
 }
 
-/** Streams of one connection: a node asks few things at once. */
-const MAX_STREAMS_A_CONNECTION = 8
+/** Streams of one connection. More than a node asks at once: libp2p cuts those above without a word. */
+const MAX_STREAMS_A_CONNECTION = 64
 /** A question is small and its asker has it ready. */
 const REQUEST_TIMEOUT_MS = 5_000
 /** 32 MiB at 4 Mbit/s, about: who reads slower is cut. */
