@@ -23,6 +23,13 @@ export const MAX_ONWARD = 64
 /** LINK messages of one session. Stops a client that uses a server to dial the whole network. */
 export const MAX_LINKS_PER_SESSION = 64
 
+/** Steps, and their payload bytes, a client may send before it was admitted. Stops strangers from filling memory. */
+export const MAX_EARLY_STEPS = 16
+export const MAX_EARLY_BYTES = MIB
+
+/** Tokens of a step that every server takes: what is sent before OPENED names its own limit. */
+export const MAX_EARLY_STEP_TOKENS = 64
+
 /** Steps a client may have under way. Stops a session that queues endless tiny steps. */
 export const MAX_QUEUED_STEPS = 256
 

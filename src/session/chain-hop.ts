@@ -206,11 +206,9 @@ export function createHop(options: HopOptions): Hop {
 
   return {
     server,
-    route: session.route[0] ?? {
-      start: server.start,
-      end: server.end,
-      peer: server.peerId,
-      engine: server.engine,
+    get route() {
+      const { start, end, peerId: peer, engine } = server
+      return session.route[0] ?? { start, end, peer, engine }
     },
     history,
     get position() {

@@ -1,4 +1,5 @@
 import { ChoraleError, errorCode } from '../errors.ts'
+import type { Tensor } from '../tensor/tensor.ts'
 import { noChainError } from '../routing/no-chain.ts'
 import type { NoRoute, Route, RouteRequest } from '../routing/route.ts'
 import { findRoute } from '../routing/route.ts'
@@ -7,7 +8,9 @@ import type { Hop } from './chain-hop.ts'
 import { createHop, failureReason, isCallersError } from './chain-hop.ts'
 import { type LinkMemory, planLinks } from './chain-links.ts'
 import type { ChainOptions } from './chain-options.ts'
+import { runThroughHops } from './chain-pipeline.ts'
 import { cancelled } from './check-step.ts'
+import type { PipelineResult } from './pipeline-options.ts'
 import { pause, raceDeadline, raceSignal } from './race-signal.ts'
 import type { OpenOptions, PushLinks, SpanRunner, SpanSession } from './span-runner.ts'
 import type { StepPace } from './step-pace.ts'
@@ -31,9 +34,37 @@ export const ATTEMPTS = 16
 export const POLL_MS = 250
 /** Records this young are used without asking again: a lookup costs a recovery more than a stale record does. */
 export const RECENT_MS = 10_000
+/** Records this young are used once more while the directory is asked: servers keep what they said about as long. */
+const STALE_MS = 40_000
+/** Every server takes steps of so many tokens; one that is not open yet has not named its own limit. */
+const MAX_AHEAD_CHUNK_TOKENS = 64
+
+/** How a prompt is cut, and how many pieces are under way in a chain of so many hops. */
+export interface Pieces {
+  readonly chunkTokens: number
+  readonly window: (hops: number) => number
+}
+
+/** Hops that are open, and what runs through them already. */
+export interface OpenedChain {
+  readonly hops: Hop[]
+  /** The prompt, sent along with the opening. */
+  readonly ahead?: RunningAhead
+}
+
+/** A first step that began before the chain was open. */
+export interface RunningAhead {
+  readonly result: Promise<PipelineResult>
+  readonly stop: AbortController
+}
 
 /** A route over the whole model with every server's room reserved, trying others when some refuse. @throws as `SpanRunner.open`. */
-export async function openChain(context: ChainContext, open: OpenOptions, seed: number): Promise<Hop[]> {
+export async function openChain(
+  context: ChainContext,
+  open: OpenOptions,
+  seed: number,
+  pieces: Pieces,
+): Promise<OpenedChain> {
   const { options, clock } = context
   const { model } = options
   const request: RouteRequest = {
@@ -64,8 +95,11 @@ export async function openChain(context: ChainContext, open: OpenOptions, seed: 
       continue
     }
     attempt++
-    const opened = await openHops(context, route.servers, open.maxTokens, open.signal)
-    if (opened.kind === 'hops') return opened.hops
+    const ahead = createRunningAhead(open.prompt, pieces)
+    const opened = await openHops(context, route.servers, open.maxTokens, open.signal, ahead.start)
+    const running = ahead.running()
+    if (opened.kind === 'hops') return { hops: opened.hops, ...(running && { ahead: running }) }
+    running?.stop.abort()
     refused = opened.error
   }
   throw errorCode(refused) === 'capacity'
@@ -79,6 +113,20 @@ export async function openChain(context: ChainContext, open: OpenOptions, seed: 
       )
 }
 
+/** Sends a prompt as soon as every server of a route has been sent its opening. */
+function createRunningAhead(prompt: Tensor | undefined, { chunkTokens, window }: Pieces) {
+  let running: RunningAhead | undefined
+  return {
+    running: () => running,
+    start: (hops: readonly Hop[]): void => {
+      if (prompt === undefined || chunkTokens > MAX_AHEAD_CHUNK_TOKENS) return
+      const stop = new AbortController()
+      const options = { chunkTokens, window: window(hops.length), want: 'last', signal: stop.signal } as const
+      running = { stop, result: runThroughHops(hops, prompt, options) }
+    },
+  }
+}
+
 /**
  * What `decide` makes of the newest picture of the swarm: first without banned servers, then, as a last resort, with
  * those whose failure is a while ago.
@@ -89,7 +137,7 @@ export async function decideRoute<T extends { kind: string }>(
   recent: boolean,
 ): Promise<T | NoRoute> {
   if (recent) {
-    const first = decide(await view.snapshot({ maxAgeMs: RECENT_MS }))
+    const first = decide(await view.snapshot({ maxAgeMs: RECENT_MS, staleMs: STALE_MS }))
     if (first.kind !== 'none') return first
   }
   const fresh = decide(await view.snapshot())
@@ -109,6 +157,7 @@ export type OpenedHops =
 
 /**
  * Opens a session on every server of a route at once; all or none. Servers that fail are banned, full ones skipped.
+ * `onSent` is called when all openings are on their way and sessions take steps by then.
  * @throws `cancelled`, and the errors that are the caller's own.
  */
 export async function openHops(
@@ -116,10 +165,19 @@ export async function openHops(
   servers: Route['servers'],
   maxTokens: number,
   signal: AbortSignal | undefined,
+  onSent?: (hops: readonly Hop[]) => void,
 ): Promise<OpenedHops> {
+  const sent: Hop[] = []
+  let count = 0
   const links = context.options.push === false ? [] : planLinks(context.links, servers)
   const settled = await Promise.allSettled(
-    servers.map((server, i) => openHop(context, server, { maxTokens, links: links[i] }, signal)),
+    servers.map((server, i) => {
+      const onHopSent = (hop: Hop): void => {
+        sent[i] = hop
+        if (++count === servers.length) onSent?.(sent)
+      }
+      return openHop(context, server, { maxTokens, links: links[i], onSent: onHopSent }, signal)
+    }),
   )
   const hops: Hop[] = []
   const errors: unknown[] = []
@@ -141,20 +199,37 @@ export async function openHops(
   return { kind: 'refused', error: errors[0] }
 }
 
+interface HopOpening {
+  readonly maxTokens: number
+  readonly links: PushLinks | undefined
+  readonly onSent: (hop: Hop) => void
+}
+
 async function openHop(
   { options, pace, clock }: ChainContext,
   server: ServerRecord,
-  { maxTokens, links }: { readonly maxTokens: number; readonly links: PushLinks | undefined },
+  { maxTokens, links, onSent }: HopOpening,
   signal: AbortSignal | undefined,
 ): Promise<Hop> {
   const stop = new AbortController()
+  let hop: Hop | undefined
+  const hopOf = (runner: SpanRunner, session: SpanSession): Hop => {
+    const { hiddenSize } = options.model
+    const linked = links?.next !== undefined && session.push !== undefined
+    return createHop({ server, runner, session, hiddenSize, maxTokens, pace, clock, linked })
+  }
   const opening = (async (): Promise<{ runner: SpanRunner; session: SpanSession }> => {
     const runner = await options.connect(server, stop.signal)
     try {
       checkRunner(runner, server, options)
       return {
         runner,
-        session: await runner.open({ maxTokens, signal: stop.signal, ...(links && { push: links }) }),
+        session: await runner.open({
+          maxTokens,
+          signal: stop.signal,
+          ...(links && { push: links }),
+          onSent: (session) => onSent((hop = hopOf(runner, session))),
+        }),
       }
     } catch (error) {
       await runner.close().catch(() => undefined)
@@ -165,9 +240,7 @@ async function openHop(
     const patience = options.hopOpenMs ?? HOP_OPEN_MS
     const accepted = raceDeadline(opening, patience, `${server.peerId} did not accept a session`)
     const { runner, session } = await raceSignal(accepted, signal)
-    const { hiddenSize } = options.model
-    const linked = links?.next !== undefined && session.push !== undefined
-    return createHop({ server, runner, session, hiddenSize, maxTokens, pace, clock, linked })
+    return hop ?? hopOf(runner, session)
   } catch (error) {
     stop.abort()
     // It may still open after we lost patience: then its room is freed at once.

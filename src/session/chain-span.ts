@@ -3,9 +3,9 @@ import { silentLogger } from '../log.ts'
 import { findRoute } from '../routing/route.ts'
 import type { Tensor } from '../tensor/tensor.ts'
 import { concatRows, rows } from '../tensor/tensor.ts'
-import type { Hop } from './chain-hop.ts'
 import { failureReason } from './chain-hop.ts'
 import type { ChainContext } from './chain-opening.ts'
+import type { OpenedChain, RunningAhead } from './chain-opening.ts'
 import { createHandovers } from './chain-handover.ts'
 import { createLinkMemory, rememberLinks } from './chain-links.ts'
 import { openChain } from './chain-opening.ts'
@@ -58,8 +58,11 @@ export function createChain(options: ChainOptions): ChainRunner {
     async open(open) {
       checkOpen(open)
       const seed = options.seed?.() ?? 0
-      const hops = await openChain(context, open, seed)
-      const session = createChainSession(context, hops, open, seed)
+      const { chunkTokens = CHUNK_TOKENS } = options
+      const window = (hops: number): number => options.window ?? hops + 2
+      const opened = await openChain(context, open, seed, { chunkTokens, window })
+      const { hops } = opened
+      const session = createChainSession(context, opened, open, seed)
       log.debug('chain opened', { hops: hops.length, maxTokens: open.maxTokens })
       options.onEvent?.({ type: 'opened', route: session.route })
       return session
@@ -72,10 +75,10 @@ export function createChain(options: ChainOptions): ChainRunner {
   }
 }
 
-/** A session over open hops. @param open.maxTokens bounds the memory of each hop's history. */
+/** A session over open hops, in which a prompt may be on its way already. @param open.maxTokens bounds the memory of each hop's history. */
 function createChainSession(
   context: ChainContext,
-  hops: Hop[],
+  { hops, ahead }: OpenedChain,
   open: OpenOptions,
   seed: number,
 ): SpanSession {
@@ -143,18 +146,26 @@ function createChainSession(
   }
 
   /** Brings `hidden` through all hops, through as many failures as it takes. */
-  async function advance(hidden: Tensor, want: StepOptions['want'], signal: AbortSignal): Promise<Tensor> {
+  async function advance(
+    hidden: Tensor,
+    want: StepOptions['want'],
+    signal: AbortSignal,
+    begun: RunningAhead | undefined,
+  ): Promise<Tensor> {
     const total = hidden.shape[0]
     const outputs: Tensor[] = []
     let done = 0
     for (let fruitless = 0; ; fruitless++) {
-      if (hops.some((hop) => hop.failure !== undefined)) await recover(position + done, signal)
-      const result = await runThroughHops(hops, rows(hidden, done, total), {
-        chunkTokens,
-        window: options.window ?? hops.length + 2,
-        want,
-        signal,
-      })
+      const isBegun = begun !== undefined && done === 0 && fruitless === 0
+      if (!isBegun && hops.some((hop) => hop.failure !== undefined)) await recover(position + done, signal)
+      const result = isBegun
+        ? await begun.result
+        : await runThroughHops(hops, rows(hidden, done, total), {
+            chunkTokens,
+            window: options.window ?? hops.length + 2,
+            want,
+            signal,
+          })
       outputs.push(...result.outputs)
       done += result.done
       if (!result.failure) break
@@ -174,12 +185,18 @@ function createChainSession(
     return outputs.length === 1 ? outputs[0]! : concatRows(outputs, hiddenSize)
   }
 
-  async function runStep(call: number, hidden: Tensor, { want, signal }: StepOptions): Promise<Tensor> {
+  async function runStep(
+    call: number,
+    hidden: Tensor,
+    { want, signal }: StepOptions,
+    begun?: RunningAhead,
+  ): Promise<Tensor> {
     if (failure && failure.call < call) throw failure.error
     try {
       const either = joinSignal(signal)
+      if (begun) either.addEventListener('abort', () => begun.stop.abort(), { once: true })
       if (either.aborted) throw cancelled()
-      const output = await advance(hidden, want, either)
+      const output = await advance(hidden, want, either, begun)
       position += hidden.shape[0]
       return output
     } catch (error) {
@@ -187,6 +204,41 @@ function createChainSession(
       await freeHops()
       throw error
     }
+  }
+
+  async function step(
+    hidden: Tensor,
+    stepOptions: StepOptions,
+    begun: RunningAhead | undefined,
+  ): Promise<Tensor> {
+    const call = calls++
+    if (failure) throw failure.error
+    if (closing) throw new ChoraleError('session_lost', 'the session is closed')
+    try {
+      checkStep(hidden, hiddenSize, asked, open.maxTokens)
+    } catch (error) {
+      // The steps before this one go on; the ones after it must not run in its place.
+      failure = { call, error, lost: false }
+      throw error
+    }
+    asked += hidden.shape[0]
+    running++
+    const work = tail.then(() => runStep(call, hidden, stepOptions, begun)).finally(() => running--)
+    tail = work.catch(() => undefined)
+    return await work
+  }
+
+  /** The first step, which began with the opening; the caller's step of the same tensor waits for it. */
+  let first:
+    | { readonly hidden: Tensor; readonly output: Promise<Tensor>; readonly begun: RunningAhead }
+    | undefined
+  if (ahead && open.prompt) {
+    first = {
+      hidden: open.prompt,
+      output: step(open.prompt, { want: 'last', signal: ahead.stop.signal }, ahead),
+      begun: ahead,
+    }
+    first.output.catch(() => undefined)
   }
 
   return {
@@ -197,21 +249,24 @@ function createChainSession(
       return hops.map((hop) => hop.route)
     },
     async step(hidden, stepOptions = {}) {
-      const call = calls++
-      if (failure) throw failure.error
-      if (closing) throw new ChoraleError('session_lost', 'the session is closed')
-      try {
-        checkStep(hidden, hiddenSize, asked, open.maxTokens)
-      } catch (error) {
-        // The steps before this one go on; the ones after it must not run in its place.
-        failure = { call, error, lost: false }
-        throw error
+      if (!first) return await step(hidden, stepOptions, undefined)
+      const { output, begun } = first
+      if (hidden !== first.hidden || stepOptions.want !== 'last') {
+        throw new ChoraleError(
+          'bad_request',
+          'the first step is not the prompt that the session was opened with',
+        )
       }
-      asked += hidden.shape[0]
-      running++
-      const work = tail.then(() => runStep(call, hidden, stepOptions)).finally(() => running--)
-      tail = work.catch(() => undefined)
-      return await work
+      first = undefined
+      const { signal } = stepOptions
+      const stop = (): void => begun.stop.abort()
+      signal?.addEventListener('abort', stop)
+      if (signal?.aborted) stop()
+      try {
+        return await output
+      } finally {
+        signal?.removeEventListener('abort', stop)
+      }
     },
     async rollback(to) {
       if (failure?.lost) throw failure.error

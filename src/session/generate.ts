@@ -3,7 +3,7 @@ import { ChoraleError, errorCode } from '../errors.ts'
 import type { Embedding } from '../model/embedding.ts'
 import type { Model } from '../model/model.ts'
 import { createSampler } from '../sampling/sampler.ts'
-import { rows } from '../tensor/tensor.ts'
+import { rows, type Tensor } from '../tensor/tensor.ts'
 import { createDetokenizer } from '../tokenizer/detokenize-stream.ts'
 import type { Tokenizer } from '../tokenizer/tokenizer.ts'
 import { cancelled } from './check-step.ts'
@@ -89,7 +89,7 @@ async function* generate(
   let finishReason: GenerateDone['finishReason'] = 'length'
   let opened: { session: SpanSession; answerTokens: number } | undefined
   try {
-    opened = await openSession(parts, promptIds.length, room, signal, (failover) => failovers.push(failover))
+    opened = await openSession(parts, hidden, room, signal, (failover) => failovers.push(failover))
     const { session, answerTokens } = opened
     /** Guessed tokens whose rows follow the last known one's in `hidden`. */
     let guesses: readonly number[] = []
@@ -205,16 +205,23 @@ function answerRoom(
 /** Opens a session with room for prompt and answer; halves an open-ended answer's room while servers say they are full. */
 async function openSession(
   { runner }: Generation,
-  promptTokens: number,
+  prompt: Tensor,
   room: AnswerRoom,
   signal: AbortSignal | undefined,
   onFailover: (failover: Failover) => void,
 ): Promise<{ session: SpanSession; answerTokens: number }> {
+  const promptTokens = prompt.shape[0]
   for (let answerTokens = room.tokens; ; answerTokens = Math.ceil(answerTokens / 2)) {
     try {
       // The last token is never fed back, so it needs no room.
       const maxTokens = promptTokens + answerTokens - 1
-      const session = await runner.open({ maxTokens, promptTokens, onFailover, ...(signal && { signal }) })
+      const session = await runner.open({
+        maxTokens,
+        promptTokens,
+        prompt,
+        onFailover,
+        ...(signal && { signal }),
+      })
       return { session, answerTokens }
     } catch (error) {
       const smaller = room.negotiable && answerTokens > LEAST_ANSWER_TOKENS

@@ -33,6 +33,13 @@ export interface OpenOptions {
   signal?: AbortSignal
   /** How this session is linked with the ones before and after it, where the machine can push; see `PushPort`. */
   push?: PushLinks
+  /**
+   * The hidden states of the first step, where the caller knows them: a runner may send them along with the opening.
+   * The first step must then bring this very tensor and want the last row.
+   */
+  prompt?: Tensor
+  /** Called when the opening is on its way, if the session takes steps by then; they are answered once it is open. */
+  onSent?: (session: SpanSession) => void
   /** Called when servers of this session were replaced under way. Runners without failover never call it. */
   onFailover?: (failover: Failover) => void
 }

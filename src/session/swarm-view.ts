@@ -8,9 +8,10 @@ import { raceDeadline } from './race-signal.ts'
 export interface SwarmView {
   /**
    * The picture to route by. Records younger than `maxAgeMs` are not asked for again; a directory that fails leaves
-   * the last ones in use. @throws the directory's error when there are none, `timeout` when it does not answer.
+   * the last ones in use. Those younger than `staleMs` are used at once, and asked for again behind the caller's back.
+   * @throws the directory's error when there are none, `timeout` when it does not answer.
    */
-  snapshot(options?: { maxAgeMs?: number; lastResort?: boolean }): Promise<Snapshot>
+  snapshot(options?: { maxAgeMs?: number; staleMs?: number; lastResort?: boolean }): Promise<Snapshot>
   ban(peer: string, options?: BanOptions): void
   /** Leaves the peer out for a second. */
   skip(peer: string): void
@@ -33,6 +34,7 @@ export function createSwarmView(
   let bans: Bans = noBans
   let servers: readonly ServerRecord[] = []
   let fetchedAt = -Infinity
+  let behind: Promise<void> | undefined
 
   async function refresh(): Promise<void> {
     const asked = clock()
@@ -48,8 +50,10 @@ export function createSwarmView(
   }
 
   return {
-    async snapshot({ maxAgeMs = 0, lastResort = false } = {}) {
-      if (clock() - fetchedAt > maxAgeMs || fetchedAt === -Infinity) await refresh()
+    async snapshot({ maxAgeMs = 0, staleMs = maxAgeMs, lastResort = false } = {}) {
+      const age = clock() - fetchedAt
+      if (age > (servers.length > 0 ? staleMs : maxAgeMs) || fetchedAt === -Infinity) await refresh()
+      else if (age > maxAgeMs) behind ??= refresh().finally(() => (behind = undefined))
       const now = clock()
       return {
         blockCount: model.blockCount,

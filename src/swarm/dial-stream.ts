@@ -40,7 +40,7 @@ export async function dialStream(
       connection = await dial(node, id, targets, { signal, timeoutMs })
     }
     const options = { signal, maxOutboundStreams: MAX_STREAMS_A_CONNECTION }
-    const onSilent = (): void => dropSilent(connection)
+    const onSilent = (): void => dropSilent(connection, 0)
     const lazily: Partial<LazyNegotiation> = lazy ? { lazy: { timeoutMs, onSilent } } : {}
     return await connection.newStream(protocol, { ...options, ...lazily })
   } catch (error) {
@@ -48,7 +48,7 @@ export async function dialStream(
       throw new ChoraleError('cancelled', `cancelled while connecting to ${peerId}`, { cause: error })
     }
     if (timeout.aborted) {
-      dropSilent(connection)
+      dropSilent(connection, 1)
       throw new ChoraleError('timeout', `peer ${peerId} did not answer within ${timeoutMs} ms`, {
         cause: error,
       })
@@ -82,8 +82,9 @@ export async function connectTo(
 }
 
 /** Nothing answers on it: where nobody else uses it the next attempt should dial afresh. */
-function dropSilent(connection: Connection | undefined): void {
-  if (connection !== undefined && connection.streams.length <= 1) connection.abort(new Error('no answer'))
+function dropSilent(connection: Connection | undefined, ownStreams: number): void {
+  if (connection !== undefined && connection.streams.length <= ownStreams)
+    connection.abort(new Error('no answer'))
 }
 
 /** The open connection to a peer; one of its own before one through a relay. */

@@ -49,8 +49,11 @@ export function attachFeeding(
     },
     check: (step, payloadLength) => session?.checkStep(step, payloadLength),
     take: (step, payload) => {
-      if (session) session.takeStep(step, payload)
-      else early.push({ step, payload: payload.slice() })
+      if (session) {
+        // Once more: its header may have come before the session was there.
+        session.checkStep(step, payload.length)
+        session.takeStep(step, payload)
+      } else early.push({ step, payload: payload.slice() })
     },
     detach,
   }

@@ -12,7 +12,7 @@ export interface LazyNegotiation {
   readonly lazy: {
     /** How long the other end may take to agree. */
     readonly timeoutMs: number
-    /** Called when it took longer; the stream is aborted after. */
+    /** Called when it took longer and the stream was aborted. */
     readonly onSilent: () => void
   }
 }
@@ -54,8 +54,8 @@ function propose(stream: Stream, protocol: string, { timeoutMs, onSilent }: Lazy
   }
   const timer = setTimeout(() => {
     end()
-    onSilent()
     stream.abort(new ChoraleError('timeout', `no agreement to ${protocol} within ${timeoutMs} ms`))
+    onSilent()
   }, timeoutMs)
   const onMessage = (event: StreamMessageEvent): void => {
     event.stopImmediatePropagation()

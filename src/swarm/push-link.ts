@@ -1,7 +1,7 @@
 import { ChoraleError } from '../errors.ts'
 import { createFrame, encodeFrame } from '../protocol/frame.ts'
 import { PROTOCOL_VERSION, SPAN_PROTOCOL } from '../protocol/ids.ts'
-import { MAX_QUEUED_BYTES_PER_SESSION } from '../protocol/limits.ts'
+import { MAX_EARLY_BYTES, MAX_EARLY_STEPS, MAX_QUEUED_BYTES_PER_SESSION } from '../protocol/limits.ts'
 import {
   type Attach,
   type Hello,
@@ -39,9 +39,14 @@ export function openPushLink(
   let wire: FramedStream | undefined
   let over = false
   let waitingBytes = 0
+  /** Resolves when the next server answered, or never will. */
+  const welcome = Promise.withResolvers<void>()
+  let welcomed = false
+  let early = { steps: 0, bytes: 0 }
   const end = (): void => {
     over = true
     stopped.abort()
+    welcome.resolve()
   }
 
   /** A server without stake gets no hidden states from this one. */
@@ -63,7 +68,10 @@ export function openPushLink(
       maxPayload: 0,
       onFrame: (message) => {
         if (!admitted()) throw new ChoraleError('refused', 'the next server is not admitted any more')
-        if (message.type === 'ping') wire?.post(() => encodeFrame({ type: 'pong' }))
+        if (message.type === 'welcome') {
+          welcomed = true
+          welcome.resolve()
+        } else if (message.type === 'ping') wire?.post(() => encodeFrame({ type: 'pong' }))
         else if (message.type === 'error') throw new ChoraleError(message.code, message.message)
       },
       onClose: end,
@@ -89,6 +97,12 @@ export function openPushLink(
   return {
     async push(step, payload) {
       if (wire === undefined && !over) await soon(opening, WAIT_MS)
+      if (!welcomed) {
+        // Only so much is taken from a server that is not greeted yet.
+        early = { steps: early.steps + 1, bytes: early.bytes + payload.length }
+        if (early.steps > MAX_EARLY_STEPS || early.bytes > MAX_EARLY_BYTES)
+          await soon(welcome.promise, WAIT_MS)
+      }
       if (over || wire === undefined || !admitted()) return false
       const frame = createFrame(step, payload.length)
       frame.payload.set(payload)

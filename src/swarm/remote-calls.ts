@@ -33,7 +33,7 @@ export class RemoteCalls {
   #wire: FramedStream | undefined
   /** Set when the session is opened. */
   receipts: RemoteReceipts | undefined
-  /** What the server granted; set by whoever opened the session. */
+  /** What the server granted, once it did. */
   opened: Opened | undefined
   /** Why the session is over; undefined while it lives. */
   failure: ChoraleError | undefined
@@ -153,6 +153,8 @@ export class RemoteCalls {
         this.#answer('hello', -1, 0, message, payload)
         return
       case 'opened':
+        // Outputs may be right behind it.
+        this.opened = message
         this.#answer('open', -1, 0, message, payload)
         return
       case 'output':

@@ -1,7 +1,12 @@
 import { ChoraleError } from '../errors.ts'
 import { createFrame, encodeFrame } from '../protocol/frame.ts'
 import { SPAN_PROTOCOL } from '../protocol/ids.ts'
-import { MAX_STEP_PAYLOAD_BYTES } from '../protocol/limits.ts'
+import {
+  MAX_EARLY_BYTES,
+  MAX_EARLY_STEP_TOKENS,
+  MAX_EARLY_STEPS,
+  MAX_STEP_PAYLOAD_BYTES,
+} from '../protocol/limits.ts'
 import type { Link, Onward, Opened, SpanMessage, Step } from '../protocol/messages.ts'
 import { toWire, wireBytes, type WireDtype } from '../protocol/wire-dtype.ts'
 import type { ServerRecord } from '../routing/snapshot.ts'
@@ -32,6 +37,7 @@ export interface RemoteSessionOptions {
   readonly maxTokens: number
   readonly signal: AbortSignal | undefined
   readonly push: PushLinks | undefined
+  readonly onSent: ((session: SpanSession) => void) | undefined
 }
 
 /** How long a closed session waits for the server's last receipt. */
@@ -91,6 +97,10 @@ class RemoteSession implements SpanSession {
   #sentBelow = 0
   /** A LINK was sent: from then on others may send steps too. */
   #linked = false
+  /** Steps sent before OPENED came. */
+  #early = { steps: 0, bytes: 0 }
+  /** Steps that wait for OPENED, because the server keeps no more before. */
+  readonly #held: (() => Uint8Array)[] = []
   /** A step was refused before it was sent: later ones must not take its place. `rollback` clears it. */
   #refused: unknown
 
@@ -140,16 +150,18 @@ class RemoteSession implements SpanSession {
       const welcome = this.#calls.ask({ ...request, kind: 'hello' }, () => encodeFrame(hello))
       const answer = this.#calls.ask({ ...request, kind: 'open' }, () => encodeFrame(open))
       if (this.#options.push) this.#link(this.#options.push)
+      this.#options.onSent?.(this)
       const [, { message }] = await Promise.all([welcome, answer])
       const opened = message as Opened
-      if (opened.hiddenSize !== hiddenSize || opened.leaseTokens < maxTokens) {
+      const otherDtype = this.#early.steps > 0 && opened.dtype !== dtype
+      if (opened.hiddenSize !== hiddenSize || opened.leaseTokens < maxTokens || otherDtype) {
         const error = this.#calls.blame(
-          `it granted ${opened.leaseTokens} tokens of hidden size ${opened.hiddenSize}, asked were ${maxTokens} of ${hiddenSize}`,
+          `it granted ${opened.leaseTokens} tokens of hidden size ${opened.hiddenSize} as ${opened.dtype}, asked were ${maxTokens} of ${hiddenSize} as ${dtype}`,
         )
         this.#calls.fail(error)
         throw error
       }
-      this.#calls.opened = opened
+      for (const make of this.#held.splice(0)) this.#calls.write(make)
     })
   }
 
@@ -157,8 +169,6 @@ class RemoteSession implements SpanSession {
     const { hiddenSize, maxTokens } = this.#options
     if (this.#calls.failure !== undefined) throw this.#calls.failure
     if (this.#refused !== undefined) throw this.#refused
-    const opened = this.#calls.opened
-    if (opened === undefined) throw new ChoraleError('bad_request', 'the session is not open')
     try {
       checkStep(hidden, hiddenSize, this.#sentPosition, maxTokens)
     } catch (error) {
@@ -182,9 +192,29 @@ class RemoteSession implements SpanSession {
   }
 
   #maxStepTokens(): number {
-    const { dtype, maxStepTokens } = this.#calls.opened!
+    const dtype = this.#dtype
+    const maxStepTokens = this.#calls.opened?.maxStepTokens ?? MAX_EARLY_STEP_TOKENS
     const mostTokens = Math.floor(MAX_STEP_PAYLOAD_BYTES / (this.#options.hiddenSize * wireBytes(dtype)))
     return Math.max(1, Math.min(maxStepTokens, mostTokens))
+  }
+
+  /** How activations travel; servers answer in kind. */
+  get #dtype(): WireDtype {
+    return this.#calls.opened?.dtype ?? this.#options.dtype
+  }
+
+  /** Sends a step; before OPENED only as much as a server keeps by then. */
+  #write(bytes: number, make: () => Uint8Array): void {
+    if (this.#calls.opened === undefined || this.#held.length > 0) {
+      const steps = this.#early.steps + 1
+      const sum = this.#early.bytes + bytes
+      if (this.#held.length > 0 || steps > MAX_EARLY_STEPS || sum > MAX_EARLY_BYTES) {
+        this.#held.push(make)
+        return
+      }
+      this.#early = { steps, bytes: sum }
+    }
+    this.#calls.write(make)
   }
 
   #link({ accept, next }: PushLinks): void {
@@ -226,7 +256,8 @@ class RemoteSession implements SpanSession {
       send: (hidden, onward) => {
         const step: Step = { type: 'step', seq, position, tokens, want, deadlineMs: timeoutMs }
         this.#sentBelow = Math.max(this.#sentBelow, seq + 1)
-        this.#calls.write(() => this.#stepFrame(step, hidden, onward))
+        const bytes = hidden.data.length * wireBytes(this.#dtype)
+        this.#write(bytes, () => this.#stepFrame(step, hidden, onward))
         this.#noteInput(seq, hidden)
       },
       given: (hidden) => this.#noteInput(seq, hidden),
@@ -234,11 +265,11 @@ class RemoteSession implements SpanSession {
   }
 
   #noteInput(seq: number, hidden: Tensor): void {
-    this.#calls.receipts?.input(seq, toWire(hidden.data, this.#calls.opened!.dtype))
+    this.#calls.receipts?.input(seq, toWire(hidden.data, this.#dtype))
   }
 
   #stepFrame(step: Step, hidden: Tensor, onward: readonly Onward[] = []): Uint8Array {
-    const bytes = toWire(hidden.data, this.#calls.opened!.dtype)
+    const bytes = toWire(hidden.data, this.#dtype)
     const named = onward.map(({ seq, want }) => ({ seq, want }))
     const frame = createFrame(onward.length > 0 ? { ...step, onward: named } : step, bytes.length)
     frame.payload.set(bytes)
@@ -267,7 +298,8 @@ class RemoteSession implements SpanSession {
       timeoutMs,
     }
     this.#calls.receipts?.begin(step.seq, step.position, tokens)
-    const answer = this.#calls.ask(request, () => this.#stepFrame(step, hidden))
+    const answer = this.#calls.ask(request)
+    this.#write(hidden.data.length * wireBytes(this.#dtype), () => this.#stepFrame(step, hidden))
     // Hashed while the step is on its way.
     this.#noteInput(step.seq, hidden)
     return (await answer).hidden

@@ -38,6 +38,7 @@ export function connectRemoteSpan(
         maxTokens: open.maxTokens,
         signal: open.signal,
         push: open.push,
+        onSent: open.onSent,
       })
     },
     close: async () => {

@@ -13,6 +13,7 @@ import {
   type Welcome,
 } from '../protocol/messages.ts'
 import { WIRE_DTYPES } from '../protocol/wire-dtype.ts'
+import { createEarlySteps } from './early-steps.ts'
 import { attachFeeding, type Feeding } from './feeding.ts'
 import { frameStream } from './framed-stream.ts'
 import type { Feedable } from './push-desk.ts'
@@ -41,6 +42,9 @@ export function serveSession(
   let earlyLink: Link | undefined
   /** This stream is no session's own: another server brings steps for one of ours. */
   let feeding: Feeding | undefined
+  /** ATTACH came, and its stream is not greeted yet. */
+  let attaching = false
+  const early = createEarlySteps(context.budget)
   /** The error this end told the client, which explains the close that follows. */
   let told: ChoraleError | undefined
 
@@ -49,7 +53,9 @@ export function serveSession(
       const message = parseSpanMessage(header, payloadLength)
       if (message.type === 'step' && feeding === undefined) {
         try {
-          if (told === undefined) feedable.checkStep(message, payloadLength)
+          if (told !== undefined) return message
+          if (isEarly()) early.check(payloadLength)
+          else feedable.checkStep(message, payloadLength)
         } catch (error) {
           throw blame(clientError(error))
         }
@@ -67,6 +73,7 @@ export function serveSession(
     onClose: (error) => {
       over = true
       clearTimeout(handshake)
+      early.clear()
       admission.close()
       freeLease()
       void session?.receipts.finish(false)
@@ -85,6 +92,9 @@ export function serveSession(
     options.handshakeMs,
   )
 
+  /** Steps may come right behind OPEN or ATTACH: on far links waiting for the answer would cost a round trip. */
+  const isEarly = (): boolean => session === undefined && feeding === undefined && (opening || attaching)
+
   /** The engine's own trouble with freeing a lease is not the client's. */
   const freeLease = (): void => {
     links.close()
@@ -97,6 +107,7 @@ export function serveSession(
   const refuse = (error: ChoraleError): void => {
     if (told !== undefined || over) return
     told = error
+    early.clear()
     freeLease()
     if (error.code === 'refused' || error.field !== undefined) {
       gate?.refuse(feeding ? 'push' : 'span', error.field)
@@ -157,8 +168,13 @@ export function serveSession(
         open(message).catch((error: unknown) => refuse(clientError(error)))
         return
       case 'step':
-        if (feeding === undefined) feedable.takeStep(message, payload)
-        else feeding.take(message, payload)
+        if (isEarly()) early.add(message, payload)
+        else if (feeding) feeding.take(message, payload)
+        else {
+          // Once more: its header may have come before the session was there.
+          feedable.checkStep(message, payload.length)
+          feedable.takeStep(message, payload)
+        }
         return
       case 'link':
         if (!opening) throw new ChoraleError('protocol', 'link before open')
@@ -166,7 +182,7 @@ export function serveSession(
         else takeLink(session, message)
         return
       case 'attach':
-        attach(message.token)
+        attach(message.token.slice()).catch((error: unknown) => refuse(clientError(error)))
         return
       case 'rollback':
         if (session === undefined) throw new ChoraleError('protocol', 'rollback before open')
@@ -213,7 +229,7 @@ export function serveSession(
 
   const open = async (message: Open): Promise<void> => {
     if (!greeting) throw new ChoraleError('protocol', 'open before hello')
-    if (opening || feeding) throw new ChoraleError('protocol', 'open twice')
+    if (opening || attaching) throw new ChoraleError('protocol', 'open twice')
     opening = true
     await greeting
     if (admission.action === 'serve')
@@ -242,6 +258,7 @@ export function serveSession(
       return undefined
     })
     if (earlyLink) takeLink(session, earlyLink)
+    early.giveTo(feedable)
   }
 
   const takeLink = ({ turns }: HostedSession, link: Link): void => {
@@ -249,13 +266,17 @@ export function serveSession(
     links.take(link)
   }
 
-  const attach = (token: Uint8Array): void => {
-    if (!greeted || opening || feeding) throw new ChoraleError('protocol', 'attach out of turn')
+  const attach = async (token: Uint8Array): Promise<void> => {
+    if (!greeting || opening || attaching) throw new ChoraleError('protocol', 'attach out of turn')
+    attaching = true
+    await greeting
+    if (over || told !== undefined) return
     feeding = attachFeeding(
       context.desk,
       { token, peerId, wire },
       { onJoined: () => clearTimeout(handshake), onError: (error) => refuse(clientError(error)) },
     )
+    early.giveTo({ checkStep: feeding.check, takeStep: feeding.take })
   }
 
   return {
