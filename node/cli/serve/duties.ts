@@ -4,7 +4,7 @@ import type { Engine, EngineSpan } from '../../../src/engine/engine.ts'
 import { ChoraleError } from '../../../src/errors.ts'
 import { assertNotColdkey, decryptKey } from '../../../src/ledger/keys/key-file.ts'
 import type { LedgerInfo, LedgerSigner } from '../../../src/ledger/ledger.ts'
-import { keyFromSecret, signerOf } from '../../../src/ledger/substrate/key-derivation.ts'
+import { keyFromSecret, keyFromSeed, signerOf } from '../../../src/ledger/substrate/key-derivation.ts'
 import type { Logger } from '../../../src/log.ts'
 import type { Metrics } from '../../../src/metrics.ts'
 import type { Model } from '../../../src/model/model.ts'
@@ -46,8 +46,8 @@ const KEPT_PROOFS = 16
 
 /**
  * The key that signs a node's duties: 64 hex digits in a file that only its owner can read, or a key file of
- * `chorale key` with its password from CHORALE_KEY_PASSWORD, or asked for. Read before the ledger is known, so the kind of
- * a raw secret follows from `accounts`.
+ * `chorale key` with its password from CHORALE_KEY_PASSWORD, or asked for. Raw digits are a secp256k1 secret where accounts
+ * are Ethereum's, else the seed of an sr25519 key.
  * @throws `bad_config`, `bad_file`, `not_found`, `refused` for a coldkey and for a wrong password.
  */
 export async function readHotkey(path: string, accounts: LedgerInfo['accounts']): Promise<LedgerSigner> {
@@ -61,7 +61,9 @@ export async function readHotkey(path: string, accounts: LedgerInfo['accounts'])
       })
     }
     const bytes = Uint8Array.from(Buffer.from(secret, 'hex'))
-    return signerOf(keyFromSecret(bytes, accounts === 'ethereum' ? 'ethereum' : 'sr25519'))
+    return signerOf(
+      accounts === 'ethereum' ? keyFromSecret(bytes, 'ethereum') : keyFromSeed(bytes, 'sr25519'),
+    )
   }
   const { file, name } = await readKey(path)
   assertNotColdkey(file, 'chorale serve')
