@@ -95,6 +95,12 @@ export async function createStakeSet(options: StakeSetOptions): Promise<StakeSet
   let retryMs = FIRST_RETRY_MS
   const stop = new AbortController()
 
+  const answered = (): void => {
+    answeredAt = now()
+    // What was wrong before is not why it is silent when it falls silent again.
+    if (readAt !== undefined) trouble = 'it does not answer'
+  }
+
   const revoke = (peerId: string, reason: string, lost: ReadonlySet<StakeAction>): void => {
     log.info('a peer lost its admission', { peer: peerId, reason })
     for (const listener of listeners) listener(peerId, reason, lost)
@@ -126,7 +132,7 @@ export async function createStakeSet(options: StakeSetOptions): Promise<StakeSet
       lastBlock?.hash === at ? lastBlock : ledger.head(),
     ])
     if (stop.signal.aborted) return
-    answeredAt = now()
+    answered()
     if (subnet === undefined) {
       trouble = `subnet ${subnetId} is not on the ledger`
       replace([])
@@ -181,7 +187,7 @@ export async function createStakeSet(options: StakeSetOptions): Promise<StakeSet
       if (ledger.status.state === 'wrong-chain') throw new ChoraleError('ledger', ledger.status.reason)
       const head = await ledger.head()
       if (stop.signal.aborted) return
-      answeredAt = now()
+      answered()
       if (reread || readAt === undefined || lastBlock?.hash !== head.hash) await follow(head, true)
     } catch (error) {
       trouble = errorMessage(error)
@@ -211,7 +217,7 @@ export async function createStakeSet(options: StakeSetOptions): Promise<StakeSet
 
   const unwatch = ledger.watch((block) => {
     if (stop.signal.aborted) return
-    answeredAt = now()
+    answered()
     const previous = lastBlock
     for (const { pallet, name, data } of block.events) {
       if (pallet !== 'Network' || name !== 'SubnetNodeRemoved' || data['subnet_id'] !== subnetId) continue

@@ -19,7 +19,7 @@ import {
 } from './substrate/network-pallet.ts'
 import { connectNode, WrongChain } from './substrate/reconnecting.ts'
 import { readConstant, type RuntimeCodec } from './substrate/runtime-codec.ts'
-import { type ChainIdentity, openRuntimes, readIdentity } from './substrate/runtimes.ts'
+import { type ChainIdentity, openRuntimes, readIdentity, type Runtimes } from './substrate/runtimes.ts'
 import { encodeScale } from './substrate/scale-encode.ts'
 import { createSender } from './substrate/sender.ts'
 import { openState, type State } from './substrate/state.ts'
@@ -61,6 +61,7 @@ export async function connectLedger(url: string, options: ConnectLedgerOptions =
   }
   const log = (options.log ?? silentLogger).child('ledger')
   let identity: ChainIdentity | undefined
+  let known: Runtimes | undefined
   const node = await connectNode(url, {
     openSocket: options.openSocket ?? ((address) => new WebSocket(address)),
     timeoutMs: options.timeoutMs ?? TIMEOUT_MS,
@@ -70,16 +71,17 @@ export async function connectLedger(url: string, options: ConnectLedgerOptions =
     log,
     greet: async (connection) => {
       identity = await greet(url, connection, identity, options.genesisHash)
+      // After an interruption the runtime may be another one; nothing may be encoded for the old one then.
+      await known?.refresh((method, params = []) => connection.call(method, params))
     },
   })
   try {
     if (identity === undefined) throw new ChoraleError('internal', 'a connection without identity')
     const chain = identity
     const runtimes = await openRuntimes(node.ask, chain)
+    known = runtimes
     const blocks = await followBlocks(node, runtimes, log)
     const sender = createSender(node, runtimes, blocks, chain.genesisHash, log)
-    // After an interruption the runtime may be another one.
-    const stopRefreshing = node.onConnection(() => void runtimes.refresh().catch(() => undefined))
     const at = (hash: string | undefined): Promise<State> => openState(node, runtimes, hash)
     const info = describe(chain, runtimes.current)
 
@@ -134,7 +136,6 @@ export async function connectLedger(url: string, options: ConnectLedgerOptions =
       },
       fee: sender.fee,
       close: async () => {
-        stopRefreshing()
         sender.close()
         blocks.close()
         node.close()

@@ -20,8 +20,8 @@ export interface Runtimes {
   at(hash?: string): Promise<RuntimeCodec>
   /** The best block's runtime as last known. */
   readonly current: RuntimeCodec
-  /** Asks the node which runtime is current: after `RuntimeEnvironmentUpdated` and reconnects. */
-  refresh(): Promise<RuntimeCodec>
+  /** Asks which runtime is current, after `RuntimeEnvironmentUpdated` and on every new connection, by way of `over`. */
+  refresh(over?: Ask): Promise<RuntimeCodec>
 }
 
 /** Block hashes whose version is remembered, and runtimes kept; a chain changes its runtime a few times a year. */
@@ -46,8 +46,8 @@ export async function openRuntimes(ask: Ask, identity: ChainIdentity): Promise<R
   const byVersion = new Map<number, Promise<RuntimeCodec>>()
   const versionOf = new Map<string, number>()
 
-  async function load(hash: string | undefined): Promise<RuntimeCodec> {
-    const version = await ask('state_getRuntimeVersion', hash === undefined ? [] : [hash])
+  async function load(hash: string | undefined, over = ask): Promise<RuntimeCodec> {
+    const version = await over('state_getRuntimeVersion', hash === undefined ? [] : [hash])
     const { specVersion } = isRecord(version) ? version : {}
     if (typeof specVersion !== 'number') {
       throw new ChoraleError('ledger', 'the node names no specVersion of its runtime')
@@ -59,7 +59,7 @@ export async function openRuntimes(ask: Ask, identity: ChainIdentity): Promise<R
     let codec = byVersion.get(specVersion)
     if (codec === undefined) {
       if (byVersion.size >= MAX_RUNTIMES) byVersion.clear()
-      codec = readMetadata(ask, hash).then((metadata) => readRuntime({ ...identity, version, metadata }))
+      codec = readMetadata(over, hash).then((metadata) => readRuntime({ ...identity, version, metadata }))
       byVersion.set(specVersion, codec)
       codec.catch(() => byVersion.delete(specVersion))
     }
@@ -76,7 +76,11 @@ export async function openRuntimes(ask: Ask, identity: ChainIdentity): Promise<R
       const known = byVersion.get(versionOf.get(hash) ?? -1)
       return known ?? load(hash)
     },
-    refresh: async () => (current = await load(undefined)),
+    refresh: async (over) => {
+      // Another connection may lead to another node: what the last one said of its blocks is asked again.
+      if (over) versionOf.clear()
+      return (current = await load(undefined, over))
+    },
   }
 }
 

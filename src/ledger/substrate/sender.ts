@@ -78,9 +78,9 @@ export function createSender(
       throw new ChoraleError('capacity', `${MAX_PENDING} transactions wait for blocks: try again later`)
     }
     assertFits(runtimes.current, signer)
-    const bytes = encodeCall(runtimes.current, call)
+    encodeCall(runtimes.current, call)
     const account = accountOf(signer.address)
-    const mine = account.turn.then(() => handOver(account, bytes, signer, until, signal))
+    const mine = account.turn.then(() => handOver(account, call, signer, until, signal))
     account.turn = mine.then(
       () => undefined,
       () => undefined,
@@ -100,7 +100,7 @@ export function createSender(
   /** Signs with the next nonce and hands over. Wrapped, so that the account's turn does not wait for the block. */
   async function handOver(
     account: Account,
-    call: Uint8Array,
+    call: LedgerCall,
     signer: LedgerSigner,
     wanted: 'block' | 'finalized',
     signal: AbortSignal | undefined,
@@ -109,7 +109,11 @@ export function createSender(
       if (signal?.aborted === true) throw cancelled()
       const nonce = free(signer.address, account.next ?? (await chainNonce(signer.address, signal)))
       const codec = await runtimes.at()
-      const signed = await signExtrinsic(codec, call, signer, { nonce, genesisHash, birth: birth() })
+      const signed = await signExtrinsic(codec, encodeCall(codec, call), signer, {
+        nonce,
+        genesisHash,
+        birth: birth(),
+      })
       // From here on the call may reach the chain: it is looked for before anything else is sent in its place.
       const { one, done } = track(signed, signer.address, wanted, signal)
       account.next = nonce + 1
@@ -121,6 +125,9 @@ export function createSender(
         log.debug('nonce taken by another sender', { account: signer.address, nonce })
         continue
       }
+      // Refused by a runtime that came while this one was signed for the one before: said again in its terms.
+      const newer = await runtimes.refresh().catch(() => codec)
+      if (tries < NONCE_TRIES && newer !== codec) continue
       throw refusal(refused)
     }
   }

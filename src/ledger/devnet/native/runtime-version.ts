@@ -11,12 +11,15 @@ export interface RuntimeVersion {
 }
 
 /** Version of the native runtime with these runtime APIs, by trait name. */
-export function runtimeVersion(apis: Readonly<Record<string, { readonly version: number }>>): RuntimeVersion {
+export function runtimeVersion(
+  apis: Readonly<Record<string, { readonly version: number }>>,
+  specVersion = 1,
+): RuntimeVersion {
   return {
     spec_name: 'chorale-devnet',
     impl_name: 'chorale-devnet',
     authoring_version: 1,
-    spec_version: 1,
+    spec_version: specVersion,
     impl_version: 1,
     apis: Object.entries(apis).map(([name, { version }]) => [
       blake2b(new TextEncoder().encode(name), { dkLen: 8 }),

@@ -32,6 +32,8 @@ export interface NativeChainOptions {
   readonly blockMs?: number
   /** Accounts (`0x…`, 20 bytes) and what they have at genesis, smallest units. */
   readonly endowed?: Readonly<Record<string, bigint>>
+  /** The version a runtime upgrade raises; default 1. */
+  readonly specVersion?: number
   /** The account that may call as root; default none. */
   readonly sudo?: string
 }
@@ -77,7 +79,7 @@ export function createNativeRuntime(options: NativeChainOptions = {}): NativeRun
       return bytes
     },
   })
-  const version = runtimeVersion(apis)
+  const version = runtimeVersion(apis, options.specVersion)
   const types = runtimeTypes([
     systemPallet(version),
     timestampPallet(blockMs),
