@@ -1,5 +1,6 @@
 import type { Logger } from '../src/log.ts'
 import { createDhtDirectory, type DhtDirectory } from '../src/swarm/dht-directory.ts'
+import { gossip } from '../src/swarm/gossip.ts'
 import type { Identity } from '../src/swarm/identity.ts'
 import { errorMessage } from '../src/errors.ts'
 import { keepPass, type PassKeeper } from '../src/swarm/keep-pass.ts'
@@ -49,7 +50,7 @@ export async function joinNetwork(options: JoinOptions): Promise<Network> {
     sha256: nativeSha256,
     log,
     // Who can be dialled helps those who can't.
-    ...(mode === 'server' && { relay: relayServer(), gossip: true as const }),
+    ...(mode === 'server' && { relay: relayServer(), gossip: gossip() }),
     ...(listen && { listen }),
     ...(announce && { announce }),
     ...(identity && { identity }),

@@ -15,6 +15,14 @@ export const PASS_PROTOCOL = '/chorale/pass/1'
 /** The project's own Kademlia table, so that peers of other networks never enter it. */
 export const KAD_PROTOCOL = '/chorale/kad/1'
 
+/** Gossip of signed server records that say something new: who joins, moves, leaves. */
+export const RECORDS_TOPIC = 'chorale/records/all'
+
+/** Gossip of the epoch reports of a subnet's nodes. */
+export function attestTopic(subnetId: number): string {
+  return `chorale/attest/${subnetId}`
+}
+
 /** Put before the bytes of a server record when it is signed: the key signs nothing else that starts so. */
 export const RECORD_SIGNATURE_CONTEXT = 'chorale-server-record-1:'
 

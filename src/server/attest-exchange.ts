@@ -23,8 +23,9 @@ import { ChoraleError, errorCode, errorMessage, isChoraleError } from '../errors
 import type { Logger } from '../log.ts'
 import { decodeCborMap, encodeCbor } from '../protocol/cbor.ts'
 import { bytesField, uintField } from '../protocol/fields.ts'
+import { attestTopic } from '../protocol/ids.ts'
 import { answerBytes, askBytes } from '../swarm/bytes-exchange.ts'
-import { attestTopic, type GossipMessage, type GossipVerdict, MAX_GOSSIP_BYTES } from '../swarm/gossip.ts'
+import { type GossipMessage, type GossipVerdict, MAX_GOSSIP_BYTES } from '../swarm/gossip.ts'
 import type { Peer } from '../swarm/peer.ts'
 
 /** How the nodes of a subnet pass reports, manifests, fault proofs and audits between them. */

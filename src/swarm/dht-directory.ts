@@ -1,11 +1,10 @@
 import { ChoraleError, errorCode, errorMessage } from '../errors.ts'
-import { DIRECTORY_PROTOCOL } from '../protocol/ids.ts'
+import { DIRECTORY_PROTOCOL, RECORDS_TOPIC } from '../protocol/ids.ts'
 import { MAX_RECORD_BYTES, MAX_RECORD_LIFETIME_MS } from '../protocol/limits.ts'
 import type { ModelRecord, ServerRecord } from '../routing/snapshot.ts'
 import type { Directory } from '../session/directory.ts'
 import { announceTo, checkPublisher, listFrom, serveDirectory } from './directory-exchange.ts'
 import { signRecord, verifyRecord } from './identity.ts'
-import { RECORDS_TOPIC } from './gossip.ts'
 import type { Peer } from './peer.ts'
 import { createRecordStore, type RecordStore, type StoredRecord } from './record-store.ts'
 

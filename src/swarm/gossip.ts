@@ -7,14 +7,6 @@ import type { StakeGate } from './stake-gate.ts'
 
 /** Small news for everybody at once: gossipsub, with stake as the first thing that is asked of a peer. */
 
-/** Signed server records that say something new: who joins, moves, leaves. */
-export const RECORDS_TOPIC = 'chorale/records/all'
-
-/** Epoch reports of a subnet's nodes. */
-export function attestTopic(subnetId: number): string {
-  return `chorale/attest/${subnetId}`
-}
-
 /**
  * `accept`: right and new, passed on. `ignore`: not passed on, nobody's fault. `reject`: wrong for everybody, and held
  * against whoever sent it.
@@ -77,11 +69,24 @@ const UNSTAKED_SCORE = -1_000
 /** `score` is public in the library and missing in its types. */
 type ScoredGossipSub = GossipSub & { getScore(peerId: string): number }
 
-/** The library's service for `topics`; `createPeer` wraps it with `createGossip`. */
-export function gossipService(
-  topics: readonly string[],
-  gate: StakeGate | undefined,
-): ReturnType<typeof gossipsub> {
+/** Gossip as `PeerOptions.gossip` takes it. A factory of its own, so that pages that take no part need not load it. */
+export interface GossipFactory {
+  /** The library's service for these topics. */
+  service(topics: readonly string[], gate: StakeGate | undefined): ReturnType<typeof gossipsub>
+  /** The topics of the running service. */
+  wrap(
+    service: GossipSub,
+    topics: readonly string[],
+    options: { readonly gate: StakeGate | undefined; readonly log: Logger },
+  ): Gossip
+}
+
+/** For peers that others can dial: servers and bootstrap peers. */
+export function gossip(): GossipFactory {
+  return { service: gossipService, wrap: createGossip }
+}
+
+function gossipService(topics: readonly string[], gate: StakeGate | undefined): ReturnType<typeof gossipsub> {
   return gossipsub({
     allowedTopics: new Set(topics),
     globalSignaturePolicy: 'StrictSign',
@@ -164,8 +169,7 @@ const RESULTS: Readonly<Record<GossipVerdict, TopicValidatorResult>> = {
   reject: TopicValidatorResult.Reject,
 }
 
-/** The topics of a running service. */
-export function createGossip(
+function createGossip(
   service: GossipSub,
   topics: readonly string[],
   { gate, log }: { readonly gate: StakeGate | undefined; readonly log: Logger },

@@ -10,7 +10,7 @@ import { yamux } from '@libp2p/yamux'
 import { createLibp2p, type Libp2p } from 'libp2p'
 import { ChoraleError, errorMessage } from '../errors.ts'
 import { type Logger, silentLogger } from '../log.ts'
-import { KAD_PROTOCOL } from '../protocol/ids.ts'
+import { attestTopic, KAD_PROTOCOL, RECORDS_TOPIC } from '../protocol/ids.ts'
 import type { PeerMeasure } from '../routing/snapshot.ts'
 import { startBootstrapLoop } from './bootstrap-loop.ts'
 import { admittedOnly, type Components, stakedPeersOnly, stakeGater } from './connection-gates.ts'
@@ -22,7 +22,7 @@ import {
   type OpenStreamOptions,
 } from './dial-stream.ts'
 import { createIdentity, type Identity } from './identity.ts'
-import { attestTopic, createGossip, type Gossip, gossipService, RECORDS_TOPIC } from './gossip.ts'
+import type { Gossip, GossipFactory } from './gossip.ts'
 import { lazyNegotiation } from './lazy-negotiation.ts'
 import { parseAddr } from './multiaddrs.ts'
 import { type Digest, digestOf } from './digest.ts'
@@ -52,10 +52,10 @@ export interface PeerOptions {
   /** Who is admitted; without one everybody is. The caller closes it after the peer. */
   readonly gate?: StakeGate
   /**
-   * Takes part in gossip: news of servers, and with a gate the epoch reports of its subnet. For servers; a tab asks
-   * directory peers instead.
+   * Takes part in gossip (`gossip()`): news of servers, and with a gate the epoch reports of its subnet. For servers; a
+   * tab asks directory peers instead.
    */
-  readonly gossip?: true
+  readonly gossip?: GossipFactory
   /** Keeps the receipts of this peer's sessions, those it gives as a server and those it gets as a client. */
   readonly receipts?: ReceiptStore
   /** SHA-256 of the platform, where it has a quick one that answers at once; receipts hash every step. */
@@ -151,7 +151,8 @@ export async function createPeer(options: PeerOptions): Promise<Peer> {
     software,
     log,
     gate,
-    gossip: node.services.gossip && createGossip(node.services.gossip, topicsOf(options), { gate, log }),
+    gossip:
+      node.services.gossip && options.gossip?.wrap(node.services.gossip, topicsOf(options), { gate, log }),
     receipts: options.receipts,
     digest: options.sha256 ?? digestOf,
     get pass() {
@@ -235,7 +236,7 @@ async function start(options: PeerOptions, identity: Identity, software: string)
       },
       services: {
         ...(options.relay && { relay: gated('relay', options.relay) }),
-        ...(options.gossip && { gossip: gated('gossip', gossipService(topicsOf(options), gate)) }),
+        ...(options.gossip && { gossip: gated('gossip', options.gossip.service(topicsOf(options), gate)) }),
         identify: identify(),
         ping: ping(),
         dht: gated(

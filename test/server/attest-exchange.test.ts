@@ -10,7 +10,7 @@ import {
   type AttestExchangeOptions,
   startAttestExchange,
 } from '../../src/server/attest-exchange.ts'
-import { MAX_GOSSIP_BYTES } from '../../src/swarm/gossip.ts'
+import { gossip, MAX_GOSSIP_BYTES } from '../../src/swarm/gossip.ts'
 import { verifySignature } from '../../src/swarm/identity.ts'
 import type { Peer } from '../../src/swarm/peer.ts'
 import { report, type SignedSession, signSession } from '../attest/peers.ts'
@@ -42,7 +42,7 @@ describe('startAttestExchange', () => {
     const ids = new Map<number, string>()
     for (let nodeId = 1; nodeId <= count; nodeId++) {
       const bootstrap = all[0]?.peer.addrs() ?? []
-      const peer = await swarm.peer({ listen: [TCP], gossip: true, bootstrap })
+      const peer = await swarm.peer({ listen: [TCP], gossip: gossip(), bootstrap })
       ids.set(nodeId, peer.id)
       const pool = createReportPool({
         subnetId: FAKE_SUBNET,

@@ -20,6 +20,7 @@ import { createServedEvidence } from '../../src/server/served-evidence.ts'
 import { type ServingServer, startServer } from '../../src/server/server.ts'
 import type { Span } from '../../src/session/span-runner.ts'
 import { createDhtDirectory, type DhtDirectory } from '../../src/swarm/dht-directory.ts'
+import { gossip } from '../../src/swarm/gossip.ts'
 import { createIdentity, type Identity } from '../../src/swarm/identity.ts'
 import type { Peer } from '../../src/swarm/peer.ts'
 import { createStakeGate, type StakeGate } from '../../src/swarm/stake-gate.ts'
@@ -161,7 +162,7 @@ export async function dutySwarm(spans: readonly Span[]): Promise<DutySwarm> {
       identity,
       gate,
       bootstrap,
-      ...(serve && { listen: [TCP], gossip: true as const }),
+      ...(serve && { listen: [TCP], gossip: gossip() }),
     })
     const directory = await createDhtDirectory(peer, { serve })
     closers.push(async () => {
@@ -246,7 +247,7 @@ export async function dutySwarm(spans: readonly Span[]): Promise<DutySwarm> {
     }
   }
   const epochNow = () => Math.floor((chain.head.number - slot) / EPOCH_BLOCKS)
-  const gossip = () => servers.reduce((sum, { peer }) => sum + peer.gossip!.verdicts.accept, 0)
+  const heard = () => servers.reduce((sum, { peer }) => sum + peer.gossip!.verdicts.accept, 0)
 
   return {
     chain,
@@ -260,7 +261,7 @@ export async function dutySwarm(spans: readonly Span[]): Promise<DutySwarm> {
     close,
     nextEpoch: async () => {
       const epoch = epochNow()
-      const before = gossip()
+      const before = heard()
       // Everybody looks around once more in the epoch that ends.
       chain.produce(Math.max(1, EPOCH_BLOCKS - 2 - ((chain.head.number - slot) % EPOCH_BLOCKS)))
       await settle()
@@ -269,7 +270,7 @@ export async function dutySwarm(spans: readonly Span[]): Promise<DutySwarm> {
       if ((await ledger.electedNode(subnetId, epoch + 1)) === undefined) return
       const live = new Set((await ledger.nodes(subnetId)).map(({ id }) => id))
       const reporters = servers.filter(({ nodeId }) => live.has(nodeId)).length
-      await pollUntil(() => gossip() >= before + reporters * (reporters - 1), 'all reports arrived')
+      await pollUntil(() => heard() >= before + reporters * (reporters - 1), 'all reports arrived')
       for (let n = 0; n < 4; n++) {
         chain.produce()
         await settle()

@@ -1,6 +1,7 @@
 import { afterEach, describe, expect, it } from 'vitest'
 import { createDhtDirectory } from '../../src/swarm/dht-directory.ts'
-import { attestTopic, type Gossip, MAX_GOSSIP_BYTES, RECORDS_TOPIC } from '../../src/swarm/gossip.ts'
+import { attestTopic, RECORDS_TOPIC } from '../../src/protocol/ids.ts'
+import { type Gossip, gossip, MAX_GOSSIP_BYTES } from '../../src/swarm/gossip.ts'
 import { signRecord } from '../../src/swarm/identity.ts'
 import type { Peer, PeerOptions } from '../../src/swarm/peer.ts'
 import { ChoraleError } from '../../src/errors.ts'
@@ -39,7 +40,7 @@ describe('gossip', () => {
     for (const close of closers.splice(0).toReversed()) await close()
   })
   async function open(options: Partial<PeerOptions> = {}): Promise<Peer> {
-    const peer = await loopbackPeer({ listen: [TCP], gossip: true, ...options })
+    const peer = await loopbackPeer({ listen: [TCP], gossip: gossip(), ...options })
     closers.push(() => peer.close())
     return peer
   }
@@ -133,11 +134,11 @@ describe('gossip', () => {
 
   it('without stake nothing is taken, passed on, or heard', async () => {
     const swarm = gated()
-    const hub = await swarm.peer({ listen: [TCP], gossip: true })
-    const other = await swarm.peer({ gossip: true, bootstrap: hub.addrs(), listen: [TCP] })
+    const hub = await swarm.peer({ listen: [TCP], gossip: gossip() })
+    const other = await swarm.peer({ gossip: gossip(), bootstrap: hub.addrs(), listen: [TCP] })
     // A client's peer id: it may connect and ask, and is too low for gossip.
     const low = await swarm.peer({
-      gossip: true,
+      gossip: gossip(),
       gated: false,
       node: { class: 'Registered' },
       bootstrap: hub.addrs(),
@@ -158,8 +159,8 @@ describe('gossip', () => {
 
   it('who loses its stake is cut from gossip', async () => {
     const swarm = gated()
-    const hub = await swarm.peer({ listen: [TCP], gossip: true })
-    const other = await swarm.peer({ listen: [TCP], gossip: true, bootstrap: hub.addrs() })
+    const hub = await swarm.peer({ listen: [TCP], gossip: gossip() })
+    const other = await swarm.peer({ listen: [TCP], gossip: gossip(), bootstrap: hub.addrs() })
     const topic = attestTopic(FAKE_SUBNET)
     const [h, o] = [listen(hub, topic), listen(other, topic)]
     await until(() => o.channel.listeners > 0 && h.channel.listeners > 0, 'both listen')
@@ -172,8 +173,8 @@ describe('gossip', () => {
 
   it('a banned peer is out whatever the ledger says', async () => {
     const swarm = gated()
-    const hub = await swarm.peer({ listen: [TCP], gossip: true })
-    const other = await swarm.peer({ listen: [TCP], gossip: true, bootstrap: hub.addrs() })
+    const hub = await swarm.peer({ listen: [TCP], gossip: gossip() })
+    const other = await swarm.peer({ listen: [TCP], gossip: gossip(), bootstrap: hub.addrs() })
     const [h, o] = [listen(hub), listen(other)]
     await until(() => o.channel.listeners > 0 && h.channel.listeners > 0, 'both listen')
     swarm.gateOf(hub).ban(other.id, 'it lied')
