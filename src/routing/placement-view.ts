@@ -14,6 +14,8 @@ export interface PlacedServer extends BlockRange {
   readonly throughput: number
   /** Where it said that it is going; it counts there and no longer here. */
   readonly intent?: BlockRange
+  /** Most blocks its memory holds, where it says so. */
+  readonly maxBlocks?: number
   /** Still loads its span. */
   readonly joining?: boolean
 }
@@ -54,13 +56,14 @@ export function placedServers(
   })
   const measured = serving.filter(({ throughput }) => throughput > 0)
   const usual = measured.reduce((sum, { throughput }) => sum + throughput, 0) / Math.max(1, measured.length)
-  return serving.map(({ peerId, start, end, throughput, intent, state }) => ({
+  return serving.map(({ peerId, start, end, throughput, intent, state, maxBlocks }) => ({
     peerId,
     start,
     end,
     // Who is still loading has not measured itself; it counts like the others, or two would fill one gap.
     throughput: throughput > 0 ? throughput : Math.max(usual, 1e-3),
     ...(intent && { intent }),
+    ...(maxBlocks !== undefined && { maxBlocks }),
     ...(state === 'joining' && { joining: true }),
   }))
 }

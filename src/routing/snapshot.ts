@@ -30,6 +30,8 @@ export interface ServerRecord {
   readonly bandwidth?: number
   /** Blocks it is about to serve instead of the present ones. */
   readonly intent?: { readonly start: number; readonly end: number }
+  /** Most blocks that its memory holds; undefined where the server's version does not say. */
+  readonly maxBlocks?: number
   /** KV room not leased, in tokens. */
   readonly freeKvTokens: number
   readonly sessions: number
