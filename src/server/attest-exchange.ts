@@ -1,4 +1,3 @@
-import { bytesToHex, hexToBytes } from '@noble/hashes/utils.js'
 import {
   answerAudit,
   AUDIT_PROTOCOL,
@@ -18,11 +17,10 @@ import {
 import { MAX_REPORT_BYTES, parseReport } from '../attest/epoch-report.ts'
 import { contentHash } from '../attest/evidence.ts'
 import type { FetchContent } from '../attest/proposal.ts'
+import { encodeReportMessage, parseReportMessage } from '../attest/report-messages.ts'
 import type { ReportPool } from '../attest/report-pool.ts'
 import { ChoraleError, errorCode, errorMessage, isChoraleError } from '../errors.ts'
 import type { Logger } from '../log.ts'
-import { decodeCborMap, encodeCbor } from '../protocol/cbor.ts'
-import { bytesField, uintField } from '../protocol/fields.ts'
 import { attestTopic } from '../protocol/ids.ts'
 import { answerBytes, askBytes } from '../swarm/bytes-exchange.ts'
 import { type GossipMessage, type GossipVerdict, MAX_GOSSIP_BYTES } from '../swarm/gossip.ts'
@@ -62,8 +60,6 @@ export interface AttestExchange {
   close(): Promise<void>
 }
 
-/** Longer reports are announced by hash, and fetched from their reporter. */
-const INLINE_BYTES = MAX_GOSSIP_BYTES - 64
 /** Announced reports fetched at once: a burst comes at the beginning of every epoch. */
 const MAX_FETCHES = 4
 /** Announced reports that wait: one of every node a subnet may have. */
@@ -139,12 +135,9 @@ export async function startAttestExchange(options: AttestExchangeOptions): Promi
   }
 
   const take = async ({ data, publisher, forwarder }: GossipMessage): Promise<GossipVerdict> => {
-    const map = decodeCborMap(data, 'report message')
-    if (map['report'] !== undefined) {
-      return await add(bytesField(map, 'report', 1, INLINE_BYTES).slice(), publisher)
-    }
-    const hash = bytesToHex(bytesField(map, 'hash', 32, 32))
-    uintField(map, 'size', MAX_REPORT_BYTES)
+    const said = parseReportMessage(data)
+    if ('report' in said) return await add(said.report, publisher)
+    const { hash } = said
     if (waiting.length >= MAX_WAITING) return 'ignore'
     if (pool.get(hash) === undefined) waiting.push({ hash, from: [publisher, forwarder] })
     fetchNext()
@@ -183,12 +176,7 @@ export async function startAttestExchange(options: AttestExchangeOptions): Promi
   let last: { readonly report: Uint8Array; readonly listeners: number; readonly again: number } | undefined
   const say = async (report: Uint8Array, again: number): Promise<void> => {
     last = { report, again, listeners: topic.listeners }
-    const what =
-      report.length <= INLINE_BYTES
-        ? { report }
-        : { hash: hexToBytes(contentHash(report)), size: report.length }
-    // Equal messages travel once.
-    await topic.publish(encodeCbor(again === 0 ? what : { ...what, again }))
+    await topic.publish(encodeReportMessage(report, again))
   }
 
   const askAudit = async (
