@@ -72,13 +72,18 @@ export async function foundSubnet(
   return subnetId
 }
 
-/** Goes on to an epoch for which another node is elected: the elected one must stay. */
-export async function notElected(node: DevNode, ledger: Ledger, subnetId: number, id: number): Promise<void> {
+/** Goes on to an epoch for which none of these nodes is elected: the elected one must stay. */
+export async function notElected(
+  node: DevNode,
+  ledger: Ledger,
+  subnetId: number,
+  nodes: readonly number[],
+): Promise<void> {
   const { epochBlocks } = ledger.info
   const { slot = 0 } = (await ledger.subnet(subnetId))!
   const elected = (): Promise<number | undefined> =>
     ledger.electedNode(subnetId, Math.floor((node.chain.head.header.number - slot) / epochBlocks))
-  while ((await elected()) === id) node.build(epochBlocks)
+  while (nodes.includes((await elected()) ?? -1)) node.build(epochBlocks)
 }
 
 function placeOf(peerId: string): Uint8Array {

@@ -184,7 +184,7 @@ describe('a ledger node that is slow', () => {
 describe('a fork before finality', () => {
   it('a removal that is undone: cut at once, admitted again; a registration that vanishes: out again', async () => {
     const [own] = (await server.ledger.nodes(subnetId)).filter(({ peerId }) => peerId === client.peer.id)
-    await notElected(faulty.node, server.ledger, subnetId, own!.id)
+    await notElected(faulty.node, server.ledger, subnetId, [own!.id])
     faulty.node.finalityLag = 20
     const live = await session()
     await live.step(row)
