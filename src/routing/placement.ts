@@ -78,6 +78,7 @@ export function decideMove(
   if (agreed) return agreed
   if (!canLeave(view, me)) return { kind: 'stay', reason: 'needed' }
   const epoch = Math.floor(options.now / Math.max(1, Math.min(EPOCH_MS, dwell)))
+  // Most servers of a large swarm are done here. One with an intent had its turn already.
   if (!state.intent && !isMyTurn(view, me, epoch)) return { kind: 'stay', reason: 'others-go' }
 
   const capacity = Float64Array.from(view.capacity)
@@ -94,6 +95,7 @@ export function decideMove(
   if ((start === me.start && end === me.end) || worth < LEAST_GAIN * stay) {
     return { kind: 'stay', reason: 'balanced' }
   }
+  if (intent && !isMyTurn(view, me, epoch)) return { kind: 'stay', reason: 'others-go' }
   return { kind: 'intend', span: { start, end } }
 }
 

@@ -121,6 +121,39 @@ describe('findRoute', () => {
     )
   })
 
+  it('with a prompt: the least of time to the first token and answer, the slowest server of the pipeline included', () => {
+    const request = (blockCount: number) => ({ ...whole(blockCount), promptTokens: 500, answerTokens: 20 })
+    /** Every tiling's cost: sums of its servers, and seven more pieces through the slowest of them. */
+    const least = (snapshot: Snapshot, from = 0, sum = 0, slowest = 0): number => {
+      if (from === snapshot.blockCount) return sum + 7 * slowest
+      let best = Infinity
+      for (const record of usable(snapshot)) {
+        if (record.start !== from || record.end > snapshot.blockCount) continue
+        const cost = sum + serverCost(snapshot, request(snapshot.blockCount), record)
+        // 64 tokens a piece; who does not say how fast it reads is taken to read four times as fast as it answers.
+        const decodeMs = record.throughput > 0 ? 1_000 / record.throughput : 1_000
+        const piece = 64 * (record.prefillThroughput ? 1_000 / record.prefillThroughput : decodeMs / 4)
+        best = Math.min(best, least(snapshot, record.end, cost, Math.max(slowest, piece)))
+      }
+      return best
+    }
+    const reading = fc.array(fc.constantFrom(undefined, 50, 400, 3_000), { minLength: 9, maxLength: 9 })
+    fc.assert(
+      fc.property(swarms, reading, (drawn, speeds) => {
+        const servers = drawn.servers.map((record, i) => {
+          const prefillThroughput = speeds[i]
+          return prefillThroughput === undefined ? record : { ...record, prefillThroughput }
+        })
+        const snapshot = { ...drawn, servers }
+        const found = findRoute(snapshot, request(snapshot.blockCount))
+        const best = least(snapshot)
+        if (found.kind === 'none') expect(best).toBe(Infinity)
+        else expect(found.costMs).toBeCloseTo(best, 6)
+      }),
+      { numRuns: 2_000 },
+    )
+  })
+
   it('names exactly the blocks without a usable server', () => {
     fc.assert(
       fc.property(swarms, (snapshot) => {
