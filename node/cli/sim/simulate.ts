@@ -41,6 +41,8 @@ export interface SimulationResult {
   /** Samples over time. */
   readonly curve: readonly { readonly seconds: number; readonly share: number; readonly servers: number }[]
   readonly decisions: number
+  /** Records that said something new. */
+  readonly news: number
   readonly servers: readonly PlacedServer[]
 }
 
@@ -161,6 +163,7 @@ export function simulatePlacement(options: SimulationOptions): SimulationResult 
     balancedSeconds: lostAt === undefined ? 0 : (balancedAt ?? Infinity) - lostAt,
     curve,
     decisions,
+    news: unseen.length,
     servers: [...serving.byPeer.values()],
   }
 }
