@@ -50,7 +50,9 @@ export async function joinNetwork(options: JoinOptions): Promise<Network> {
     sha256: nativeSha256,
     log,
     // Who can be dialled helps those who can't.
-    ...(mode === 'server' && { relay: relayServer(), gossip: gossip() }),
+    ...(mode === 'server' && { relay: relayServer() }),
+    // Clients that come and go would only shake the mesh; one with stake is a gateway, and stays.
+    ...((mode === 'server' || gate) && { gossip: gossip() }),
     ...(listen && { listen }),
     ...(announce && { announce }),
     ...(identity && { identity }),
@@ -59,7 +61,8 @@ export async function joinNetwork(options: JoinOptions): Promise<Network> {
   })
   const passes = gate && (await servePasses(peer, { gate, ...(sponsor && { issue: sponsor }) }))
   // Who comes without stake asks for a pass where passes are given; elsewhere there is nobody to ask.
-  const keeper = mode === 'client' && !gate ? await keepPass(peer) : undefined
+  const ownStake = gate && (await gate.resolve(peer.id, 'infer')).ok
+  const keeper = mode === 'client' && ownStake !== true ? await keepPass(peer) : undefined
   if (keeper && bootstrap.length > 0) await untilAdmitted(keeper, log)
   const directory = await createDhtDirectory(peer, { serve: mode === 'server' })
   return {

@@ -1,14 +1,20 @@
 import { Command } from 'commander'
 import { parseEngineName, ENGINE_CHOICES } from '../../src/engine/select.ts'
 import { ChoraleError } from '../../src/errors.ts'
+import { memoryReceiptStore } from '../../src/swarm/receipt-store.ts'
 import { addChatFlags, settingsOf, type ChatFlags } from './chat/flags.ts'
 import { catchInterrupt } from './chat/interrupt.ts'
+import {
+  addNetworkFlags,
+  assertNewFile,
+  type NetworkFlags,
+  networkOf,
+  writeReceipts,
+} from './chat/network-flags.ts'
 import { openModelToAsk, showLines } from './chat/open-model.ts'
 import { runChat } from './chat/repl.ts'
 
-interface ChatCommandOptions extends ChatFlags {
-  bootstrap?: readonly string[]
-  local?: boolean
+interface ChatCommandOptions extends ChatFlags, NetworkFlags {
   engine: string
   revision?: string
 }
@@ -23,7 +29,8 @@ export function chatCommand(): Command {
     .option('--local', 'compute all blocks in this process, without a network')
     .option('--revision <name>', 'branch, tag or commit of a hub model')
     .option('--engine <name>', ENGINE_CHOICES, 'auto')
-  return addChatFlags(command)
+    .option('--receipts <file>', 'write the signed receipts of the answers here (chorale verify checks them)')
+  return addChatFlags(addNetworkFlags(command))
     .addHelpText(
       'after',
       `
@@ -32,6 +39,7 @@ Without --bootstrap and --local an offline swarm is started on this machine, as 
 Examples:
   chorale chat
   chorale chat models/storyteller --bootstrap /ip4/127.0.0.1/tcp/4001/p2p/12D3…
+  chorale chat --once "Tell me a story about a fox." --receipts fox.receipts
   chorale chat --local --once "Tell me a story about a fox."
   echo "Tell me a story." | chorale chat --local --greedy --json`,
     )
@@ -49,6 +57,9 @@ async function runChatCommand(
     throw new ChoraleError('bad_config', '--local and --bootstrap contradict each other; give one')
   }
   const once = options.once ?? prompt
+  const network = await networkOf(options)
+  const receipts = options.receipts === undefined ? undefined : memoryReceiptStore()
+  if (options.receipts !== undefined) assertNewFile(options.receipts)
   const interrupt = catchInterrupt()
   try {
     const opened = await openModelToAsk({
@@ -57,6 +68,8 @@ async function runChatCommand(
       engine,
       local: options.local ?? false,
       bootstrap: options.bootstrap,
+      ...network,
+      receipts,
       signal: interrupt.signal,
     })
     try {
@@ -71,6 +84,8 @@ async function runChatCommand(
       })
     } finally {
       await opened.close()
+      // The last ones come with the end of the sessions.
+      if (receipts && options.receipts !== undefined) await writeReceipts(options.receipts, receipts)
     }
   } finally {
     interrupt.release()

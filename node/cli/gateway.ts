@@ -3,16 +3,20 @@ import { createApp } from '../../src/api/app.ts'
 import { parseEngineName, ENGINE_CHOICES } from '../../src/engine/select.ts'
 import { ChoraleError } from '../../src/errors.ts'
 import type { Logger } from '../../src/log.ts'
-import type { Metrics } from '../../src/metrics.ts'
+import { createMetrics, type Metrics } from '../../src/metrics.ts'
 import type { LanguageModel } from '../../src/session/language-model.ts'
+import { receiptFiles } from '../receipt-files.ts'
 import { isLoopbackHost, serveHttp, type HttpServer } from '../http.ts'
 import { stderrLogger } from '../platform.ts'
 import { VERSION } from '../version.ts'
 import { createWebPages, type WebPages } from '../web-pages.ts'
 import { aborted, catchInterrupt } from './chat/interrupt.ts'
+import { addNetworkFlags, type NetworkFlags, networkOf } from './chat/network-flags.ts'
 import { openModelToAsk, showLines } from './chat/open-model.ts'
 
 export const DEFAULT_GATEWAY_PORT = 8787
+/** Pages speak WebSocket; others' pages reach it where `--listen` says so. */
+const PASS_LISTEN: readonly string[] = ['/ip4/127.0.0.1/tcp/0/ws']
 
 export interface GatewayOptions {
   readonly models: () => readonly LanguageModel[]
@@ -61,9 +65,9 @@ function keysOf(text: string | undefined): readonly string[] {
   return keys
 }
 
-interface GatewayCommandOptions {
-  bootstrap?: readonly string[]
-  local?: boolean
+interface GatewayCommandOptions extends NetworkFlags {
+  sponsor?: boolean
+  listen: string[]
   host: string
   port: string
   engine: string
@@ -75,7 +79,7 @@ interface GatewayCommandOptions {
 
 /** `chorale gateway`: an OpenAI-compatible HTTP API over the swarm. */
 export function gatewayCommand(): Command {
-  return new Command('gateway')
+  const command = new Command('gateway')
     .description('serve an OpenAI-compatible HTTP API over the swarm')
     .argument('[model]', 'folder, .gguf file or hub name (default: the bundled model)')
     .option('--bootstrap <addrs...>', 'peers that lead into the network')
@@ -89,8 +93,15 @@ export function gatewayCommand(): Command {
     .option('--revision <name>', 'branch, tag or commit of a hub model')
     .option('--engine <name>', `${ENGINE_CHOICES}: computes the head`, 'auto')
     .option('--cors-origin <origins...>', 'pages of these origins may use it; * = all')
+    .option('--sponsor', 'give passes to pages without stake, at the expense of this peer')
+    .option('--listen <addrs...>', 'with --sponsor: multiaddrs where pages ask for passes', [...PASS_LISTEN])
+    .option(
+      '--receipts <folder>',
+      'keep the signed receipts of all answers here (chorale verify checks them)',
+    )
     .option('--json', 'print {"url", "model"} on stdout when it is ready')
     .option('-v, --verbose', 'log every request (never its text)')
+  return addNetworkFlags(command)
     .addHelpText(
       'after',
       `
@@ -117,6 +128,18 @@ async function runGatewayCommand(
       { field: 'bootstrap' },
     )
   }
+  if (options.sponsor === true && options.ledger === undefined) {
+    throw new ChoraleError(
+      'bad_config',
+      '--sponsor needs --ledger: where everybody is admitted there are no passes',
+      { field: 'sponsor' },
+    )
+  }
+  const network = await networkOf(options)
+  const log = stderrLogger(options.verbose === true ? 'debug' : 'warn')
+  const receipts =
+    options.receipts === undefined ? undefined : receiptFiles({ folder: options.receipts, log })
+  const metrics = createMetrics()
   const interrupt = catchInterrupt()
   const note = (line: string) => process.stderr.write(`${line}\n`)
   try {
@@ -126,6 +149,10 @@ async function runGatewayCommand(
       engine,
       local: options.local ?? false,
       bootstrap: options.bootstrap,
+      ...network,
+      ...(options.sponsor === true && { sponsor: { listen: options.listen } }),
+      receipts,
+      metrics,
       signal: interrupt.signal,
     })
     try {
@@ -135,7 +162,8 @@ async function runGatewayCommand(
         models: () => [languageModel],
         host: options.host,
         port,
-        log: stderrLogger(options.verbose === true ? 'debug' : 'warn'),
+        log,
+        metrics,
         pages: createWebPages(),
         ...(options.corsOrigin && { corsOrigins: options.corsOrigin }),
         ...(opened.swarmState && { swarmState: opened.swarmState }),
@@ -154,6 +182,7 @@ async function runGatewayCommand(
       await opened.close()
     }
   } finally {
+    await receipts?.close()
     interrupt.release()
   }
 }

@@ -12,6 +12,9 @@ import { routeWords } from './answer.ts'
 
 /** A client's place in a network: how it reaches the servers of one model. */
 export interface JoinedSwarm {
+  readonly peerId: string
+  /** Where it listens; nowhere unless it was told to. */
+  readonly addrs: readonly string[]
   /** Sampled routes: each session may take another of the nearly equal ones. */
   readonly backend: Extract<Backend, { kind: 'chain' }>
   /** One line: which peers serve which blocks now. */
@@ -32,6 +35,7 @@ export async function joinSwarm(options: {
   readonly identity?: Identity
   readonly gate?: StakeGate
   readonly sponsor?: PassIssuing
+  readonly listen?: readonly string[]
   readonly receipts?: ReceiptStore
   readonly log: Logger
 }): Promise<JoinedSwarm> {
@@ -40,6 +44,8 @@ export async function joinSwarm(options: {
   const servers = async (signal?: AbortSignal) =>
     [...(await directory.servers(model.id, signal))].sort((a, b) => a.start - b.start || a.end - b.end)
   return {
+    peerId: peer.id,
+    addrs: join.listen ? peer.addrs() : [],
     backend: {
       kind: 'chain',
       directory,

@@ -2,13 +2,15 @@ import { createEngine } from '../../../src/engine/select.ts'
 import type { EngineName } from '../../../src/engine/engine.ts'
 import { ChoraleError } from '../../../src/errors.ts'
 import type { Logger } from '../../../src/log.ts'
+import type { Metrics } from '../../../src/metrics.ts'
 import type { Model } from '../../../src/model/model.ts'
 import { createClient } from '../../../src/session/client.ts'
 import type { LanguageModel } from '../../../src/session/language-model.ts'
 import type { Identity } from '../../../src/swarm/identity.ts'
+import type { ReceiptStore } from '../../../src/swarm/receipt-store.ts'
 import { createTokenizer } from '../../../src/tokenizer/hf-tokenizer.ts'
 import { BUNDLED_MODEL } from '../../model-ports.ts'
-import { joinSubnet, type SubnetPlace } from '../../join-subnet.ts'
+import { joinSubnet, type Subnet, type SubnetPlace } from '../../join-subnet.ts'
 import { openModelArgument } from '../../open-model-argument.ts'
 import { createNodePlatform, stderrLogger } from '../../platform.ts'
 import { viewSubnet } from '../../subnet-view.ts'
@@ -28,6 +30,12 @@ export interface OpenToAskOptions {
   /** The subnet whose nodes alone are trusted with the work, and who this peer is there. */
   readonly subnet?: SubnetPlace | undefined
   readonly identity?: Identity | undefined
+  /** Gives passes to pages at this peer's expense, which are to reach it at `listen`; needs the stake to sponsor. */
+  readonly sponsor?: { readonly listen: readonly string[] } | undefined
+  /** Keeps the receipts of the sessions; closed by the caller. */
+  readonly receipts?: ReceiptStore | undefined
+  /** The gate's numbers go here. */
+  readonly metrics?: Metrics | undefined
   readonly signal: AbortSignal
   readonly log?: Logger
 }
@@ -87,7 +95,8 @@ async function open(options: OpenToAskOptions, closers: Closers, progress: Progr
       : await ownSwarm(options, model, closers, progress)
   const bootstrap = own?.bootstrap ?? options.bootstrap ?? []
   const place = own?.subnet ?? options.subnet
-  const subnet = place && (await joinSubnet(place, { log }))
+  const { metrics, receipts, sponsor } = options
+  const subnet = place && (await joinSubnet(place, { log, ...(metrics && { metrics }) }))
   if (subnet) closers.push(() => subnet.close())
   const identity = own?.client ?? options.identity
   const joined = options.local
@@ -98,8 +107,13 @@ async function open(options: OpenToAskOptions, closers: Closers, progress: Progr
         log,
         ...(identity && { identity }),
         ...(subnet && { gate: subnet.gate }),
+        ...(receipts && { receipts }),
+        ...(sponsor && { sponsor: {}, listen: sponsor.listen }),
       })
   if (joined !== undefined) closers.push(() => joined.close())
+  if (joined && subnet && sponsor) assertSponsor(subnet, joined.peerId)
+  // Pages that need a pass ask for it where it is given.
+  const entrances = [...bootstrap, ...(joined?.addrs ?? [])]
   const languageModel = await createClient({
     model,
     tokenizer: createTokenizer(files, model.spec),
@@ -120,10 +134,21 @@ async function open(options: OpenToAskOptions, closers: Closers, progress: Progr
       (async () => ({
         ...(await joined.state()),
         ...(await languageModel.readiness()),
-        bootstrap,
+        bootstrap: entrances,
         ...(subnet && { subnet: await viewSubnet(subnet).catch(() => undefined) }),
       })),
   }
+}
+
+/** @throws `refused` for a peer whose passes nobody would take. */
+function assertSponsor({ gate, place }: Subnet, peerId: string): void {
+  const verdict = gate.staked(peerId, 'sponsor')
+  if (verdict.ok) return
+  throw new ChoraleError(
+    'refused',
+    `--sponsor: ${verdict.reason}. Name it as the client peer of a node of subnet ${place.subnetId}, and keep its key with --identity`,
+    { field: 'sponsor' },
+  )
 }
 
 /** Starts an offline swarm that ends with this process. */
