@@ -1,3 +1,6 @@
+import { mkdtemp, rm, stat } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import OpenAI from 'openai'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { startOfflineSwarm, type OfflineSwarm } from '../../node/offline-swarm.ts'
@@ -14,8 +17,10 @@ const CHAT = ['chat', '--engine', 'reference', '--greedy', '--max-tokens', '24',
 let swarm: OfflineSwarm
 let gateway: Running
 let url = ''
+let folder = ''
 
 beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'chorale-receipts-'))
   swarm = await startOfflineSwarm({ model: 'storyteller', spans: SPANS, engine: 'reference' })
   gateway = startChorale([
     'gateway',
@@ -25,6 +30,8 @@ beforeAll(async () => {
     '--port',
     '0',
     '--json',
+    '--receipts',
+    join(folder, 'gateway'),
     '--bootstrap',
     ...swarm.bootstrap,
   ])
@@ -43,6 +50,7 @@ afterAll(async () => {
     await running.ended
   }
   for (const started of [swarm].filter(Boolean)) await started.stop()
+  await rm(folder, { recursive: true, force: true })
 })
 
 async function until(condition: () => Promise<boolean>, what: string): Promise<void> {
@@ -51,6 +59,18 @@ async function until(condition: () => Promise<boolean>, what: string): Promise<v
     if (Date.now() > deadline) throw new Error(`never happened: ${what}`)
     await new Promise((resolve) => setTimeout(resolve, 100))
   }
+}
+
+/** What `chorale verify` says of files of receipts by all three servers. */
+async function verified(files: readonly string[]): Promise<{ ok: boolean }> {
+  const { code, out, err } = await runChorale(['verify', '--json', ...files])
+  expect(code, err).toBe(0)
+  const report = JSON.parse(out) as { ok: boolean; servers: { server: string; blockTokens: number }[] }
+  expect(report.servers.map(({ server }) => server).toSorted()).toEqual(
+    swarm.servers.map(({ peerId }) => peerId).toSorted(),
+  )
+  for (const { blockTokens } of report.servers) expect(blockTokens).toBeGreaterThan(8)
+  return report
 }
 
 describe('a network of three server processes', () => {
@@ -66,6 +86,28 @@ describe('a network of three server processes', () => {
     expect(there!['route']).toEqual(
       swarm.servers.map(({ peerId, start, end }) => ({ peer: peerId, start, end, engine: 'reference' })),
     )
+  })
+
+  it('chat --receipts writes what verify proves, and never over another file', async () => {
+    const file = join(folder, 'answer.receipts')
+    const chat = [...CHAT, '--receipts', file, '--bootstrap', ...swarm.bootstrap]
+    expect(await runChorale(chat)).toMatchObject({ code: 0 })
+    expect(await verified([file])).toMatchObject({ ok: true, problems: [] })
+    const again = await runChorale(chat)
+    expect(again).toMatchObject({ code: 1, out: '' })
+    expect(again.err).toContain(`${file} is there already`)
+  })
+
+  it('the gateway keeps receipts that verify proves: its servers computed the prompt and its tokens', async () => {
+    const client = new OpenAI({ baseURL: `${url}/v1`, apiKey: 'any', maxRetries: 0 })
+    await client.chat.completions.create({
+      model: 'storyteller',
+      messages: [{ role: 'user', content: PROMPT }],
+      max_tokens: 8,
+    })
+    const file = join(folder, 'gateway', 'receipts-000001.bin')
+    await until(async () => (await stat(file)).size > 4_000, 'receipts are written')
+    await verified([file])
   })
 
   it('the gateway streams over it and tells who computed', async () => {
