@@ -97,6 +97,7 @@ export const walletStrings = {
     `The account has ${had} and needs ${needed}: move tokens to it first, or choose less.`,
   sign: (wallet: string) => `Sign with ${wallet}`,
   sendings: 'Calls',
+  earlier: (count: number) => `${count} earlier`,
   states: {
     wallet: 'Waiting for the wallet to sign…',
     sent: 'Signed and sent; waiting for a block…',

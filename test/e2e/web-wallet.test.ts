@@ -170,7 +170,7 @@ describe.skipIf(CHROMIUM === undefined)('the Wallet page on a dev chain', () => 
 
   it('delegate, undelegate and claim: the tokens come back', async () => {
     await page.getByRole('radio', { name: /onerror/ }).check()
-    await expect.poll(() => panel().innerText()).toMatch(/Free\s+\d/)
+    await expect.poll(() => panel().innerText()).toMatch(/Free\s+≈? ?\d/)
     await review('Delegate', { 'Amount in TENSOR': '20' })
     expect(await sign()).toMatch(/Final/)
     await panel()

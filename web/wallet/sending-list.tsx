@@ -1,5 +1,5 @@
 import { walletStrings } from '../strings-wallet.ts'
-import { type SendingState, sendings } from './sending.ts'
+import { type Sending, type SendingState, sendings } from './sending.ts'
 
 const MARKS: Readonly<Record<SendingState['kind'], string>> = {
   wallet: '◔',
@@ -8,6 +8,9 @@ const MARKS: Readonly<Record<SendingState['kind'], string>> = {
   final: '●',
   failed: '×',
 }
+
+/** Newest calls in sight; the others one click away. */
+const SHOWN = 2
 
 /** Calls of this page, newest first, each with how far it is. */
 export function SendingList() {
@@ -18,23 +21,35 @@ export function SendingList() {
       {list.length > 0 && (
         <section>
           <h2>{words.sendings}</h2>
-          <ul class="sendings">
-            {list.map(({ id, title, account, state }) => (
-              <li key={id} class={state.kind}>
-                <span class={`check-mark ${state.kind === 'failed' ? 'missing' : 'good'}`} aria-hidden="true">
-                  {MARKS[state.kind]}
-                </span>
-                <div>
-                  <b>{title}</b>
-                  <p>{stateText(state)}</p>
-                  <p class="aside mono address">{account}</p>
-                </div>
-              </li>
-            ))}
-          </ul>
+          <Sendings list={list.slice(0, SHOWN)} />
+          {list.length > SHOWN && (
+            <details>
+              <summary>{words.earlier(list.length - SHOWN)}</summary>
+              <Sendings list={list.slice(SHOWN)} />
+            </details>
+          )}
         </section>
       )}
     </div>
+  )
+}
+
+function Sendings({ list }: { readonly list: readonly Sending[] }) {
+  return (
+    <ul class="sendings">
+      {list.map(({ id, title, account, state }) => (
+        <li key={id} class={state.kind}>
+          <span class={`check-mark ${state.kind === 'failed' ? 'missing' : 'good'}`} aria-hidden="true">
+            {MARKS[state.kind]}
+          </span>
+          <div>
+            <b>{title}</b>
+            <p>{stateText(state)}</p>
+            <p class="aside mono address">{account}</p>
+          </div>
+        </li>
+      ))}
+    </ul>
   )
 }
 
