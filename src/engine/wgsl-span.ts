@@ -4,11 +4,12 @@ import { type GpuContext, type GpuOp, padded, strided } from '../gpu/context.ts'
 import { createInTurn } from '../gpu/in-turn.ts'
 import type { MatmulKernelSource } from '../gpu/matmul-kernels.ts'
 import { KV_BYTES, type KvBuffers, type KvFormat, kvValuesPerToken } from '../gpu/ops/rope-kv-write.ts'
-import { checkLeaseRoom, PAGE_TOKENS, PagePool, type PagedLease } from '../kv/pages.ts'
+import { PAGE_TOKENS, PagePool, type PagedLease } from '../kv/pages.ts'
 import type { SharedPages } from '../kv/shared-pages.ts'
 import type { Model } from '../model/model.ts'
 import type { ModelSpec } from '../model/spec.ts'
 import type { Tensor } from '../tensor/tensor.ts'
+import { checkEntries } from './check-entries.ts'
 import { checkSpan } from './check-span.ts'
 import type { EngineSpan, KvLease, LoadSpanOptions, StepEntry } from './engine.ts'
 import { type Activations, createActivations } from './wgsl-activations.ts'
@@ -153,26 +154,16 @@ async function runStep(
   leases: WeakMap<KvLease, PagedLease>,
 ): Promise<Tensor[]> {
   const { hiddenSize } = runner
-  const seen = new Set<PagedLease>()
+  const checked = checkEntries(hiddenSize, leases, entries)
   const stepRows: StepRow[] = []
-  for (const { lease: key, hidden } of entries) {
-    const lease = leases.get(key)
-    if (lease === undefined) throw new ChoraleError('bad_request', 'the KV lease belongs to another span')
-    if (seen.has(lease)) throw new ChoraleError('bad_request', 'two entries of a step share one KV lease')
-    seen.add(lease)
-    const [tokens, columns] = hidden.shape
-    if (columns !== hiddenSize) {
-      throw new ChoraleError(
-        'bad_request',
-        `hidden states of ${columns} values; the model's hidden size is ${hiddenSize}`,
-      )
-    }
-    checkLeaseRoom(lease, tokens)
-    for (let token = 0; token < tokens; token++) stepRows.push({ lease, position: lease.position + token })
+  for (const { lease, hidden } of checked) {
+    const rows = hidden.shape[0]
+    lease.reserve(rows)
+    for (let row = 0; row < rows; row++) stepRows.push({ lease, position: lease.position + row })
   }
   const input = new Float32Array(stepRows.length * hiddenSize)
   let at = 0
-  for (const { hidden } of entries) {
+  for (const { hidden } of checked) {
     input.set(hidden.data, at)
     at += hidden.data.length
   }
@@ -185,10 +176,10 @@ async function runStep(
     first += count
   }
   at = 0
-  return entries.map(({ lease, hidden }) => {
+  return checked.map(({ lease, hidden }) => {
     const data = output.slice(at, at + hidden.data.length)
     at += hidden.data.length
-    leases.get(lease)?.advance(hidden.shape[0])
+    lease.advance(hidden.shape[0])
     return { shape: hidden.shape, data }
   })
 }

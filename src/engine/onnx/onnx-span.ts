@@ -1,7 +1,9 @@
 import { ChoraleError } from '../../errors.ts'
 import type { Model } from '../../model/model.ts'
 import { tensor, type Tensor } from '../../tensor/tensor.ts'
-import type { EngineSpan, KvLease, LoadSpanOptions, StepEntry } from '../engine.ts'
+import { checkEntries } from '../check-entries.ts'
+import type { EngineSpan, KvLease, LoadSpanOptions } from '../engine.ts'
+import { pauseEvery } from '../pause-every.ts'
 import { biasCount, biasValues, rowsWithBias, writeBias } from './alibi-bias.ts'
 import { openBlockCache } from './block-cache.ts'
 import type { BlockInput, BlockOutput } from './block-graph.ts'
@@ -154,32 +156,16 @@ export async function loadOnnxSpan(
     return tensor(count, hiddenSize, out)
   }
 
+  function closedError(): ChoraleError {
+    return new ChoraleError('engine', `blocks ${start}:${end} of ${model.name} were closed`)
+  }
+
   function checkOpen(region: KvRegion): void {
-    if (closed) throw new ChoraleError('engine', `blocks ${start}:${end} of ${model.name} were closed`)
+    if (closed) throw closedError()
     if (region.released) throw new ChoraleError('bad_request', 'the KV lease was already released')
   }
 
   const known = new WeakMap<KvLease, KvRegion>()
-  function checkEntry({ lease, hidden }: StepEntry): KvRegion {
-    const region = known.get(lease)
-    if (region === undefined) throw new ChoraleError('bad_request', 'the KV lease belongs to another span')
-    checkOpen(region)
-    const [rows, columns] = hidden.shape
-    if (rows < 1 || columns !== hiddenSize || hidden.data.length !== rows * columns) {
-      throw new ChoraleError(
-        'bad_request',
-        `hidden states [${rows}, ${columns}]; this model takes [1 or more, ${hiddenSize}]`,
-      )
-    }
-    if (region.position + rows > region.maxTokens) {
-      throw new ChoraleError(
-        'capacity',
-        `the session's KV lease of ${region.maxTokens} tokens is full: it holds ${region.position} and the step brings ${rows}`,
-      )
-    }
-    return region
-  }
-
   return {
     start,
     end,
@@ -195,16 +181,14 @@ export async function loadOnnxSpan(
       return region
     },
     async step(entries) {
-      const checked = entries.map((entry) => ({ region: checkEntry(entry), hidden: entry.hidden }))
-      if (new Set(checked.map(({ region }) => region)).size < checked.length) {
-        throw new ChoraleError('bad_request', 'a step has two entries of one KV lease')
-      }
+      if (closed) throw closedError()
+      const checked = checkEntries(hiddenSize, known, entries)
       if (busy) throw new ChoraleError('internal', 'two steps of one span at once; callers queue them')
       busy = true
       try {
         const pause = pauseEvery(YIELD_MS)
         const outputs: Tensor[] = []
-        for (const { region, hidden } of checked) outputs.push(await runEntry(region, hidden, pause))
+        for (const { lease, hidden } of checked) outputs.push(await runEntry(lease, hidden, pause))
         return outputs
       } finally {
         busy = false
@@ -213,17 +197,5 @@ export async function loadOnnxSpan(
     async close() {
       free()
     },
-  }
-}
-
-/** A function that waits for one turn of the event loop when `ms` have passed since it last did. */
-function pauseEvery(ms: number): () => Promise<void> {
-  let last = performance.now()
-  return async () => {
-    if (performance.now() - last < ms) return
-    await new Promise<void>((resolve) => {
-      setTimeout(resolve, 0)
-    })
-    last = performance.now()
   }
 }

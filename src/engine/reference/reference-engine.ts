@@ -1,19 +1,11 @@
-import { ChoraleError } from '../../errors.ts'
 import type { Model } from '../../model/model.ts'
 import { kvBytesPerToken, type ModelSpec } from '../../model/spec.ts'
-import { checkLeaseRoom, PAGE_TOKENS, PagePool, type PagedLease } from '../../kv/pages.ts'
+import { PAGE_TOKENS, PagePool, type PagedLease } from '../../kv/pages.ts'
 import { dequantize } from '../../tensor/quant.ts'
 import { tensor, type Tensor } from '../../tensor/tensor.ts'
+import { checkEntries } from '../check-entries.ts'
 import { checkSpan } from '../check-span.ts'
-import type {
-  Engine,
-  EngineHead,
-  EngineSpan,
-  KvLease,
-  LoadOptions,
-  LoadSpanOptions,
-  StepEntry,
-} from '../engine.ts'
+import type { Engine, EngineHead, EngineSpan, KvLease, LoadOptions, LoadSpanOptions } from '../engine.ts'
 import type { BlockCache } from './attention.ts'
 import { loadBlock, runBlock, type BlockWeights } from './block.ts'
 import { linear } from './math.ts'
@@ -83,8 +75,8 @@ async function loadSpan(
       }
     }),
     async step(entries) {
-      const checked = entries.map((entry) => ({ ...entry, lease: knownLease(leases, entry) }))
-      for (const { lease, hidden } of checked) checkLeaseRoom(lease, checkHidden(spec, hidden))
+      const checked = checkEntries(spec.hiddenSize, leases, entries)
+      for (const { lease, hidden } of checked) lease.reserve(hidden.shape[0])
       return checked.map(({ lease, hidden }) => runEntry(spec, options.start, blocks, caches, lease, hidden))
     },
     async close() {
@@ -109,22 +101,6 @@ function runEntry(
   )
   lease.advance(tokens)
   return tensor(tokens, columns, data)
-}
-
-function knownLease(leases: WeakMap<KvLease, PagedLease>, entry: StepEntry): PagedLease {
-  const lease = leases.get(entry.lease)
-  if (lease === undefined) throw new ChoraleError('bad_request', 'the KV lease belongs to another span')
-  return lease
-}
-
-function checkHidden(spec: ModelSpec, hidden: Tensor): number {
-  if (hidden.shape[1] !== spec.hiddenSize) {
-    throw new ChoraleError(
-      'bad_request',
-      `hidden states of ${hidden.shape[1]} values; the model's hidden size is ${spec.hiddenSize}`,
-    )
-  }
-  return hidden.shape[0]
 }
 
 function weightBytes(blocks: readonly BlockWeights[]): number {

@@ -1,9 +1,11 @@
 import { ChoraleError } from '../../errors.ts'
-import { checkLeaseRoom, PAGE_TOKENS, PagePool, type PagedLease } from '../../kv/pages.ts'
+import { PAGE_TOKENS, PagePool, type PagedLease } from '../../kv/pages.ts'
 import type { Model } from '../../model/model.ts'
 import type { ModelSpec, RopeSpec } from '../../model/spec.ts'
 import { tensor, type Tensor } from '../../tensor/tensor.ts'
-import type { EngineSpan, KvLease, LoadSpanOptions, StepEntry } from '../engine.ts'
+import { type CheckedEntry, checkEntries } from '../check-entries.ts'
+import type { EngineSpan, KvLease, LoadSpanOptions } from '../engine.ts'
+import { pauseEvery } from '../pause-every.ts'
 import { loadBlockWeights, plannedWeightBytes } from './block-weights.ts'
 import {
   BLOCK_BYTES,
@@ -171,10 +173,11 @@ export async function loadWasmSpan(
         }),
         async step(entries) {
           if (closed) throw closedError(model, start, end)
-          const checked = checkEntries(spec, leases, entries)
+          const checked = checkEntries(spec.hiddenSize, leases, entries)
           if (busy) throw new ChoraleError('internal', 'two steps of one span at once; callers queue them')
           busy = true
           try {
+            for (const { hidden, lease } of checked) lease.reserve(hidden.shape[0])
             const outputs = checked.map(({ hidden }) => new Float32Array(hidden.data.length))
             const pause = pauseEvery(YIELD_MS)
             for (const pass of cutIntoPasses(checked, outputs, maxRows)) await runPass(pass, pause)
@@ -229,38 +232,9 @@ function writeRotation(rope: RopeSpec, position: number, cos: Float32Array, sin:
   }
 }
 
-interface CheckedEntry {
-  readonly lease: PagedLease
-  readonly hidden: Tensor
-}
-
-function checkEntries(
-  spec: ModelSpec,
-  leases: WeakMap<KvLease, PagedLease>,
-  entries: readonly StepEntry[],
-): CheckedEntry[] {
-  const checked = entries.map(({ hidden, lease }) => {
-    const known = leases.get(lease)
-    if (known === undefined) throw new ChoraleError('bad_request', 'the KV lease belongs to another span')
-    const [rows, columns] = hidden.shape
-    if (rows < 1 || columns !== spec.hiddenSize || hidden.data.length !== rows * columns) {
-      throw new ChoraleError(
-        'bad_request',
-        `hidden states [${rows}, ${columns}]; this model takes [1 or more, ${spec.hiddenSize}]`,
-      )
-    }
-    checkLeaseRoom(known, rows)
-    return { lease: known, hidden }
-  })
-  if (new Set(checked.map(({ lease }) => lease)).size < checked.length) {
-    throw new ChoraleError('bad_request', 'a step has two entries of one KV lease')
-  }
-  return checked
-}
-
 /** Rows of all entries in order, `maxRows` a pass; a long entry goes over several passes. */
 function cutIntoPasses(
-  entries: readonly CheckedEntry[],
+  entries: readonly CheckedEntry<PagedLease>[],
   outputs: readonly Float32Array[],
   maxRows: number,
 ): Part[][] {
@@ -287,16 +261,4 @@ function cutIntoPasses(
 
 function closedError(model: Model, start: number, end: number): ChoraleError {
   return new ChoraleError('engine', `blocks ${start}:${end} of ${model.name} were closed`)
-}
-
-/** A function that waits for one turn of the event loop when `ms` have passed since it last did. */
-function pauseEvery(ms: number): () => Promise<void> {
-  let last = performance.now()
-  return async () => {
-    if (performance.now() - last < ms) return
-    await new Promise<void>((resolve) => {
-      setTimeout(resolve, 0)
-    })
-    last = performance.now()
-  }
 }

@@ -5,7 +5,8 @@ import type { KvLease } from '../../../kv/lease.ts'
 import type { Model } from '../../../model/model.ts'
 import { f16ToF32, f32ToF16 } from '../../../tensor/dtype.ts'
 import { tensor, type Tensor } from '../../../tensor/tensor.ts'
-import type { EngineSpan, LoadSpanOptions, StepEntry } from '../../engine.ts'
+import { checkEntries } from '../../check-entries.ts'
+import type { EngineSpan, LoadSpanOptions } from '../../engine.ts'
 import { headLayout, ropeTable } from '../head-layout.ts'
 import { KvRegions, type KvRegion } from '../kv-regions.ts'
 import type { WeightStorage } from '../layers.ts'
@@ -25,6 +26,12 @@ export interface GpuSpanOptions extends LoadSpanOptions {
 interface Cache {
   readonly keys: GPUBuffer
   readonly values: GPUBuffer
+}
+
+/** A lease's caches, one a block. */
+interface LeasedCaches {
+  readonly region: KvRegion
+  readonly blocks: readonly Cache[]
 }
 
 /**
@@ -54,7 +61,7 @@ export async function loadGpuSpan(ort: OrtGpu, model: Model, options: GpuSpanOpt
     for (const buffer of buffers) destroy(buffer)
   }
 
-  const caches = new Map<KvLease, { readonly region: KvRegion; readonly blocks: readonly Cache[] }>()
+  const caches = new Map<KvLease, LeasedCaches>()
   // Regions only count tokens here: leases have buffers of their own, so there is nothing to move.
   const regions = new KvRegions(kvTokens, () => undefined)
   const cacheShape = (tokens: number) => [1, kvHeadCount, tokens, layout.width]
@@ -135,27 +142,7 @@ export async function loadGpuSpan(ort: OrtGpu, model: Model, options: GpuSpanOpt
 
   let closed = false
   const inTurn = createInTurn()
-  function checked({ lease, hidden: input }: StepEntry) {
-    const entry = caches.get(lease)
-    if (closed || entry === undefined || entry.region.released) {
-      throw new ChoraleError('bad_request', 'the KV lease was released or belongs to another span')
-    }
-    const [rows, columns] = input.shape
-    if (rows < 1 || columns !== hiddenSize) {
-      throw new ChoraleError(
-        'bad_request',
-        `hidden states [${rows}, ${columns}]; this model takes [1 or more, ${hiddenSize}]`,
-      )
-    }
-    const { maxTokens, position } = entry.region
-    if (position + rows > maxTokens) {
-      throw new ChoraleError(
-        'capacity',
-        `the session's KV lease of ${maxTokens} tokens is full: it holds ${position} and the step brings ${rows}`,
-      )
-    }
-    return { ...entry, input }
-  }
+  const regionOf = { get: (lease: KvLease) => caches.get(lease)?.region }
 
   return {
     start,
@@ -193,12 +180,12 @@ export async function loadGpuSpan(ort: OrtGpu, model: Model, options: GpuSpanOpt
     },
     step: (entries) =>
       inTurn(async () => {
-        const all = entries.map(checked)
-        if (new Set(entries.map(({ lease }) => lease)).size < entries.length) {
-          throw new ChoraleError('bad_request', 'a step has two entries of one KV lease')
-        }
+        if (closed) throw new ChoraleError('engine', 'the span was closed')
+        checkEntries(hiddenSize, regionOf, entries)
+        // All at once: a lease released while the step runs is freed after it.
+        const all = entries.map(({ lease, hidden }) => ({ ...(caches.get(lease) as LeasedCaches), hidden }))
         const outputs: Tensor[] = []
-        for (const { region, blocks, input } of all) outputs.push(await runEntry(region, blocks, input))
+        for (const { region, blocks, hidden } of all) outputs.push(await runEntry(region, blocks, hidden))
         return outputs
       }),
     close: () =>

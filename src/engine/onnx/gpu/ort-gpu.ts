@@ -88,7 +88,7 @@ async function createSession(
   weights: ReadonlyMap<string, Uint8Array>,
 ): Promise<GpuSession> {
   const options: InferenceSession.SessionOptions = {
-    executionProviders: [{ name: 'webgpu', device } as InferenceSession.WebGpuExecutionProviderOption],
+    executionProviders: [{ name: 'webgpu', device }],
     externalData: [...weights].map(([path, data]) => ({ path, data })),
     logSeverityLevel: 4,
     // A node that falls back to the CPU would copy the KV cache back and forth at every step.
