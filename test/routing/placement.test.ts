@@ -123,7 +123,7 @@ describe('decideMove', () => {
     expect(asks(filled, id, { intent: { span, at: 0 } }).kind).toBe('stay')
   })
 
-  it('stays for its dwelling time, which doubles with every move', () => {
+  it('stays for its dwelling time, which grows with every move', () => {
     const [first] = crowd.filter(({ peerId }) => asks(crowd, peerId).kind === 'intend')
     const id = first!.peerId
     expect(asks(crowd, id, { since: later.now - 599_000 })).toMatchObject({ reason: 'dwelling' })

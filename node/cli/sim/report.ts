@@ -94,7 +94,7 @@ function tableOf(runs: readonly SimReport[]): string {
       run.movesPerMinuteMax,
       run.recoverySeconds,
       run.balancedSeconds ?? '–',
-      `${run.routeCpuMs.p50} / ${run.routeCpuMs.p99}`,
+      `${run.routeMs.p50} / ${run.routeMs.p99} / ${run.routeCpuMs}`,
       `${run.directoryBytesPerPeerPerSecond} / ${Math.round(run.gossipBytesPerPeerPerSecond)} / ${run.listingBytesPerPeerPerSecond}`,
       run.cpuSeconds,
     ].join(' | '),
@@ -106,9 +106,9 @@ function tableOf(runs: readonly SimReport[]): string {
     'moves a minute, most',
     's to cover again',
     's to 0.9 again',
-    'route, CPU ms p50 / p99',
+    'route, ms: p50 / p99 / CPU',
     'B/s publish / gossip / listing',
     'CPU s',
   ]
-  return `| ${[head.join(' | '), head.map(() => '---').join('|'), ...rows].join(' |\n| ')} |\n`
+  return `| ${[head.join(' | '), head.map(() => '---').join(' | '), ...rows].join(' |\n| ')} |\n`
 }
