@@ -13,7 +13,7 @@ import {
   type SignedExtrinsic,
 } from './extrinsic.ts'
 import type { Header } from './header.ts'
-import { fromHex, toHex } from './hex.ts'
+import { fromHex, toHex } from '../hex.ts'
 import { isRecord, RpcError } from './json-rpc.ts'
 import { ALREADY_IMPORTED, BANNED, nonceTaken, refusal } from './pool-refusal.ts'
 import type { Node } from './reconnecting.ts'
@@ -66,6 +66,7 @@ export function createSender(
 ): Sender {
   const accounts = new Map<string, Account>()
   const pending = new Set<Pending>()
+  let lastHead: string | undefined
   let closed = false
 
   async function submit(
@@ -204,6 +205,11 @@ export function createSender(
 
   /** Looks for transactions in a new block, then after those that are overdue. */
   async function look(head: Header): Promise<void> {
+    if (head.parentHash !== lastHead) {
+      // On another branch calls that were in blocks may be in none: their numbers are the next ones again.
+      for (const account of accounts.values()) account.next = undefined
+    }
+    lastHead = head.hash
     if (pending.size === 0) return
     const block = await node.ask('chain_getBlock', [head.hash])
     const inside = isRecord(block) && isRecord(block['block']) ? block['block']['extrinsics'] : undefined
