@@ -94,7 +94,7 @@ describe('a network of three server processes', () => {
     expect(await runChorale(chat)).toMatchObject({ code: 0 })
     expect(await verified([file])).toMatchObject({ ok: true, problems: [] })
     const again = await runChorale(chat)
-    expect(again).toMatchObject({ code: 1, out: '' })
+    expect(again).toMatchObject({ code: 2, out: '' })
     expect(again.err).toContain(`${file} is there already`)
   })
 
