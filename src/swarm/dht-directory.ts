@@ -1,4 +1,4 @@
-import { ChoraleError, errorCode, errorMessage } from '../errors.ts'
+import { ChoraleError, errorCode, errorMessage, isChoraleError } from '../errors.ts'
 import { DIRECTORY_PROTOCOL, RECORDS_TOPIC } from '../protocol/ids.ts'
 import { MAX_RECORD_BYTES, MAX_RECORD_LIFETIME_MS } from '../protocol/limits.ts'
 import type { ModelRecord, ServerRecord } from '../routing/snapshot.ts'
@@ -34,6 +34,7 @@ const WALK_MS = 5_000
 const WALK_FRESH_MS = 30_000
 /** What a record must change to be news for everybody; load and free room are told to those who ask. */
 const NEWS = ['start', 'end', 'state', 'throughput', 'engine', 'precision', 'version'] as const
+const TIMES: ReadonlySet<string> = new Set(['issuedAt', 'expiresAt'])
 /** The key under which one record of every model is kept. */
 const MODELS_KEY = 'chorale:models'
 
@@ -94,7 +95,15 @@ export async function createDhtDirectory(peer: Peer, options: DhtDirectoryOption
     maxBytes: MAX_RECORD_BYTES,
     take: async ({ data }) => {
       const bytes = data.slice()
-      const entry = { ...(await verifyRecord(bytes, now())), bytes }
+      const entry = await verifyRecord(bytes, now()).then(
+        (announcement) => ({ ...announcement, bytes }),
+        (error: unknown) => {
+          // Whoever has a wrong clock, perhaps this peer: it is not the forwarder's fault.
+          if (isChoraleError(error) && TIMES.has(error.field ?? '')) return undefined
+          throw error
+        },
+      )
+      if (entry === undefined) return 'ignore'
       // `refused` ignores it: another peer may know the ledger's newest block already, or not yet.
       if (peer.gate) checkPublisher(peer.gate, entry.record.peerId)
       const { issuedAt, modelId, peerId } = entry.record
