@@ -82,6 +82,8 @@ const AGAIN_PART = 0.5
 
 /** A server that does not even answer a goodbye is not waited for. */
 const CLOSE_MS = 1_000
+/** Copies of outputs that only histories need are late by this at most. */
+const SETTLE_MS = 50
 
 /** Errors that are the caller's own: the same request would fail on every server. */
 export function isCallersError(error: unknown): boolean {
@@ -265,24 +267,33 @@ export function createHop(options: HopOptions): Hop {
     },
     kill,
     close() {
-      closing ??= closeBoth(session, runner)
+      closing ??= (async () => {
+        // What other servers have already may come a little later; a session that waits for answers ends rudely.
+        if (failure === undefined && following.size > 0) await atMost(Promise.all(following), SETTLE_MS)
+        await closeBoth(session, runner)
+      })()
       return closing
     },
   }
 }
 
 async function closeBoth(session: SpanSession, runner: SpanRunner): Promise<void> {
-  let timer: ReturnType<typeof setTimeout> | undefined
-  const patience = new Promise<void>((resolve) => {
-    timer = setTimeout(resolve, CLOSE_MS)
-  })
   // A server that is gone can't be told: its lease ends with the connection.
   const goodbye = session
     .close()
     .catch(() => undefined)
     .then(() => runner.close())
     .catch(() => undefined)
-  await Promise.race([goodbye, patience])
+  await atMost(goodbye, CLOSE_MS)
+}
+
+/** Resolves when `work` did, or after `ms`. */
+async function atMost(work: Promise<unknown>, ms: number): Promise<void> {
+  let timer: ReturnType<typeof setTimeout> | undefined
+  const late = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, ms)
+  })
+  await Promise.race([work, late])
   clearTimeout(timer)
 }
 

@@ -108,6 +108,7 @@ export function serveSession(
     if (told !== undefined || over) return
     told = error
     early.clear()
+    void session?.queue.flush()
     freeLease()
     if (error.code === 'refused' || error.field !== undefined) {
       gate?.refuse(feeding ? 'push' : 'span', error.field)
@@ -196,7 +197,7 @@ export function serveSession(
       case 'close':
         over = true
         freeLease()
-        void (session?.receipts.finish(true) ?? Promise.resolve()).then(() => wire.close())
+        void finish(session).then(() => wire.close())
         return
       case 'error':
         throw new ChoraleError(message.code, `the client reported: ${message.message}`)
@@ -259,6 +260,12 @@ export function serveSession(
     })
     if (earlyLink) takeLink(session, earlyLink)
     early.giveTo(feedable)
+  }
+
+  /** After CLOSE: the receipts cover all that was answered. */
+  const finish = async (open: HostedSession | undefined): Promise<void> => {
+    await open?.queue.flush()
+    await open?.receipts.finish(true)
   }
 
   const takeLink = ({ turns }: HostedSession, link: Link): void => {

@@ -6,6 +6,7 @@ import { fromWire, toWire, type WireDtype, wireRows } from '../protocol/wire-dty
 import type { SpanSession } from '../session/span-runner.ts'
 import { tensor } from '../tensor/tensor.ts'
 import type { FramedStream } from './framed-stream.ts'
+import { createHeldOutputs } from './held-outputs.ts'
 import type { PushLink } from './push-link.ts'
 import type { ServeContext } from './span-host.ts'
 
@@ -20,6 +21,8 @@ export interface StepQueue {
   /** @throws `protocol` when too many wait. */
   checkRoom(): void
   add(work: Work): void
+  /** Sends outputs that were held back. Never throws. */
+  flush(): Promise<void>
   /** Drops what waits and gives its bytes back; for when the session ended. */
   clear(): void
 }
@@ -52,6 +55,9 @@ export function createStepQueue(options: StepQueueOptions): StepQueue {
   const queue: Work[] = []
   let queuedBytes = 0
   let running = false
+  const held = createHeldOutputs(wire, ({ step, input, frame }) =>
+    options.onStep?.(step, input, frame.payload),
+  )
 
   const release = (work: Work): void => {
     if (!('payload' in work)) return
@@ -110,15 +116,10 @@ export function createStepQueue(options: StepQueueOptions): StepQueue {
       serverMs: performance.now() - started,
       ...(pushed !== undefined && { pushed }),
     }
-    let sent: Uint8Array | undefined
-    await wire.send(() => {
-      const frame = createFrame(output, shown.length)
-      frame.payload.set(shown)
-      sent = frame.payload
-      counters.bytesOut += shown.length
-      return frame.bytes
-    })
-    if (sent) options.onStep?.(step, payload, sent)
+    const frame = createFrame(output, shown.length)
+    frame.payload.set(shown)
+    counters.bytesOut += shown.length
+    await held.add({ step, input: payload, frame }, pushed === true && step.tokens === 1)
   }
 
   /** Gives a step's output to the next server. @returns false when there is no link, or the server is gone. */
@@ -140,6 +141,7 @@ export function createStepQueue(options: StepQueueOptions): StepQueue {
 
   const runRollback = async (message: Rollback): Promise<void> => {
     await hosted.rollback(message.position)
+    await held.flush()
     await wire.send(() => encodeFrame({ type: 'rolledback', seq: message.seq, position: message.position }))
     options.onRollback?.(message)
   }
@@ -164,7 +166,9 @@ export function createStepQueue(options: StepQueueOptions): StepQueue {
       if (budget.full || queuedBytes >= MAX_QUEUED_BYTES_PER_SESSION) options.pause()
       if (!running) void run()
     },
+    flush: () => held.flush().catch(() => undefined),
     clear: () => {
+      held.clear()
       for (const work of queue.splice(0)) release(work)
     },
   }

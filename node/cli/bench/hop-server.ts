@@ -7,6 +7,7 @@ import { createSpanHost } from '../../../src/server/span-host.ts'
 import { createPeer } from '../../../src/swarm/peer.ts'
 import { serveSpan } from '../../../src/swarm/serve-span.ts'
 import { headlessTransports } from '../../../src/swarm/transports.ts'
+import { nativeSha256 } from '../../native-sha256.ts'
 import { VERSION } from '../../version.ts'
 import { createEchoSpan, ECHO_KV_TOKENS } from './echo-span.ts'
 import { HOP_MODEL, type HopServerReady } from './hop-protocol.ts'
@@ -25,6 +26,7 @@ const peer = await createPeer({
   mode: 'server',
   privateAddresses: true,
   software: `chorale/${VERSION}`,
+  sha256: nativeSha256,
 })
 const host = createSpanHost({
   span: createEchoSpan(start, end),

@@ -9,6 +9,7 @@ import { createPeer, type Peer } from '../../../src/swarm/peer.ts'
 import { connectRemoteSpan } from '../../../src/swarm/remote-span.ts'
 import { headlessTransports } from '../../../src/swarm/transports.ts'
 import { tensor, type Tensor } from '../../../src/tensor/tensor.ts'
+import { nativeSha256 } from '../../native-sha256.ts'
 import { freePort, startDelayedLinks } from './delayed-links.ts'
 import { median, positiveFlag, roundTo } from './flags.ts'
 import { HOP_MODEL, type HopServerReady } from './hop-protocol.ts'
@@ -111,7 +112,12 @@ async function measureHops(steps: number): Promise<HopsReport> {
 }
 
 function loopbackClient(): Promise<Peer> {
-  return createPeer({ transports: headlessTransports(), mode: 'client', privateAddresses: true })
+  return createPeer({
+    transports: headlessTransports(),
+    mode: 'client',
+    privateAddresses: true,
+    sha256: nativeSha256,
+  })
 }
 
 /** One hop, all hops and a plain round trip in turn, so that what else the machine does meets all alike. */
