@@ -4,6 +4,8 @@ export interface PlotLine {
   readonly points: readonly { readonly x: number; readonly y: number }[]
   /** Computed, not measured. */
   readonly dashed?: boolean
+  /** Drawn in the colour of that line, and not named again. */
+  readonly like?: number
 }
 
 export interface PlotOptions {
@@ -17,7 +19,7 @@ export interface PlotOptions {
 const WIDTH = 640
 const HEIGHT = 320
 const LEFT = 64
-const RIGHT = 16
+const RIGHT = 36
 const TOP = 36
 const BOTTOM = 40
 const COLOURS = ['#2f6fb0', '#c2571a', '#3a8a4d', '#8a4da0']
@@ -55,8 +57,8 @@ export function plotSvg({ title, unit, lines, logY = false }: PlotOptions): stri
       `<text x="${LEFT - 6}" y="${round(up(y) + 4)}" text-anchor="end">${Number(label.toPrecision(3))}</text>`,
     )
   }
-  for (const [i, { name, points: at, dashed }] of lines.entries()) {
-    const colour = COLOURS[i % COLOURS.length]!
+  for (const [i, { name, points: at, dashed, like }] of lines.entries()) {
+    const colour = COLOURS[(like ?? i) % COLOURS.length]!
     const shown = at.filter(({ y }) => Number.isFinite(y) && (!logY || y > 0))
     const path = shown.map(({ x, y }) => `${round(across(Math.log10(x)))} ${round(up(scale(y)))}`).join('L')
     const dash = dashed ? ' stroke-dasharray="6 4"' : ''
@@ -66,6 +68,7 @@ export function plotSvg({ title, unit, lines, logY = false }: PlotOptions): stri
         `<circle cx="${round(across(Math.log10(x)))}" cy="${round(up(scale(y)))}" r="3" fill="${colour}"/>`,
       )
     }
+    if (like !== undefined) continue
     parts.push(`<text x="${LEFT + 12}" y="${TOP + 16 + 16 * i}" fill="${colour}">${name}</text>`)
   }
   return `${parts.join('\n')}\n</svg>\n`

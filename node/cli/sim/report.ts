@@ -21,8 +21,9 @@ export function writeReport(dir: string, most: number, simulate: (peers: number)
     points: runs.map((run) => ({ x: run.peers, y: value(run) ?? Number.NaN })),
   })
   const last = runs.at(-1)!
-  const beyond = (name: string, value: (peers: number) => number) => ({
+  const beyond = (name: string, like: number | undefined, value: (peers: number) => number) => ({
     name,
+    ...(like !== undefined && { like }),
     dashed: true,
     points: COMPUTED.filter((peers) => peers >= last.peers).map((peers) => ({ x: peers, y: value(peers) })),
   })
@@ -47,7 +48,11 @@ export function writeReport(dir: string, most: number, simulate: (peers: number)
       lines: [
         line('at the end', (run) => run.throughputShare),
         line('mean after the first hour, the loss included', (run) => run.throughputShareMean),
-        beyond('mean by 1 − a ÷ √N − b', (peers) => 1 - lost.slope / Math.sqrt(peers) - lost.base),
+        beyond(
+          'mean, computed: 1 − a ÷ √N − b',
+          undefined,
+          (peers) => 1 - lost.slope / Math.sqrt(peers) - lost.base,
+        ),
       ],
     }),
   )
@@ -61,9 +66,9 @@ export function writeReport(dir: string, most: number, simulate: (peers: number)
         line('publishing', (run) => run.directoryBytesPerPeerPerSecond),
         line('gossip', (run) => run.gossipBytesPerPeerPerSecond),
         line('reading every record', (run) => run.listingBytesPerPeerPerSecond),
-        beyond('each by its model', () => last.directoryBytesPerPeerPerSecond),
-        beyond('', (peers) => last.gossipBytesPerPeerPerSecond * per(peers)),
-        beyond('', (peers) => last.listingBytesPerPeerPerSecond * per(peers)),
+        beyond('', 0, () => last.directoryBytesPerPeerPerSecond),
+        beyond('', 1, (peers) => last.gossipBytesPerPeerPerSecond * per(peers)),
+        beyond('', 2, (peers) => last.listingBytesPerPeerPerSecond * per(peers)),
       ],
     }),
   )
@@ -72,9 +77,9 @@ export function writeReport(dir: string, most: number, simulate: (peers: number)
   return table
 }
 
-/** Least squares of 1 − share = slope ÷ √N + base, over swarms large enough to be balanced at all. */
+/** Least squares of 1 − share = slope ÷ √N + base, over swarms so large that memory does not bind: 1,000 and more. */
 function fitShortfall(runs: readonly SimReport[]): { readonly slope: number; readonly base: number } {
-  const used = runs.filter(({ peers }) => peers >= 100)
+  const used = runs.filter(({ peers }) => peers >= 1_000)
   const xs = used.map(({ peers }) => 1 / Math.sqrt(peers))
   const ys = used.map(({ throughputShareMean }) => 1 - throughputShareMean)
   const mean = (values: readonly number[]) => values.reduce((sum, value) => sum + value, 0) / values.length
