@@ -1,8 +1,10 @@
-import { mkdtemp, rm, stat } from 'node:fs/promises'
+import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import OpenAI from 'openai'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { readReceiptFile } from '../../src/protocol/receipt-file.ts'
+import { parseReceipt } from '../../src/protocol/receipts.ts'
 import { startOfflineSwarm, type OfflineSwarm } from '../../node/offline-swarm.ts'
 import { runChorale, startChorale, type Running } from './run-chorale.ts'
 
@@ -106,7 +108,10 @@ describe('a network of three server processes', () => {
       max_tokens: 8,
     })
     const file = join(folder, 'gateway', 'receipts-000001.bin')
-    await until(async () => (await stat(file)).size > 4_000, 'receipts are written')
+    await until(async () => {
+      const { entries } = readReceiptFile(new Uint8Array(await readFile(file)))
+      return new Set(entries.map((entry) => parseReceipt(entry).receipt.server)).size === SPANS.length
+    }, 'receipts of all servers are written')
     await verified([file])
   })
 
