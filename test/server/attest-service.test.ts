@@ -8,7 +8,7 @@ import { type DutyServer, type DutySwarm, dutySwarm, pollUntil, TOKEN } from './
 
 const PROMPT = 'Once upon a time there was a small'
 
-describe('startDuties', { timeout: 60_000 }, () => {
+describe('startDuties', { timeout: 120_000 }, () => {
   let swarm: DutySwarm
   let local: LanguageModel
   let expected: string
@@ -27,7 +27,7 @@ describe('startDuties', { timeout: 60_000 }, () => {
     const tokenizer = createTokenizer((await model.tokenizerFiles())!, model.spec)
     local = await createClient({ model, tokenizer, engine, backend: { kind: 'local', kvTokens: 256 } })
     expected = (await answer(local)).text
-  }, 60_000)
+  }, 120_000)
   afterAll(async () => {
     await local?.close()
     await swarm?.close()
@@ -110,7 +110,10 @@ describe('startDuties', { timeout: 60_000 }, () => {
     liar.factor = 1.05
     for (let epoch = 0; epoch < 12; epoch++) {
       if ((await ledger.nodes(subnetId)).every(({ id }) => id !== liar.nodeId)) break
-      await ask([servers[0]!, liar]).catch(() => undefined)
+      const accused = (await ledger.disputes(subnetId)).some(
+        ({ defendant, outcome }) => defendant === liar.nodeId && outcome === 'open',
+      )
+      if (!accused) await ask([servers[0]!, liar]).catch(() => undefined)
       await swarm.nextEpoch()
     }
     const disputes = await ledger.disputes(subnetId)

@@ -69,9 +69,9 @@ const signer = (n: number): LedgerSigner => {
 }
 
 export async function pollUntil(condition: () => boolean | Promise<boolean>, what: string): Promise<void> {
-  const deadline = performance.now() + 10_000
+  const deadline = performance.now() + 30_000
   while (!(await condition())) {
-    if (performance.now() > deadline) throw new Error(`not within 10 s: ${what}`)
+    if (performance.now() > deadline) throw new Error(`not within 30 s: ${what}`)
     await new Promise((resolve) => setTimeout(resolve, 5))
   }
 }
