@@ -4,7 +4,7 @@ import { TypeRegistry } from '@polkadot/types'
 import type { Page } from 'playwright-core'
 import type { SignerPayload } from '../../src/ledger/ledger.ts'
 import { devAccount } from '../../src/ledger/substrate/dev-accounts.ts'
-import { toHex } from '../../src/ledger/substrate/hex.ts'
+import { toHex } from '../../src/ledger/hex.ts'
 import { signerOf } from '../../src/ledger/substrate/key-derivation.ts'
 
 export interface FakeAccount {

@@ -1,7 +1,7 @@
 import { ChoraleError } from '../../errors.ts'
 import type { Block, Chain } from './chain.ts'
 import { decodeHeader, encodeHeader, hashBytes, headerHash } from './header.ts'
-import { toHex } from './native/hex.ts'
+import { toHex } from '../hex.ts'
 import { ScaleReader, ScaleWriter } from './native/scale-bytes.ts'
 import { type TrieChange, trieChanges } from './trie-changes.ts'
 import { createStateStore, type StateStore, stateOf } from './storage.ts'

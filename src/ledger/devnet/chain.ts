@@ -1,6 +1,6 @@
 import { ChoraleError } from '../../errors.ts'
 import { encodeHeader, type Header, headerHash } from './header.ts'
-import { toHex } from './native/hex.ts'
+import { toHex } from '../hex.ts'
 import type { StateStore } from './storage.ts'
 import { orderedTrieRoot } from './trie-root.ts'
 import type { Trie } from './trie.ts'

@@ -1,5 +1,5 @@
 import type { Block } from './chain.ts'
-import { toHex } from './native/hex.ts'
+import { toHex } from '../hex.ts'
 import { blake2b256 } from './trie-root.ts'
 
 /** How an extrinsic fares, as JSON-RPC says it. */

@@ -1,4 +1,4 @@
-import { toHex } from './native/hex.ts'
+import { toHex } from '../hex.ts'
 import { ScaleReader, ScaleWriter } from './native/scale-bytes.ts'
 import { blake2b256 } from './trie-root.ts'
 

@@ -1,4 +1,4 @@
-import { toHex } from './native/hex.ts'
+import { toHex } from '../hex.ts'
 import type { Host, HostFunctions } from './host.ts'
 import { ScaleWriter } from './native/scale-bytes.ts'
 

@@ -1,4 +1,4 @@
-import { toHex } from './native/hex.ts'
+import { toHex } from '../hex.ts'
 import { alreadyImported, immediatelyDropped, temporarilyBanned, tooLowPriority } from './rpc-error.ts'
 import type { ValidTransaction } from './validity.ts'
 

@@ -1,4 +1,4 @@
-import { toHex } from './native/hex.ts'
+import { toHex } from '../hex.ts'
 import { subscriptionsOf, unsubscribe } from './rpc-chain.ts'
 import { RpcError } from './rpc-error.ts'
 import type { RpcMethod, RpcMethods } from './rpc-method.ts'

@@ -1,7 +1,7 @@
 import type { Block } from './chain.ts'
 import type { DevNode } from './dev-node.ts'
 import { headerJson } from './header.ts'
-import { toHex } from './native/hex.ts'
+import { toHex } from '../hex.ts'
 import { RpcError } from './rpc-error.ts'
 import type { RpcContext, RpcMethod, RpcMethods, Subscriptions } from './rpc-method.ts'
 import { readInteger } from './rpc-params.ts'

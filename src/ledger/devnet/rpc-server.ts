@@ -1,3 +1,4 @@
+import { bytesToHex } from '@noble/hashes/utils.js'
 import { errorMessage } from '../../errors.ts'
 import { type Logger, silentLogger } from '../../log.ts'
 import type { DevNode } from './dev-node.ts'
@@ -134,8 +135,7 @@ class Connection implements RpcConnection, Subscriptions {
 
 /** Not to be guessed, nor to be mixed up with one of another connection. */
 function subscriptionId(): string {
-  const bytes = crypto.getRandomValues(new Uint8Array(8))
-  return [...bytes].map((byte) => byte.toString(16).padStart(2, '0')).join('')
+  return bytesToHex(crypto.getRandomValues(new Uint8Array(8)))
 }
 
 type Answer = Readonly<Record<string, unknown>>

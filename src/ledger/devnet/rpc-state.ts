@@ -1,7 +1,7 @@
 import { trieChanges } from './trie-changes.ts'
 import { blake2b256, trieProof } from './trie-root.ts'
 import type { DevNode } from './dev-node.ts'
-import { toHex } from './native/hex.ts'
+import { toHex } from '../hex.ts'
 import { ScaleReader } from './native/scale-bytes.ts'
 import { hashOr, subscriptionsOf, unsubscribe } from './rpc-chain.ts'
 import { invalidParams } from './rpc-error.ts'

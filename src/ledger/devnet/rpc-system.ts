@@ -1,7 +1,7 @@
 import { getSs58AddressInfo } from '@polkadot-api/substrate-bindings'
 import { hexToBytes } from '@noble/hashes/utils.js'
 import type { DevNode } from './dev-node.ts'
-import { toHex } from './native/hex.ts'
+import { toHex } from '../hex.ts'
 import { invalidParams } from './rpc-error.ts'
 import type { RpcMethod, RpcMethods } from './rpc-method.ts'
 import type { RpcParams } from './rpc-params.ts'

@@ -1,4 +1,4 @@
-import { toHex } from './native/hex.ts'
+import { toHex } from '../hex.ts'
 import { ScaleReader } from './native/scale-bytes.ts'
 import type { Runtime } from './runtime.ts'
 import type { StateStore } from './storage.ts'

@@ -1,5 +1,6 @@
 import { xchacha20poly1305 } from '@noble/ciphers/chacha.js'
 import { scryptAsync } from '@noble/hashes/scrypt.js'
+import { bytesToHex, hexToBytes } from '@noble/hashes/utils.js'
 import { ChoraleError } from '../../errors.ts'
 
 /** What a key is for. A coldkey owns money and stays away from servers; a hotkey signs a node's daily calls. */
@@ -75,10 +76,10 @@ export async function encryptKey(
     crypto: {
       kdf: 'scrypt',
       ...cost,
-      salt: hex(salt),
+      salt: bytesToHex(salt),
       cipher: 'xchacha20-poly1305',
-      nonce: hex(nonce),
-      ciphertext: hex(ciphertext),
+      nonce: bytesToHex(nonce),
+      ciphertext: bytesToHex(ciphertext),
     },
   }
 }
@@ -251,11 +252,7 @@ function bytes(from: Readonly<Record<string, unknown>>, field: string, least: nu
   return value
 }
 
-function hex(data: Uint8Array): string {
-  return Array.from(data, (byte) => byte.toString(16).padStart(2, '0')).join('')
-}
-
 function unhex(data: string, field: string): Uint8Array {
   if (!/^(?:[0-9a-f]{2})*$/.test(data)) throw new ChoraleError('bad_file', `${field} is no hex`, { field })
-  return Uint8Array.from(data.match(/../g) ?? [], (pair) => Number.parseInt(pair, 16))
+  return hexToBytes(data)
 }

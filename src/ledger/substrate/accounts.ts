@@ -1,5 +1,5 @@
 import { decodeAddress, encodeAddress } from '@polkadot/util-crypto/address'
-import { fromHex, toHex } from './hex.ts'
+import { fromHex, toHex } from '../hex.ts'
 import type { AccountText } from './runtime-types.ts'
 
 /** How a chain writes its accounts: 20 bytes as lower-case 0x-hex, 32 bytes as SS58 with the chain's prefix. */

@@ -1,7 +1,7 @@
 import { blake2b } from '@noble/hashes/blake2.js'
 import { ChoraleError } from '../../errors.ts'
 import type { LedgerCall, LedgerSigner, SignerPayload } from '../ledger.ts'
-import { concat, fromHex, toHex } from './hex.ts'
+import { concat, fromHex, toHex } from '../hex.ts'
 import type { RuntimeCodec } from './runtime-codec.ts'
 import { typeOf } from './runtime-types.ts'
 import { encodeScale } from './scale-encode.ts'

@@ -1,6 +1,6 @@
 import { blake2b } from '@noble/hashes/blake2.js'
 import { ChoraleError } from '../../errors.ts'
-import { concat, fromHex, toHex } from './hex.ts'
+import { concat, fromHex, toHex } from '../hex.ts'
 import { isRecord } from './json-rpc.ts'
 import { encodeCompact } from './scale-encode.ts'
 

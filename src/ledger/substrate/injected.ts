@@ -1,6 +1,6 @@
 import { ChoraleError, errorMessage } from '../../errors.ts'
 import type { LedgerInfo, LedgerSigner, SignerPayload } from '../ledger.ts'
-import { fromHex } from './hex.ts'
+import { fromHex } from '../hex.ts'
 import { isRecord } from './json-rpc.ts'
 
 /**

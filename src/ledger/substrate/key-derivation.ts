@@ -17,7 +17,7 @@ import { sr25519PairFromSeed, sr25519Sign, sr25519Verify } from '@polkadot/util-
 import { ChoraleError, errorMessage } from '../../errors.ts'
 import type { KeyKind } from '../keys/key-file.ts'
 import type { LedgerSigner } from '../ledger.ts'
-import { concat, toHex } from './hex.ts'
+import { concat, toHex } from '../hex.ts'
 import { isRecord } from './json-rpc.ts'
 
 /** A key in the open: what a key file holds encrypted. */

@@ -1,6 +1,6 @@
 import { ChoraleError } from '../../errors.ts'
 import { readHash } from './header.ts'
-import { toHex } from './hex.ts'
+import { toHex } from '../hex.ts'
 import { isRecord, RpcError } from './json-rpc.ts'
 import { metadataBytes, readRuntime, type RuntimeCodec } from './runtime-codec.ts'
 

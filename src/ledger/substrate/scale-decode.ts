@@ -1,6 +1,6 @@
 import { ChoraleError } from '../../errors.ts'
 import type { LedgerValue } from '../ledger.ts'
-import { toHex } from './hex.ts'
+import { toHex } from '../hex.ts'
 import {
   type AccountText,
   INTEGERS,

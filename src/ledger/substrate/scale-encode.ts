@@ -1,6 +1,6 @@
 import { ChoraleError } from '../../errors.ts'
 import type { LedgerValue } from '../ledger.ts'
-import { concat, fromHex } from './hex.ts'
+import { concat, fromHex } from '../hex.ts'
 import {
   type AccountText,
   INTEGERS,

@@ -13,11 +13,12 @@ import {
   type SignedExtrinsic,
 } from './extrinsic.ts'
 import type { Header } from './header.ts'
-import { fromHex, toHex } from '../hex.ts'
 import { isRecord, RpcError } from './json-rpc.ts'
+import { nextNonce, nonceAtBlock } from './nonces.ts'
 import { ALREADY_IMPORTED, BANNED, nonceTaken, refusal } from './pool-refusal.ts'
 import type { Node } from './reconnecting.ts'
 import type { Runtimes } from './runtimes.ts'
+import { transactionFee } from './transaction-fee.ts'
 
 /** Sends calls: numbers those of one account, and finds each in a block. */
 export interface Sender {
@@ -55,6 +56,9 @@ const OFFER_AGAIN = 3
 const NONCE_TRIES = 16
 /** A finalized block this far behind the best one is too old to begin an era. */
 const MAX_LAG = 32
+
+/** How often calls without an answer are looked after while no block comes, in milliseconds. */
+const NUDGE_MS = 500
 
 /** Sends through `node`, and looks for what was sent in the blocks that follow. */
 export function createSender(
@@ -108,7 +112,7 @@ export function createSender(
   ): Promise<{ readonly done: Promise<Submitted> }> {
     for (let tries = 1; ; tries++) {
       if (signal?.aborted === true) throw cancelled()
-      const nonce = free(signer.address, account.next ?? (await chainNonce(signer.address, signal)))
+      const nonce = free(signer.address, account.next ?? (await nextNonce(node, signer.address, signal)))
       const codec = await runtimes.at()
       const signed = await signExtrinsic(codec, encodeCall(codec, call), signer, {
         nonce,
@@ -141,15 +145,6 @@ export function createSender(
     let nonce = from
     while (taken.has(nonce)) nonce++
     return nonce
-  }
-
-  /** What the chain and the node's pool say is next. */
-  async function chainNonce(address: string, signal: AbortSignal | undefined): Promise<number> {
-    const next = await node.ask('system_accountNextIndex', [address], signal)
-    if (typeof next !== 'number' || !Number.isSafeInteger(next) || next < 0) {
-      throw new ChoraleError('ledger', `the node numbers the next transaction ${String(next)}`)
-    }
-    return next
   }
 
   /** Eras begin at a final block where one is near: a reorg can't make the transaction invalid then. */
@@ -203,6 +198,13 @@ export function createSender(
     return undefined
   }
 
+  /** Hashes of a block's extrinsics, in order. */
+  async function hashesIn(blockHash: string): Promise<string[]> {
+    const block = await node.ask('chain_getBlock', [blockHash])
+    const inside = isRecord(block) && isRecord(block['block']) ? block['block']['extrinsics'] : undefined
+    return Array.isArray(inside) ? inside.map(extrinsicHash) : []
+  }
+
   /** Looks for transactions in a new block, then after those that are overdue. */
   async function look(head: Header): Promise<void> {
     if (head.parentHash !== lastHead) {
@@ -211,9 +213,7 @@ export function createSender(
     }
     lastHead = head.hash
     if (pending.size === 0) return
-    const block = await node.ask('chain_getBlock', [head.hash])
-    const inside = isRecord(block) && isRecord(block['block']) ? block['block']['extrinsics'] : undefined
-    const hashes = Array.isArray(inside) ? inside.map(extrinsicHash) : []
+    const hashes = await hashesIn(head.hash)
     for (const one of pending) {
       const index = hashes.indexOf(one.signed.hash)
       if (index >= 0) await include(one, { number: head.number, hash: head.hash, index })
@@ -261,13 +261,7 @@ export function createSender(
     one.complaint = refused
     if (!nonceTaken(refused) && refused.rpcCode !== BANNED) return drop(one, refusal(refused))
     // The chain may be further than the blocks looked at: what counts is whether the nonce was used up to `head`.
-    const used = await node.ask('state_call', [
-      'AccountNonceApi_account_nonce',
-      toHex(runtimes.current.accounts.decode(one.account, runtimes.current.accountBytes) ?? new Uint8Array()),
-      head.hash,
-    ])
-    const [first = 0, second = 0, third = 0, fourth = 0] = fromHex(used, 'nonce')
-    const next = first + second * 2 ** 8 + third * 2 ** 16 + fourth * 2 ** 24
+    const next = await nonceAtBlock(node, runtimes.current, one.account, head.hash)
     if (next <= one.signed.nonce) return
     // Used, though no block seen here held the call: it was in a skipped one, or another call took the nonce.
     if (await foundEarlier(one, head)) return
@@ -285,9 +279,7 @@ export function createSender(
     for (let number = head.number; number >= Math.max(1, one.signed.until - ERA_BLOCKS); number--) {
       const hash = await node.ask('chain_getBlockHash', [number])
       if (typeof hash !== 'string') continue
-      const block = await node.ask('chain_getBlock', [hash])
-      const inside = isRecord(block) && isRecord(block['block']) ? block['block']['extrinsics'] : undefined
-      const index = Array.isArray(inside) ? inside.map(extrinsicHash).indexOf(one.signed.hash) : -1
+      const index = (await hashesIn(hash)).indexOf(one.signed.hash)
       if (index < 0) continue
       await include(one, { number, hash, index })
       return true
@@ -317,17 +309,11 @@ export function createSender(
     const codec = runtimes.current
     assertFits(codec, signer)
     const bytes = fakeExtrinsic(codec, encodeCall(codec, call), signer.address, {
-      nonce: await chainNonce(signer.address, undefined),
+      nonce: await nextNonce(node, signer.address, undefined),
       genesisHash,
       birth: birth(),
     })
-    const length = new Uint8Array(4)
-    new DataView(length.buffer).setUint32(0, bytes.length, true)
-    const input = `${toHex(bytes)}${toHex(length).slice(2)}`
-    const info = fromHex(await node.ask('state_call', ['TransactionPaymentApi_query_info', input]), 'fee')
-    // RuntimeDispatchInfo { weight, class, partial_fee: u128 }: the fee is the last 16 bytes.
-    if (info.length < 17) throw new ChoraleError('ledger', `the node's fee has ${info.length} bytes`)
-    return info.slice(-16).reduceRight((sum, byte) => (sum << 8n) | BigInt(byte), 0n)
+    return await transactionFee(node, bytes)
   }
 
   const stopHeaders = blocks.watchHeaders(look)
@@ -372,9 +358,6 @@ export function createSender(
     },
   }
 }
-
-/** How often calls without an answer are looked after while no block comes. */
-const NUDGE_MS = 500
 
 function stopped(until: number): ChoraleError {
   return new ChoraleError('cancelled', `stopped waiting; the call may still be included until block ${until}`)

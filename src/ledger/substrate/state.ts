@@ -1,7 +1,7 @@
 import { ChoraleError } from '../../errors.ts'
 import type { LedgerValue } from '../ledger.ts'
 import { readHash } from './header.ts'
-import { fromHex, toHex } from './hex.ts'
+import { fromHex, toHex } from '../hex.ts'
 import { isRecord } from './json-rpc.ts'
 import type { Node } from './reconnecting.ts'
 import { type RuntimeCodec, storageItem, type StorageItem } from './runtime-codec.ts'

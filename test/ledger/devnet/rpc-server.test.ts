@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { afterAll, describe, expect, it } from 'vitest'
-import { toHex } from '../../../src/ledger/devnet/native/hex.ts'
+import { toHex } from '../../../src/ledger/hex.ts'
 import { createRpcServer, type RpcLimits } from '../../../src/ledger/devnet/rpc-server.ts'
 import { TINY_COUNT, tinyExtrinsic, tinyNode } from './tiny-runtime.ts'
 

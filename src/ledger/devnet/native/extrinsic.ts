@@ -6,9 +6,8 @@ import type { LedgerValue } from '../../ledger.ts'
 import { recoverSecp256k1 } from '../host-crypto.ts'
 import { MAX_BLOCK_LENGTH } from './block-limits.ts'
 import { readEra, type Era, writeEra } from './era.ts'
-import { fromHex, toHex } from './hex.ts'
+import { concat, sizedFromHex, toHex } from '../../hex.ts'
 import { ScaleReader, ScaleWriter } from './scale-bytes.ts'
-import { concat } from './storage-keys.ts'
 import type { TypeTable } from './type-table.ts'
 
 const SIGNED = 0x84
@@ -103,7 +102,7 @@ export function signingPayload(
   additional.small(context.specVersion, 4)
   additional.small(context.transactionVersion, 4)
   for (const hash of [context.genesisHash, context.birthHash])
-    additional.bytes(fromHex(hash, 32) ?? new Uint8Array(32))
+    additional.bytes(sizedFromHex(hash, 32) ?? new Uint8Array(32))
   const payload = concat(callBytes, extraBytes, additional.finish())
   return payload.length > MAX_PAYLOAD ? blake2b(payload, { dkLen: 32 }) : payload
 }
@@ -115,7 +114,7 @@ export function encodeSigned(
   signature: Uint8Array,
   extraBytes: Uint8Array,
 ): Uint8Array {
-  const address = fromHex(account, 20)
+  const address = sizedFromHex(account, 20)
   if (address === undefined || signature.length !== 65)
     throw new ChoraleError(
       'bad_request',

@@ -5,7 +5,7 @@ import { MetadataTypes } from './metadata-types.ts'
 import type { PalletDefinition, StorageDefinition } from './pallet.ts'
 import type { RuntimeApis } from './runtime-apis.ts'
 import type { RuntimeTypes } from './runtime-types.ts'
-import { concat } from './storage-keys.ts'
+import { concat } from '../../hex.ts'
 
 /** `meta`, before the version's byte. */
 const MAGIC = Uint8Array.of(0x6d, 0x65, 0x74, 0x61)

@@ -1,7 +1,7 @@
 import { ChoraleError } from '../../../errors.ts'
 import type { LedgerValue } from '../../ledger.ts'
 import { asRecord, isList } from './compound-codecs.ts'
-import { fromHex, toHex } from './hex.ts'
+import { sizedFromHex, toHex } from '../../hex.ts'
 import type { TypeDefinition } from './pallet.ts'
 import { mismatch } from './primitive-codecs.ts'
 import type { ScaleReader, ScaleWriter } from './scale-bytes.ts'
@@ -15,7 +15,7 @@ export function hexCodec(name: string, size: number): Codec {
   return {
     least: size,
     encode(value, writer, path) {
-      const bytes = typeof value === 'string' ? fromHex(value, size) : undefined
+      const bytes = typeof value === 'string' ? sizedFromHex(value, size) : undefined
       if (bytes === undefined) mismatch(path, `${name} as 0x and ${2 * size} hex digits`, value)
       writer.bytes(bytes)
     },

@@ -3,7 +3,7 @@ import { ChoraleError, errorMessage, isChoraleError } from '../../../errors.ts'
 import type { LedgerValue } from '../../ledger.ts'
 import { createStateStore, stateOf, type StateOverlay, type StateStore } from '../storage.ts'
 import { withLength } from './extrinsic.ts'
-import { toHex } from './hex.ts'
+import { toHex } from '../../hex.ts'
 import type { NativeRuntime } from './runtime.ts'
 import { ScaleWriter } from './scale-bytes.ts'
 

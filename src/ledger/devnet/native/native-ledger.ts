@@ -23,12 +23,11 @@ import {
 } from '../../substrate/network-pallet.ts'
 import { readAccount } from './balances-context.ts'
 import { encodeExtra, encodeSigned, signingPayload, trustSignature, withLength } from './extrinsic.ts'
-import { toHex } from './hex.ts'
+import { concat, toHex } from '../../hex.ts'
 import type { NativeBlock, NativeChain, Outcome } from './native-chain.ts'
 import { blockEvents, failureOf } from './native-events.ts'
 import { reader } from './native-reader.ts'
 import { RuntimeState } from './state.ts'
-import { concat } from './storage-keys.ts'
 
 /** How a native ledger makes blocks and treats its signers. */
 export interface NativeLedgerOptions {

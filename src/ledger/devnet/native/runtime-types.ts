@@ -4,7 +4,6 @@ import { DISPATCH_ERROR_TYPES } from './dispatch-error.ts'
 import { EXTENSION_TYPES } from './extension-types.ts'
 import type {
   CallDefinition,
-  EventDefinition,
   PalletDefinition,
   StorageDefinition,
   StorageHasher,
@@ -20,13 +19,6 @@ export interface StorageItem {
   readonly prefix: Uint8Array
   readonly keys: readonly { readonly hasher: StorageHasher; readonly codec: Codec }[]
   readonly codec: Codec
-}
-
-/** One event, ready for writing. */
-export interface EventItem {
-  readonly definition: EventDefinition
-  /** Of the enum's fields, named or not. */
-  readonly type: string
 }
 
 /** A runtime's pallets with everything looked up by name. */

@@ -5,7 +5,7 @@ import { createStateStore } from '../storage.ts'
 import { balancesPallet } from './balances.ts'
 import { disputesPallet } from './disputes.ts'
 import { guardExit } from './disputes/exit-guard.ts'
-import { fromHex } from './hex.ts'
+import { sizedFromHex } from '../../hex.ts'
 import { encodeMetadata } from './metadata.ts'
 import { networkPallet } from './network/network-pallet.ts'
 import type { PalletDefinition } from './pallet.ts'
@@ -109,7 +109,7 @@ function checkEndowed(endowed: Readonly<Record<string, bigint>>): Record<string,
 }
 
 function accountText(account: string, field: string): string {
-  if (fromHex(account, 20) === undefined)
+  if (sizedFromHex(account, 20) === undefined)
     throw new ChoraleError(
       'bad_config',
       `${field}: ${account} is no account; 0x and 40 hex digits are needed`,

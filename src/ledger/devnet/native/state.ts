@@ -8,8 +8,8 @@ import { DispatchFailure } from './dispatch-error.ts'
 import type { BalancesContext, Origin, PalletContext, PalletDefinition } from './pallet.ts'
 import { variantOf, type RuntimeTypes, type StorageItem } from './runtime-types.ts'
 import { ScaleReader, ScaleWriter } from './scale-bytes.ts'
-import { fromHex } from './hex.ts'
-import { concat, HASH_LENGTH, hashKey } from './storage-keys.ts'
+import { concat, sizedFromHex } from '../../hex.ts'
+import { HASH_LENGTH, hashKey } from './storage-keys.ts'
 
 /** What of a block is being executed. */
 export type Phase = 'Initialization' | 'Finalization' | { readonly extrinsic: number }
@@ -157,7 +157,7 @@ export class RuntimeState {
   /** 32 bytes from the parent's hash, the block's number, the place in the block and `subject`. */
   random(subject: string): Uint8Array {
     const place = new ScaleWriter()
-    place.bytes(fromHex(String(this.get('System.ParentHash')), 32) ?? new Uint8Array())
+    place.bytes(sizedFromHex(String(this.get('System.ParentHash')), 32) ?? new Uint8Array())
     place.small(this.get('System.Number') as number, 4)
     place.small(typeof this.phase === 'string' ? 0xffff_ffff : this.phase.extrinsic, 4)
     place.bytes(new TextEncoder().encode(subject))

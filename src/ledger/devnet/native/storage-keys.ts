@@ -1,4 +1,5 @@
 import { blake2b } from '@noble/hashes/blake2.js'
+import { concat } from '../../hex.ts'
 import { twox } from '../twox.ts'
 import type { StorageHasher } from './pallet.ts'
 
@@ -13,15 +14,4 @@ export const HASH_LENGTH: Readonly<Record<StorageHasher, number>> = {
 export function hashKey(hasher: StorageHasher, encoded: Uint8Array): Uint8Array {
   if (hasher === 'Identity') return encoded
   return concat(hasher === 'Twox64Concat' ? twox(encoded, 8) : blake2b(encoded, { dkLen: 16 }), encoded)
-}
-
-/** All parts, one after the other. */
-export function concat(...parts: readonly Uint8Array[]): Uint8Array {
-  const out = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0))
-  let at = 0
-  for (const part of parts) {
-    out.set(part, at)
-    at += part.length
-  }
-  return out
 }

@@ -3,7 +3,7 @@ import type { LedgerValue } from '../../ledger.ts'
 import { NO_ACCOUNT } from './balances-context.ts'
 import { BLOCK_HASH_COUNT, BLOCK_LENGTH, BLOCK_WEIGHTS, DB_WEIGHT } from './block-limits.ts'
 import { ensureSigned } from './dispatch-error.ts'
-import { toHex } from './hex.ts'
+import { toHex } from '../../hex.ts'
 import type { PalletDefinition, StorageDefinition } from './pallet.ts'
 
 /** Of a short remark. */

@@ -10,12 +10,11 @@ import {
 } from './block-limits.ts'
 import { eraBirth, eraDeath } from './era.ts'
 import { isSignedBy, signingPayload, type Extrinsic } from './extrinsic.ts'
-import { fromHex } from './hex.ts'
+import { concat, sizedFromHex } from '../../hex.ts'
 import type { RuntimeVersion } from './runtime-version.ts'
 import { variantOf, type RuntimeTypes } from './runtime-types.ts'
 import { ScaleWriter } from './scale-bytes.ts'
 import type { RuntimeState } from './state.ts'
-import { concat } from './storage-keys.ts'
 import { feeOf, totalFee } from './transaction-payment.ts'
 
 /** A transaction that must not be in a block. `error` is a `TransactionValidityError`. */
@@ -151,5 +150,5 @@ export function validTransaction(
 function nonceTag(account: string, nonce: number): Uint8Array {
   const writer = new ScaleWriter()
   writer.small(nonce, 4)
-  return concat(fromHex(account, 20) ?? new Uint8Array(20), writer.finish())
+  return concat(sizedFromHex(account, 20) ?? new Uint8Array(20), writer.finish())
 }

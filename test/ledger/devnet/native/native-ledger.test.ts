@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest'
 import { createNativeChain, type NativeChain } from '../../../../src/ledger/devnet/native/native-chain.ts'
 import { createNativeLedger } from '../../../../src/ledger/devnet/native/native-ledger.ts'
 import { createNativeRuntime } from '../../../../src/ledger/devnet/native/runtime.ts'
-import { toHex } from '../../../../src/ledger/devnet/native/hex.ts'
+import { toHex } from '../../../../src/ledger/hex.ts'
 import type { Ledger, LedgerBlock, LedgerCall, LedgerSigner } from '../../../../src/ledger/ledger.ts'
 
 const UNIT = 10n ** 18n

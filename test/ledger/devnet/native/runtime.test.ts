@@ -9,7 +9,7 @@ import {
 } from '../../../../src/ledger/devnet/native/native-chain.ts'
 import { createNativeRuntime } from '../../../../src/ledger/devnet/native/runtime.ts'
 import { RuntimeState } from '../../../../src/ledger/devnet/native/state.ts'
-import { toHex } from '../../../../src/ledger/devnet/native/hex.ts'
+import { toHex } from '../../../../src/ledger/hex.ts'
 import { withLength } from '../../../../src/ledger/devnet/native/extrinsic.ts'
 
 /** Public keys and secrets of every Ethereum-style Substrate dev chain. */

@@ -1,6 +1,6 @@
 import { blake2AsU8a, xxhashAsU8a } from '@polkadot/util-crypto'
 import { expect, it } from 'vitest'
-import { toHex } from '../../../../src/ledger/devnet/native/hex.ts'
+import { toHex } from '../../../../src/ledger/hex.ts'
 import { hashKey } from '../../../../src/ledger/devnet/native/storage-keys.ts'
 
 it('hashKey agrees with @polkadot/util-crypto at every length to 100', () => {

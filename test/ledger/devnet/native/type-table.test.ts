@@ -1,7 +1,7 @@
 import { TypeRegistry } from '@polkadot/types'
 import { describe, expect, it } from 'vitest'
 import { DISPATCH_ERROR_TYPES } from '../../../../src/ledger/devnet/native/dispatch-error.ts'
-import { toHex } from '../../../../src/ledger/devnet/native/hex.ts'
+import { toHex } from '../../../../src/ledger/hex.ts'
 import { SYSTEM_TYPES } from '../../../../src/ledger/devnet/native/system-types.ts'
 import { TypeTable } from '../../../../src/ledger/devnet/native/type-table.ts'
 import type { LedgerValue } from '../../../../src/ledger/ledger.ts'

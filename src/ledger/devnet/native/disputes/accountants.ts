@@ -1,5 +1,5 @@
 import { blake2b } from '@noble/hashes/blake2.js'
-import { toHex } from '../hex.ts'
+import { toHex } from '../../../hex.ts'
 import { subnetEpoch } from '../network/epochs.ts'
 import type { SubnetData } from '../network/records.ts'
 import {

@@ -1,5 +1,5 @@
 import { blake2b } from '@noble/hashes/blake2.js'
-import { toHex } from '../hex.ts'
+import { toHex } from '../../../hex.ts'
 import { TypeTable } from '../type-table.ts'
 import { inOverwatchCommitPeriod, overwatchEpoch, subnetEpoch } from './epochs.ts'
 import { ONE, percentDiv } from './fixed-point.ts'

@@ -5,9 +5,8 @@ import { secp256k1 } from '@noble/curves/secp256k1.js'
 import { bytesToHex } from '@noble/hashes/utils.js'
 import type { TypeRegistry } from '@polkadot/types'
 import type { DevNode } from '../../../../../src/ledger/devnet/dev-node.ts'
-import { fromHex, toHex } from '../../../../../src/ledger/devnet/native/hex.ts'
+import { concat, sizedFromHex, toHex } from '../../../../../src/ledger/hex.ts'
 import { ScaleWriter } from '../../../../../src/ledger/devnet/native/scale-bytes.ts'
-import { concat } from '../../../../../src/ledger/devnet/native/storage-keys.ts'
 import type { LedgerValue } from '../../../../../src/ledger/ledger.ts'
 import type { TestChain } from './chain.ts'
 
@@ -117,5 +116,5 @@ export function print(value: LedgerValue): string {
 }
 
 export function hexBytes(hex: string): Uint8Array {
-  return fromHex(hex, (hex.length - 2) / 2) ?? new Uint8Array()
+  return sizedFromHex(hex, (hex.length - 2) / 2) ?? new Uint8Array()
 }
