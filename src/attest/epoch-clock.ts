@@ -10,7 +10,10 @@ export interface EpochTime {
   readonly progress: number
 }
 
-/** The subnet epoch of `block`: pure, as the pallet counts (hypertensor §1.7). */
+/**
+ * The subnet epoch of `block`, as the Network pallet counts it. `subnetEpochOf` of the conformance script says the same
+ * apart from this, with progress in the pallet's 1e18ths: it judges chains and must not repeat a mistake of the duties.
+ */
 export function epochTime(block: number, slot: number, epochBlocks: number): EpochTime {
   const epoch = Math.floor((block - slot) / epochBlocks)
   const firstBlock = epoch * epochBlocks + slot

@@ -40,7 +40,7 @@ export interface Score {
 
 /**
  * The DSN's score for hosting `span` of `blockCount` blocks among `servers` servers: T = blockCount × servers,
- * s = span / T, k = 100 / servers, (k·s² + s) × 1e18 rounded down (hypertensor §2.4, appendix C).
+ * s = span / T, k = 100 / servers, (k·s² + s) × 1e18 rounded down.
  *
  * It grows faster than the span: a machine split into many nodes is paid less than the same machine as one.
  */

@@ -120,11 +120,6 @@ export function writeRows(
   }
 }
 
-/** Destroys the matrix's buffers. */
-export function destroyMatrix(context: GpuContext, matrix: GpuMatrix): void {
-  destroyParts(context, matrix.parts)
-}
-
 function destroyParts(context: GpuContext, parts: readonly MatrixPart[]): void {
   for (const { scales, weights } of parts) {
     context.buffers.destroy(weights)

@@ -35,9 +35,6 @@ const LAYOUTS: Readonly<Record<WeightFormat, Layout>> = {
   q8_affine: { wordValues: 16, scaleBytes: (words) => words * 8 },
 }
 
-/** Every format. */
-export const WEIGHT_FORMATS = Object.keys(LAYOUTS) as readonly WeightFormat[]
-
 /** The format that holds a stored weight without loss, in the fewest bytes. */
 export const FORMAT_OF: Readonly<Record<WeightDtype, WeightFormat>> = {
   F32: 'f32',

@@ -1,6 +1,7 @@
 /**
  * What the Network pallet's rules say events and balances must be, in integers with 1e18 = 100 %; truncating, as the
- * pallet's `percent_mul` and `percent_div` do. Written from the rules alone, so that it can judge a chain.
+ * pallet's `percent_mul` and `percent_div` do. Written from the rules alone and sharing no code with the native pallet: what
+ * judges a chain must not repeat its mistakes.
  */
 
 /** 100 %. */
