@@ -12,6 +12,8 @@ export interface PlotOptions {
   readonly title: string
   readonly unit: string
   readonly lines: readonly PlotLine[]
+  /** Names of the lines at the bottom, where the lines run at the top. */
+  readonly namesBelow?: boolean
   /** Logarithmic upwards too. */
   readonly logY?: boolean
 }
@@ -25,7 +27,7 @@ const BOTTOM = 40
 const COLOURS = ['#2f6fb0', '#c2571a', '#3a8a4d', '#8a4da0']
 
 /** An SVG picture of lines over the number of servers, which is drawn logarithmically. Readable on light and dark pages. */
-export function plotSvg({ title, unit, lines, logY = false }: PlotOptions): string {
+export function plotSvg({ title, unit, lines, logY = false, namesBelow = false }: PlotOptions): string {
   const points = lines
     .flatMap((line) => line.points)
     .filter(({ y }) => Number.isFinite(y) && (!logY || y > 0))
@@ -69,7 +71,9 @@ export function plotSvg({ title, unit, lines, logY = false }: PlotOptions): stri
       )
     }
     if (like !== undefined) continue
-    parts.push(`<text x="${LEFT + 12}" y="${TOP + 16 + 16 * i}" fill="${colour}">${name}</text>`)
+    parts.push(
+      `<text x="${LEFT + 12}" y="${(namesBelow ? HEIGHT - BOTTOM - 64 : TOP + 16) + 16 * i}" fill="${colour}">${name}</text>`,
+    )
   }
   return `${parts.join('\n')}\n</svg>\n`
 }

@@ -44,6 +44,7 @@ export function writeReport(dir: string, most: number, simulate: (peers: number)
     'throughput.svg',
     plotSvg({
       title: 'Maximum flow, share of the bound',
+      namesBelow: true,
       unit: '',
       lines: [
         line('at the end', (run) => run.throughputShare),
