@@ -20,6 +20,8 @@ export interface LocalLedger {
   readonly url: string
   readonly genesisHash: string
   readonly subnetId: number
+  /** Makes blocks by itself from now on. Before, epochs wait: who is not up yet must not miss its duty. */
+  run(): void
   close(): Promise<void>
 }
 
@@ -60,11 +62,13 @@ export async function startLocalLedger(options: LocalLedgerOptions): Promise<Loc
     const ledger = await connectLedger(devnet.url, { log: options.log })
     try {
       const subnetId = await found(devnet, ledger, options)
-      devnet.node.mode = { everyMs: options.blockMs }
       return {
         url: devnet.url,
         genesisHash: ledger.info.genesisHash,
         subnetId,
+        run: () => {
+          devnet.node.mode = { everyMs: options.blockMs }
+        },
         close: () => devnet.close(),
       }
     } finally {

@@ -46,6 +46,7 @@ describe.skipIf(CHROMIUM === undefined)('the Wallet page on a dev chain', () => 
       startWebSwarm([{ start: 0, end: 8 }]),
       launchChromium(),
     ])
+    chain.run()
     ledger = await connectLedger(chain.url)
     nodeId = (await ownNode())!.id
     tab = await openTab(browser, `${swarm.url}#/wallet`)

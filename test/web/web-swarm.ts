@@ -53,7 +53,10 @@ export async function startWebSwarm(spans: readonly Span[], stakedTab?: string):
           blockMs: 500,
           log: silentLogger,
         })
-  if (ledger) closers.push(() => ledger.close())
+  if (ledger) {
+    closers.push(() => ledger.close())
+    ledger.run()
+  }
   /** What a peer needs to know of the ledger; each follows it by itself, as in processes of their own. */
   const admission = async (identity: Identity) => {
     if (ledger === undefined) return {}

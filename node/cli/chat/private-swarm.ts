@@ -83,6 +83,7 @@ export async function startPrivateSwarm(options: {
       onReady: options.onReady,
     })
     closers.push(() => swarm.stop())
+    ledger.run()
     return {
       bootstrap: swarm.bootstrap,
       subnet: { url, genesisHash, subnetId },
