@@ -67,7 +67,7 @@ const HEARTBEAT_MS = 300
 const UNSTAKED_SCORE = -1_000
 
 /** `score` is public in the library and missing in its types. */
-type ScoredGossipSub = GossipSub & { getScore(peerId: string): number }
+type ScoredGossipSub = GossipSub & { getScore(peerId: string): number; isStarted(): boolean }
 
 /** Gossip as `PeerOptions.gossip` takes it. A factory of its own, so that pages that take no part need not load it. */
 export interface GossipFactory {
@@ -233,7 +233,8 @@ function createGossip(
           return service.getSubscribers(topic).length
         },
         close: () => {
-          service.unsubscribe(topic)
+          // A peer that was closed first has left its topics.
+          if ((service as ScoredGossipSub).isStarted()) service.unsubscribe(topic)
           service.topicValidators.delete(topic)
         },
       }

@@ -89,7 +89,7 @@ export function createServedReceipts(options: ServedReceiptsOptions): ServedRece
 
   const drain = async (): Promise<void> => {
     // The output goes out before this thread hashes.
-    await undefined
+    await Promise.resolve()
     try {
       for (let one = noted.shift(); one; one = noted.shift()) {
         const { seq, position: at, tokens } = one.step

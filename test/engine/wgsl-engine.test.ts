@@ -362,7 +362,9 @@ here('wgsl engine', () => {
     const entry = { lease, hidden: randomHidden(1, 9) }
     await expect(two.step([entry])).rejects.toMatchObject({ code: 'bad_request' })
     await expect(one.step([entry, entry])).rejects.toThrow(/share one KV lease/)
-    await expect(one.step([{ lease, hidden: randomHidden(1, 9, 44) }])).rejects.toThrow(/takes \[1 or more, 45\]/)
+    await expect(one.step([{ lease, hidden: randomHidden(1, 9, 44) }])).rejects.toThrow(
+      /takes \[1 or more, 45\]/,
+    )
     await one.close()
     await two.close()
     await one.close()

@@ -46,7 +46,7 @@ describe.skipIf(!existsSync(DENO))('chorale start in deno', () => {
       const options = { timeout: TIMEOUT_MS, killSignal: 'SIGKILL', cwd: ROOT } as const
       const work = run(DENO, [...args, ...flags], options)
       const { stdout } = await work
-      const { text } = JSON.parse(stdout.trim().split('\n').at(-1)!) as { text: string }
+      const { text } = JSON.parse(stdout.trim().split('\n').at(-1)) as { text: string }
       expect(text.length).toBeGreaterThan(0)
     },
     TIMEOUT_MS + 5_000,

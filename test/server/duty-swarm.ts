@@ -120,7 +120,7 @@ export async function dutySwarm(spans: readonly Span[]): Promise<DutySwarm> {
   const subnetId = (await ledger.subnets())[0]!.id
   for (const [i, coldkey] of coldkeys.entries()) {
     const identity = identities[i]!
-    const client = identities.at(-1)!
+    const client = identities.at(-1)
     await ledger.submit(
       registerNode({
         subnetId,
@@ -229,7 +229,7 @@ export async function dutySwarm(spans: readonly Span[]): Promise<DutySwarm> {
     servers.push(await startOne(i))
     if (i === 0) bootstrap = servers[0]!.peer.addrs()
   }
-  const client = await joinAs(identities.at(-1)!, false)
+  const client = await joinAs(identities.at(-1), false)
   await pollUntil(
     () => servers.every(({ directory }) => directory.known(model.id).length === spans.length),
     'all servers know each other',

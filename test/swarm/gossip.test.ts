@@ -52,7 +52,7 @@ describe('gossip', () => {
   /** Peers in a line: each knows the one before only. */
   async function line(count: number) {
     const ears = [listen(await open())]
-    while (ears.length < count) ears.push(listen(await open({ bootstrap: ears.at(-1)!.peer.addrs() })))
+    while (ears.length < count) ears.push(listen(await open({ bootstrap: ears.at(-1).peer.addrs() })))
     await until(
       () => ears.every(({ channel }, i) => channel.listeners >= (i === 0 || i === count - 1 ? 1 : 2)),
       'all know their neighbours',

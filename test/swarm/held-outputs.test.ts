@@ -10,7 +10,7 @@ function wired() {
   const wire = {
     send: async (make: () => Uint8Array) => {
       const seqs: number[] = []
-      const reader = new FrameReader<number>((header) => header.at(-1)!, 1 << 20)
+      const reader = new FrameReader<number>((header) => header.at(-1), 1 << 20)
       reader.push(make(), (seq) => void seqs.push(seq))
       writes.push(seqs)
     },

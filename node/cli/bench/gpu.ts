@@ -105,7 +105,7 @@ async function runGpuBench(options: GpuBenchOptions): Promise<void> {
         const times = await timesOf({ ...job, engine, format })
         if (engine === OWN) own = times
         results.push(measureOf({ ...job, engine, format }, times, limits, own))
-        process.stderr.write(`${describe(results.at(-1) as GpuMeasure)}\n`)
+        process.stderr.write(`${describe(results.at(-1))}\n`)
       } catch (error) {
         if (engine === OWN) throw error
         const reason = `${format}: ${reasonOf(error)}`

@@ -20,7 +20,7 @@ export function writeReport(dir: string, most: number, simulate: (peers: number)
     name,
     points: runs.map((run) => ({ x: run.peers, y: value(run) ?? Number.NaN })),
   })
-  const last = runs.at(-1)!
+  const last = runs.at(-1)
   const beyond = (name: string, like: number | undefined, value: (peers: number) => number) => ({
     name,
     ...(like !== undefined && { like }),

@@ -157,7 +157,9 @@ it('nothing is proposed, attested, paid or claimed twice; what can be done is do
 
   const events = await allEvents(faulty, founder)
   const keys = (name: string, ...fields: readonly string[]): readonly string[] =>
-    events.filter((event) => event.name === name).map(({ data }) => fields.map((one) => data[one]).join(' '))
+    events
+      .filter((event) => event.name === name)
+      .map(({ data }) => fields.map((one) => JSON.stringify(data[one])).join(' '))
   const proposed = keys('ValidatorSubmission', 'epoch')
   const attested = keys('Attestation', 'subnet_node_id', 'epoch')
   for (const made of [proposed, attested]) expect(made).toEqual([...new Set(made)])

@@ -123,7 +123,7 @@ export function fieldsCodec(fields: Fields, make: Make): Codec {
       const record = asRecord(value, path)
       for (const field of Object.keys(record)) {
         if (!Object.hasOwn(fields, field))
-          mismatch(`${path}.${field}`, `one of ${Object.keys(fields)}`, field)
+          mismatch(`${path}.${field}`, `one of ${Object.keys(fields).join(', ')}`, field)
       }
       for (const { field, codec } of named) codec.encode(record[field], writer, `${path}.${field}`)
     },

@@ -194,7 +194,7 @@ function apply(native: NativeRuntime, overlay: StateOverlay, body: Uint8Array): 
       'Result<Result<(), DispatchError>, TransactionValidityError>',
       runtime.call('BlockBuilder_apply_extrinsic', withLength(body), overlay),
     ) as { readonly type: string; readonly value: { readonly value?: LedgerValue } }
-    refused = result.type === 'Ok' ? undefined : String(result.value.value)
+    refused = result.type === 'Ok' ? undefined : textOf(result.value.value)
   } catch (error) {
     if (!isChoraleError(error)) throw error
     refused = error.message
@@ -213,4 +213,9 @@ function inherentData(now: number): Uint8Array {
   writer.compact(8)
   writer.big(BigInt(now), 8)
   return writer.finish()
+}
+
+/** Why a transaction is not valid: a variant's name, or its number where it has none. */
+function textOf(reason: LedgerValue): string {
+  return typeof reason === 'string' ? reason : JSON.stringify(reason)
 }

@@ -52,7 +52,7 @@ function named(types: RuntimeTypes, error: LedgerValue): DispatchError {
   if (type !== 'Module')
     return typeof error === 'string'
       ? new DispatchError('Dispatch', error, undefined)
-      : new DispatchError(type, String(value), undefined)
+      : new DispatchError(type, typeof value === 'string' ? value : type, undefined)
   const { index, error: bytes } = value as { readonly index: number; readonly error: Uint8Array }
   const pallet = types.pallets.find((one) => one.index === index)
   const code = bytes[0] ?? 0

@@ -157,7 +157,7 @@ export class RuntimeState {
   /** 32 bytes from the parent's hash, the block's number, the place in the block and `subject`. */
   random(subject: string): Uint8Array {
     const place = new ScaleWriter()
-    place.bytes(sizedFromHex(String(this.get('System.ParentHash')), 32) ?? new Uint8Array())
+    place.bytes(sizedFromHex(this.get('System.ParentHash') as string, 32) ?? new Uint8Array())
     place.small(this.get('System.Number') as number, 4)
     place.small(typeof this.phase === 'string' ? 0xffff_ffff : this.phase.extrinsic, 4)
     place.bytes(new TextEncoder().encode(subject))
@@ -282,7 +282,5 @@ function palletContext(state: RuntimeState, pallet: PalletDefinition): PalletCon
 
 /** A single unnamed field stands for itself in a variant. */
 function eventValue(fields: Readonly<Record<string, LedgerValue>> | readonly LedgerValue[]): LedgerValue {
-  return Array.isArray(fields) && fields.length === 1
-    ? (fields as readonly LedgerValue[])[0]
-    : (fields as LedgerValue)
+  return Array.isArray(fields) && fields.length === 1 ? (fields as readonly LedgerValue[])[0] : fields
 }

@@ -1,7 +1,6 @@
 import { Keyring, type ApiPromise } from '@polkadot/api'
 import type { KeyringPair } from '@polkadot/keyring/types'
 import type { SubmittableExtrinsic } from '@polkadot/api/types'
-import type { ISubmittableResult } from '@polkadot/types/types'
 import { devAccount } from '../../../../src/ledger/substrate/dev-accounts.ts'
 import { bytesToHex } from '@noble/hashes/utils.js'
 
@@ -9,7 +8,7 @@ import { bytesToHex } from '@noble/hashes/utils.js'
 const COMPARED =
   /ExtrinsicFailed|Sudid|SudoAs|BatchInterrupted|ItemFailed|Transfer$|BalanceSet|Endowed|DustLost|Killed|NewAccount|Burned|KeyChanged/
 
-type Call = SubmittableExtrinsic<'promise', ISubmittableResult>
+type Call = SubmittableExtrinsic<'promise'>
 type Calls = Readonly<Record<string, Readonly<Record<string, (...args: unknown[]) => Call>>>>
 
 const pair = (keyring: Keyring, name: string): KeyringPair =>

@@ -99,7 +99,7 @@ describe('createNativeLedger', () => {
     })
     const none = { pallet: 'Network', call: 'activate_subnet', args: { subnet_id: 7 } }
     await expect(ledger.submit(none, bob)).rejects.toThrow(/Network\.InvalidSubnetId|Network\.NotSubnetOwner/)
-    const sudo = (call: string, args: Record<string, never | string | bigint>): LedgerCall => ({
+    const sudo = (call: string, args: Record<string, string | bigint>): LedgerCall => ({
       pallet: 'Sudo',
       call: 'sudo',
       args: { call: { type: 'Balances', value: { type: call, value: args } } },

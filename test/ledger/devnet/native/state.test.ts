@@ -69,7 +69,7 @@ describe('RuntimeState', () => {
         context.set('Pair', [first, second], BigInt(10 * first + second))
     expect(context.entries('Pair')).toHaveLength(12)
     const found = context.entries('Pair', 1)
-    expect(found.map(({ keys }) => keys[0]).toSorted()).toEqual([0, 1, 2, 3])
+    expect(found.map(({ keys }) => Number(keys[0])).toSorted((a, b) => a - b)).toEqual([0, 1, 2, 3])
     for (const { keys, value } of found) expect(value).toBe(10n + BigInt(keys[0] as number))
     context.removeAll('Pair', 1)
     expect(context.entries('Pair', 1)).toEqual([])

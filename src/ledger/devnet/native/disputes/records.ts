@@ -103,6 +103,7 @@ export function validators({ net }: DisputeState, subnetId: number): number[] {
 }
 
 /** One of the pallet's parameters. */
+// oxlint-disable-next-line no-unnecessary-type-parameters -- the caller names what the listing fixes; codecs check it
 export function parameter<T extends LedgerValue>({ context }: DisputeState, item: string): T {
   return context.get(`${PALLET_NAME}.${item}`) as T
 }

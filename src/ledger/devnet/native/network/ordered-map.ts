@@ -14,7 +14,8 @@ export function compareKeys(a: LedgerValue, b: LedgerValue): number {
     return a.length - b.length
   }
   if (typeof a === 'number' && typeof b === 'number') return a - b
-  return String(a) < String(b) ? -1 : String(a) > String(b) ? 1 : 0
+  const [left, right] = [a as string, b as string]
+  return left < right ? -1 : left > right ? 1 : 0
 }
 
 export function lookUp<K extends LedgerValue, V extends LedgerValue>(

@@ -53,6 +53,7 @@ export class NetworkState {
   }
 
   /** An entry with its default; the caller names its type, which the storage listing fixes. */
+  // oxlint-disable-next-line no-unnecessary-type-parameters -- the caller names what the listing fixes; codecs check it
   get<T>(item: string, ...keys: LedgerValue[]): T {
     return this.context.get(`Network.${item}`, ...keys) as T
   }
@@ -68,6 +69,7 @@ export class NetworkState {
   }
 
   /** An entry only if it is present, whatever its default. */
+  // oxlint-disable-next-line no-unnecessary-type-parameters -- the caller names what the listing fixes; codecs check it
   find<T>(item: string, ...keys: LedgerValue[]): T | undefined {
     return this.has(item, ...keys) ? this.get<T>(item, ...keys) : undefined
   }
@@ -90,6 +92,7 @@ export class NetworkState {
   }
 
   /** Entries below the given first keys, in storage order: the remaining keys and the value. */
+  // oxlint-disable-next-line no-unnecessary-type-parameters -- the caller names what the listing fixes; codecs check it
   entries<T>(
     item: string,
     ...keys: LedgerValue[]

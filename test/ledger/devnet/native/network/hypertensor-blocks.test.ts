@@ -139,9 +139,7 @@ class Pair {
       if (event.section !== 'system') continue
       if (event.method === 'ExtrinsicSuccess') failures.push('')
       if (event.method !== 'ExtrinsicFailed') continue
-      const [error] = event.data as unknown as readonly [
-        { isModule: boolean; asModule: { error: Uint8Array } },
-      ]
+      const [error] = event.data as readonly [{ isModule: boolean; asModule: { error: Uint8Array } }]
       const index = error.isModule ? (error.asModule.error[0] ?? 0) : -1
       failures.push(`Network.${this.native.state.types.pallet('Network').errors[index] ?? 'no module error'}`)
     }

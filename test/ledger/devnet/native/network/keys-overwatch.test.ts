@@ -200,14 +200,12 @@ it('any arguments: 20,000 random calls end or fail by name, and never break the 
     const { definition } = types.table.definition(type)
     if ('fields' in definition)
       return Object.fromEntries(
-        Object.entries(definition.fields).map(([field, of]) => [field, value(of as string, field)]),
+        Object.entries(definition.fields).map(([field, of]) => [field, value(of, field)]),
       )
     const [variant = '', of = {}] = Object.entries(definition.variants)[random(2)] ?? []
     return {
       type: variant,
-      value: Object.fromEntries(
-        Object.entries(of).map(([field, inner]) => [field, value(inner as string, field)]),
-      ),
+      value: Object.fromEntries(Object.entries(of).map(([field, inner]) => [field, value(inner, field)])),
     }
   }
   const calls = networkPallet({ epochBlocks: 20 }).calls.filter(
