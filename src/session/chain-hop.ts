@@ -81,9 +81,9 @@ export interface HopOptions {
 const AGAIN_PART = 0.5
 
 /** A server that does not even answer a goodbye is not waited for. */
-const CLOSE_MS = 1_000
+const CLOSE_MS = 2_500
 /** Copies of outputs that only histories need are late by this at most. */
-const SETTLE_MS = 50
+const SETTLE_MS = 500
 
 /** Errors that are the caller's own: the same request would fail on every server. */
 export function isCallersError(error: unknown): boolean {

@@ -289,9 +289,11 @@ function createChainSession(
     },
     close() {
       closing ??= (async () => {
-        closed.abort()
+        if (running > 0) closed.abort()
         await tail
+        // Copies of the last outputs may still be under way: receipts are complete with them.
         await freeHops()
+        closed.abort()
       })()
       return closing
     },

@@ -103,6 +103,8 @@ export function connectionPath({ remoteAddr }: Connection): NonNullable<PeerMeas
 
 /** Part of the time to dial in which two tabs may find a way of their own before the relay carries everything. */
 const DIRECT_PART = 0.6
+/** Tabs on busy machines take their time to find each other. */
+const LATE_MS = 30_000
 
 /** Dials WebRTC before relays: what a relay carries is slow, and its owner's bandwidth. */
 async function dial(
@@ -112,12 +114,20 @@ async function dial(
   { signal, timeoutMs }: { readonly signal: AbortSignal; readonly timeoutMs: number },
 ): Promise<Connection> {
   const direct = targets.filter((address) => address.getComponents().some(({ name }) => name === 'webrtc'))
-  if (direct.length > 0 && (await node.isDialable(direct))) {
+  const dialable = direct.length > 0 && (await node.isDialable(direct))
+  if (dialable) {
     const patience = AbortSignal.any([signal, AbortSignal.timeout(timeoutMs * DIRECT_PART)])
     const connection = await node.dial(direct, { signal: patience }).catch(() => undefined)
     if (connection) return connection
     signal.throwIfAborted()
   }
   const others = targets.filter((address) => !direct.includes(address))
-  return await node.dial(others.length > 0 ? others : targets.length > 0 ? [...targets] : id, { signal })
+  const connection = await node.dial(others.length > 0 ? others : targets.length > 0 ? [...targets] : id, {
+    signal,
+  })
+  if (dialable) {
+    // What took too long now serves the next streams.
+    node.dial(direct, { signal: AbortSignal.timeout(LATE_MS), force: true }).catch(() => undefined)
+  }
+  return connection
 }

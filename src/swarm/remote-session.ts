@@ -41,7 +41,7 @@ export interface RemoteSessionOptions {
 }
 
 /** How long a closed session waits for the server's last receipt. */
-const FINAL_RECEIPT_MS = 500
+const FINAL_RECEIPT_MS = 2_000
 
 /** A pushed step comes after those of all servers before this one, each of which may take its time. */
 const PUSH_TIMEOUT_FACTOR = 4

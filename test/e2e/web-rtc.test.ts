@@ -75,11 +75,16 @@ describe.skipIf(CHROMIUM === undefined)('tabs that reach each other', () => {
     const { page } = client
     await waitForReady(page)
     await setAnswers(page, { Temperature: '0', 'Longest answer, tokens': String(MAX_TOKENS) })
-    await sendMessage(page, PROMPT)
-    expect(await answerText(page, 0)).toBe(reference.trim())
-    const facts = page.locator('.message.assistant .facts').first()
-    await facts.locator('summary').click()
-    const route = await facts.locator('.route').innerText()
+    // The first answer may go through the relay while the tabs still look for a way of their own.
+    let route = ''
+    for (let ask = 0; ask < 6 && (route.match(/WebRTC/g) ?? []).length < 2; ask++) {
+      await page.getByRole('button', { name: 'New chat' }).first().click()
+      await sendMessage(page, PROMPT)
+      expect(await answerText(page, 0)).toBe(reference.trim())
+      const facts = page.locator('.message.assistant .facts').first()
+      await facts.locator('summary').click()
+      route = await facts.locator('.route').innerText()
+    }
     expect(route.match(/WebRTC/g) ?? [], route).toHaveLength(2)
     expect(route).toContain('WebSocket')
     for (const tab of [client, ...servers]) expect(tab.problems).toEqual([])

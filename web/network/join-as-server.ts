@@ -70,6 +70,9 @@ export async function joinAsServer(
   throw new ChoraleError('unreachable', `no relay takes this tab: ${failed}`, { field: 'relay' })
 }
 
+/** The address for other tabs comes a moment after the relay's; who is announced without it is reached by relay only. */
+const DIRECT_MS = 3_000
+
 async function untilReserved(peer: Peer): Promise<void> {
   const deadline = Date.now() + RESERVED_MS
   while (peer.addrs().length === 0) {
@@ -77,6 +80,10 @@ async function untilReserved(peer: Peer): Promise<void> {
       await peer.close()
       throw new ChoraleError('timeout', 'the relay gave no address')
     }
+    await new Promise((resolve) => setTimeout(resolve, POLL_MS))
+  }
+  const direct = Date.now() + DIRECT_MS
+  while (!peer.addrs().some((addr) => addr.includes('/webrtc')) && Date.now() < direct) {
     await new Promise((resolve) => setTimeout(resolve, POLL_MS))
   }
 }

@@ -161,8 +161,9 @@ describe('dev chain on Rococo Asset Hub, driven by @polkadot/api', () => {
       }),
       { numRuns: 300 },
     )
-    // 1010 invalid, 1002 no extrinsic at all, 1012 tried before.
-    expect(codes).toEqual(new Set([1002, 1010, 1012]))
+    // 1010 invalid, 1002 no extrinsic at all; 1012 where the same damage was drawn twice.
+    codes.delete(1012)
+    expect(codes).toEqual(new Set([1002, 1010]))
     expect((await api.rpc.system.health()).isSyncing.isFalse).toBe(true)
   })
 
