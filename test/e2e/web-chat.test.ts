@@ -162,6 +162,8 @@ describe.skipIf(CHROMIUM === undefined)('a tab over server processes', () => {
       await page.emulateMedia({ colorScheme: scheme })
       const found: string[] = []
       const look = async (name: string) => {
+        // Pages are fetched when they are shown.
+        await page.locator('main > *').first().waitFor({ state: 'attached' })
         found.push(...(await axe(page)).map((line) => `${name}: ${line}`))
         await page.screenshot({ path: join(SHOTS, `${name}-${scheme}.png`) })
       }
