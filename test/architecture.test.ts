@@ -33,7 +33,7 @@ const ADDRESSES: readonly { readonly name: RegExp; readonly only: RegExp }[] = [
   { name: /^hono/, only: /^(src\/api\/|node\/)/ },
   { name: /^@hono\//, only: /^node\// },
   { name: /^@polkadot\//, only: /^src\/ledger\/substrate/ },
-  { name: /^(scale-ts|fzstd|@polkadot-api\/)/, only: /^src\/ledger\/devnet\// },
+  { name: /^(fzstd|@polkadot-api\/)/, only: /^src\/ledger\/devnet\// },
   { name: /^(commander|ws)$/, only: /^node\// },
 ]
 
