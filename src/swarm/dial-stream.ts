@@ -35,9 +35,10 @@ export async function dialStream(
   try {
     const id = peerIdFromString(peerId)
     connection = openConnection(node, id)
-    if (connection === undefined) {
+    if (connection === undefined || connectionPath(connection) === 'relay') {
       const targets = addrs.map((text) => withPeerId(parseAddr(text, 'addrs'), peerId))
-      connection = await dial(node, id, targets, { signal, timeoutMs })
+      connection ??= await dial(node, id, targets, { signal, timeoutMs })
+      if (connectionPath(connection) === 'relay') dialDirectly(node, connection, targets)
     }
     const options = { signal, maxOutboundStreams: MAX_STREAMS_A_CONNECTION }
     const onSilent = (): void => dropSilent(connection, 0)
@@ -113,21 +114,35 @@ async function dial(
   targets: readonly Multiaddr[],
   { signal, timeoutMs }: { readonly signal: AbortSignal; readonly timeoutMs: number },
 ): Promise<Connection> {
-  const direct = targets.filter((address) => address.getComponents().some(({ name }) => name === 'webrtc'))
-  const dialable = direct.length > 0 && (await node.isDialable(direct))
-  if (dialable) {
+  const direct = directOnes(targets)
+  if (direct.length > 0 && (await node.isDialable(direct))) {
     const patience = AbortSignal.any([signal, AbortSignal.timeout(timeoutMs * DIRECT_PART)])
     const connection = await node.dial(direct, { signal: patience }).catch(() => undefined)
     if (connection) return connection
     signal.throwIfAborted()
   }
   const others = targets.filter((address) => !direct.includes(address))
-  const connection = await node.dial(others.length > 0 ? others : targets.length > 0 ? [...targets] : id, {
-    signal,
-  })
-  if (dialable) {
-    // What took too long now serves the next streams.
-    node.dial(direct, { signal: AbortSignal.timeout(LATE_MS), force: true }).catch(() => undefined)
+  return await node.dial(others.length > 0 ? others : targets.length > 0 ? [...targets] : id, { signal })
+}
+
+/** Relayed connections whose ends look for a way of their own just now. */
+const looking = new WeakSet<Connection>()
+
+/** Looks for a way past the relay while the relay carries what there is; the next streams take it. */
+function dialDirectly(node: Dialler, relayed: Connection, targets: readonly Multiaddr[]): void {
+  const direct = directOnes(targets)
+  if (direct.length === 0 || looking.has(relayed)) return
+  looking.add(relayed)
+  const attempt = async (): Promise<void> => {
+    if (await node.isDialable(direct)) {
+      await node.dial(direct, { signal: AbortSignal.timeout(LATE_MS), force: true })
+    }
   }
-  return connection
+  attempt()
+    .catch(() => undefined)
+    .finally(() => looking.delete(relayed))
+}
+
+function directOnes(targets: readonly Multiaddr[]): Multiaddr[] {
+  return targets.filter((address) => address.getComponents().some(({ name }) => name === 'webrtc'))
 }
