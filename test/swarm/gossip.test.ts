@@ -85,7 +85,7 @@ describe('gossip', () => {
       const { accept, ignore, reject } = gossipOf(b!.peer).verdicts
       const before = accept + ignore + reject
       // Slower than the rate at which a publisher is heard.
-      await new Promise((resolve) => setTimeout(resolve, 100))
+      await new Promise((resolve) => setTimeout(resolve, 300))
       await a!.channel.publish(text(`fine ${tries++}`))
       await b!.channel.publish(text(`marker ${tries}`))
       await until(() => c!.texts().includes(`marker ${tries}`), 'c hears b')

