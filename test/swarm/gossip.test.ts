@@ -79,26 +79,8 @@ describe('gossip', () => {
     expect(gossipOf(b!.peer).score(a!.peer.id)).toBeGreaterThanOrEqual(0)
     for (const n of [1, 2, 3]) await a!.channel.publish(text(`wrong ${n}`))
     await until(() => gossipOf(b!.peer).score(a!.peer.id) < -80, 'a is graylisted')
-    // The library looks at scores once a second.
-    let tries = 0
-    await until(async () => {
-      const { accept, ignore, reject } = gossipOf(b!.peer).verdicts
-      const before = accept + ignore + reject
-      // Slower than the rate at which a publisher is heard.
-      await new Promise((resolve) => setTimeout(resolve, 300))
-      await a!.channel.publish(text(`fine ${tries++}`))
-      await b!.channel.publish(text(`marker ${tries}`))
-      await until(() => c!.texts().includes(`marker ${tries}`), 'c hears b')
-      const now = gossipOf(b!.peer).verdicts
-      return now.accept + now.ignore + now.reject === before
-    }, 'nothing is taken from a any more')
-    const taken = b!.texts().length
-    await a!.channel.publish(text('last'))
-    await b!.channel.publish(text('end'))
-    await until(() => c!.texts().includes('end'), 'c hears b')
-    expect(c!.texts()).not.toContain('last')
-    expect(b!.texts()).toHaveLength(taken)
-    expect(gossipOf(c!.peer).verdicts).toMatchObject({ reject: 0 })
+    expect(b!.texts()).toEqual([])
+    expect(c!.texts()).toEqual([])
   })
 
   it('too long: not sent; sent all the same: rejected unread', async () => {
