@@ -1,7 +1,7 @@
 import { ChoraleError, type ErrorCode } from '../errors.ts'
 import { decodeCborMap } from './cbor.ts'
-import { booleanField, choiceField, messageField, uintField } from './fields.ts'
-import { MAX_ERROR_MESSAGE_LENGTH, MAX_RETRY_AFTER_MS } from './limits.ts'
+import { booleanField } from './fields.ts'
+import { makeRefusal, readRefusal, type Refusal } from './refusal.ts'
 
 /** Messages of protocols that ask for bytes, `/chorale/content/1` and `/chorale/audit/1`: one question a stream. */
 
@@ -21,15 +21,7 @@ export interface BytesAbsent {
   readonly type: 'absent'
 }
 
-/** The question was refused. */
-export interface BytesRefused {
-  readonly type: 'refused'
-  readonly code: ErrorCode
-  readonly message: string
-  readonly retryAfterMs?: number
-}
-
-export type BytesMessage = BytesAsked | BytesPart | BytesAbsent | BytesRefused
+export type BytesMessage = BytesAsked | BytesPart | BytesAbsent | Refusal
 
 /** Bytes of one part: whoever reads slowly holds this much of the other's memory. */
 export const MAX_PART_BYTES = 512 * 1024
@@ -53,27 +45,13 @@ export function parseBytesMessage(header: Uint8Array, payloadLength: number): By
       if (payloadLength === 0) throw new ChoraleError('protocol', 'an empty part', { field: 'type' })
       return { type, more: booleanField(map, 'more') }
     case 'refused':
-      return {
-        type,
-        code: choiceField(map, 'code', CODES),
-        message: messageField(map, 'message', MAX_ERROR_MESSAGE_LENGTH),
-        ...(map['retryAfterMs'] !== undefined && {
-          retryAfterMs: uintField(map, 'retryAfterMs', MAX_RETRY_AFTER_MS),
-        }),
-      }
+      return readRefusal(map, CODES)
     default:
       throw new ChoraleError('protocol', 'unknown message', { field: 'type' })
   }
 }
 
 /** A refusal as it is sent; codes that say nothing to whoever asked read as `internal`. */
-export function bytesRefusal(code: ErrorCode, message: string, retryAfterMs?: number): BytesRefused {
-  return {
-    type: 'refused',
-    code: CODES.find((known) => known === code) ?? 'internal',
-    message: message.slice(0, MAX_ERROR_MESSAGE_LENGTH),
-    ...(retryAfterMs !== undefined && {
-      retryAfterMs: Math.min(MAX_RETRY_AFTER_MS, Math.ceil(Math.max(0, retryAfterMs))),
-    }),
-  }
+export function bytesRefusal(code: ErrorCode, message: string, retryAfterMs?: number): Refusal {
+  return makeRefusal(CODES, code, message, retryAfterMs)
 }

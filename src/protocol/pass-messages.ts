@@ -1,14 +1,8 @@
 import { ChoraleError, type ErrorCode } from '../errors.ts'
 import { decodeCborMap } from './cbor.ts'
-import { choiceField, messageField, textListField, uintField } from './fields.ts'
-import {
-  MAX_ERROR_MESSAGE_LENGTH,
-  MAX_MODEL_ID_LENGTH,
-  MAX_PASS_BYTES,
-  MAX_PASS_MODELS,
-  MAX_RETRY_AFTER_MS,
-  MAX_TIME_MS,
-} from './limits.ts'
+import { textListField, uintField } from './fields.ts'
+import { MAX_MODEL_ID_LENGTH, MAX_PASS_BYTES, MAX_PASS_MODELS, MAX_TIME_MS } from './limits.ts'
+import { makeRefusal, readRefusal, type Refusal } from './refusal.ts'
 
 /** Messages of `/chorale/pass/1`: one request and one answer, then the stream is closed. */
 
@@ -34,15 +28,7 @@ export interface PassTaken {
   readonly until: number
 }
 
-/** Answer to a request that was refused. */
-export interface PassRefused {
-  readonly type: 'refused'
-  readonly code: ErrorCode
-  readonly message: string
-  readonly retryAfterMs?: number
-}
-
-export type PassMessage = PassRequest | PassGranted | PassShown | PassTaken | PassRefused
+export type PassMessage = PassRequest | PassGranted | PassShown | PassTaken | Refusal
 
 const CODES = ['refused', 'capacity', 'protocol', 'not_supported', 'internal'] as const
 
@@ -63,27 +49,13 @@ export function parsePassMessage(header: Uint8Array, payloadLength: number): Pas
     case 'admitted':
       return { type, until: uintField(map, 'until', MAX_TIME_MS) }
     case 'refused':
-      return {
-        type,
-        code: choiceField(map, 'code', CODES),
-        message: messageField(map, 'message', MAX_ERROR_MESSAGE_LENGTH),
-        ...(map['retryAfterMs'] !== undefined && {
-          retryAfterMs: uintField(map, 'retryAfterMs', MAX_RETRY_AFTER_MS),
-        }),
-      }
+      return readRefusal(map, CODES)
     default:
       throw new ChoraleError('protocol', 'unknown pass message', { field: 'type' })
   }
 }
 
 /** A refusal as it is sent; codes that say nothing to a client read as `internal`. */
-export function passRefusal(code: ErrorCode, message: string, retryAfterMs?: number): PassRefused {
-  return {
-    type: 'refused',
-    code: CODES.find((known) => known === code) ?? 'internal',
-    message: message.slice(0, MAX_ERROR_MESSAGE_LENGTH),
-    ...(retryAfterMs !== undefined && {
-      retryAfterMs: Math.min(MAX_RETRY_AFTER_MS, Math.ceil(Math.max(0, retryAfterMs))),
-    }),
-  }
+export function passRefusal(code: ErrorCode, message: string, retryAfterMs?: number): Refusal {
+  return makeRefusal(CODES, code, message, retryAfterMs)
 }

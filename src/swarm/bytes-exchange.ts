@@ -1,4 +1,5 @@
 import type { Connection, Stream } from '@libp2p/interface'
+import { joinBytes } from '../bytes.ts'
 import { ChoraleError } from '../errors.ts'
 import {
   type BytesMessage,
@@ -7,6 +8,7 @@ import {
   parseBytesMessage,
 } from '../protocol/bytes-messages.ts'
 import { encodeFrame } from '../protocol/frame.ts'
+import { refusalError } from '../protocol/refusal.ts'
 import { type FramedStream, frameStream } from './framed-stream.ts'
 import type { Peer } from './peer.ts'
 import { createRateLimit } from './rate-limit.ts'
@@ -174,13 +176,13 @@ export async function askBytes(
           case 'part':
             parts.push(payload.slice())
             if (message.more) return wait()
-            resolve(joined(parts, size))
+            resolve(joinBytes(parts))
             break
           case 'absent':
             resolve(undefined)
             break
           case 'refused':
-            reject(refusal(peerId, message))
+            reject(refusalError(`peer ${peerId}`, message))
             break
           case 'ask':
             throw new ChoraleError('protocol', `peer ${peerId} answered with a question`)
@@ -197,24 +199,5 @@ export async function askBytes(
     signal?.addEventListener('abort', cancel, { once: true })
     wait()
     wire.post(() => encodeFrame({ type: 'ask' }, request))
-  })
-}
-
-function joined(parts: readonly Uint8Array[], size: number): Uint8Array {
-  const [only] = parts
-  if (parts.length === 1 && only) return only
-  const bytes = new Uint8Array(size)
-  let at = 0
-  for (const part of parts) {
-    bytes.set(part, at)
-    at += part.length
-  }
-  return bytes
-}
-
-function refusal(peerId: string, message: Extract<BytesMessage, { type: 'refused' }>): ChoraleError {
-  const { code, retryAfterMs } = message
-  return new ChoraleError(code, `peer ${peerId}: ${message.message}`, {
-    ...(retryAfterMs !== undefined && { retryAfterMs }),
   })
 }

@@ -1,4 +1,3 @@
-import type { Connection, Stream } from '@libp2p/interface'
 import { ChoraleError, errorCode, errorMessage, isChoraleError } from '../errors.ts'
 import {
   type DirectoryMessage,
@@ -9,8 +8,9 @@ import {
 import { encodeFrame } from '../protocol/frame.ts'
 import { DIRECTORY_PROTOCOL } from '../protocol/ids.ts'
 import { MAX_LIST_PAYLOAD_BYTES, MAX_LISTED_RECORDS, MAX_RECORD_BYTES } from '../protocol/limits.ts'
-import { type FramedStream, frameStream } from './framed-stream.ts'
+import { refusalError } from '../protocol/refusal.ts'
 import { verifyRecord } from './identity.ts'
+import { answerQuestions, askQuestion, type QuestionProtocol } from './one-question.ts'
 import type { Peer } from './peer.ts'
 import type { RecordStore } from './record-store.ts'
 import type { StakeGate } from './stake-gate.ts'
@@ -19,7 +19,15 @@ import type { StakeGate } from './stake-gate.ts'
 
 /** Requests one peer may have under way at once. */
 const MAX_STREAMS_A_CONNECTION = 32
-const REQUEST_TIMEOUT_MS = 2_000
+
+const DIRECTORY: QuestionProtocol<DirectoryMessage> = {
+  id: DIRECTORY_PROTOCOL,
+  parse: parseDirectoryMessage,
+  maxQuestionBytes: MAX_RECORD_BYTES,
+  maxAnswerBytes: MAX_LIST_PAYLOAD_BYTES,
+  timeoutMs: 2_000,
+  other: 'directory peer',
+}
 
 /** Answers ANNOUNCE and LIST from `store`. Records that do not verify are refused. */
 export async function serveDirectory(
@@ -27,33 +35,9 @@ export async function serveDirectory(
   store: RecordStore,
   now: () => number,
 ): Promise<{ close(): Promise<void> }> {
-  await peer.handle(
-    DIRECTORY_PROTOCOL,
-    (stream: Stream, connection: Connection) => {
-      const from = connection.remotePeer.toString()
-      let asked = false
-      const wire: FramedStream = frameStream<DirectoryMessage>(stream, {
-        parse: parseDirectoryMessage,
-        maxPayload: MAX_RECORD_BYTES,
-        onFrame: (message, payload) => {
-          if (asked) throw new ChoraleError('protocol', 'one request a stream')
-          asked = true
-          void answer({ store, gate: peer.gate, from }, message, payload, now()).then(async (frame) => {
-            wire.post(() => frame)
-            await wire.close()
-            return undefined
-          })
-        },
-        onClose: () => clearTimeout(timer),
-      })
-      const timer = setTimeout(
-        () => wire.fail(new ChoraleError('timeout', 'no request came')),
-        REQUEST_TIMEOUT_MS,
-      )
-    },
-    MAX_STREAMS_A_CONNECTION,
+  return await answerQuestions(peer, DIRECTORY, MAX_STREAMS_A_CONNECTION, (from, message, payload) =>
+    answer({ store, gate: peer.gate, from }, message, payload, now()),
   )
-  return { close: () => peer.unhandle(DIRECTORY_PROTOCOL) }
 }
 
 interface Asked {
@@ -74,8 +58,7 @@ async function answer(
     if (gate) await admit(gate, from, message)
     switch (message.type) {
       case 'announce': {
-        const bytes = payload.slice()
-        const entry = { ...(await verifyRecord(bytes, now)), bytes }
+        const entry = { ...(await verifyRecord(payload, now)), bytes: payload }
         if (gate) checkPublisher(gate, entry.record.peerId)
         store.put(entry, now)
         return encodeFrame({ type: 'announced', stored: store.size })
@@ -134,7 +117,7 @@ export function checkPublisher(gate: StakeGate, peerId: string): void {
 
 /** Gives a signed record to a peer. @throws `unreachable`, `timeout`, `not_supported`, `protocol` when it is refused. */
 export async function announceTo(peer: Peer, peerId: string, record: Uint8Array): Promise<void> {
-  const { message } = await ask(peer, peerId, encodeFrame({ type: 'announce' }, record), undefined)
+  const { message } = await askQuestion(peer, peerId, DIRECTORY, encodeFrame({ type: 'announce' }, record))
   if (message.type !== 'announced') throw unexpected(peerId, message)
 }
 
@@ -150,60 +133,13 @@ export async function listFrom(
     ...(modelId !== undefined && { modelId }),
     ...(peer.pass && { pass: peer.pass }),
   })
-  const { message, payload } = await ask(peer, peerId, request, signal)
+  const { message, payload } = await askQuestion(peer, peerId, DIRECTORY, request, signal)
   if (message.type !== 'records') throw unexpected(peerId, message)
   return decodeRecordList(payload)
 }
 
-interface Answer {
-  readonly message: DirectoryMessage
-  readonly payload: Uint8Array
-}
-
-async function ask(
-  peer: Peer,
-  peerId: string,
-  request: Uint8Array,
-  signal: AbortSignal | undefined,
-): Promise<Answer> {
-  const stream = await peer.openStream(peerId, [], DIRECTORY_PROTOCOL, {
-    timeoutMs: REQUEST_TIMEOUT_MS,
-    ...(signal === undefined ? {} : { signal }),
-  })
-  return await new Promise<Answer>((resolve, reject) => {
-    const wire: FramedStream = frameStream<DirectoryMessage>(stream, {
-      parse: parseDirectoryMessage,
-      maxPayload: MAX_LIST_PAYLOAD_BYTES,
-      onFrame: (message, payload) => {
-        resolve({ message, payload })
-        void wire.close()
-      },
-      onClose: (error) => {
-        clearTimeout(timer)
-        signal?.removeEventListener('abort', cancel)
-        reject(error ?? new ChoraleError('protocol', `directory peer ${peerId} closed without an answer`))
-      },
-    })
-    const cancel = (): void => wire.fail(new ChoraleError('cancelled', 'cancelled'))
-    const timer = setTimeout(
-      () => wire.fail(new ChoraleError('timeout', `directory peer ${peerId} did not answer in time`)),
-      REQUEST_TIMEOUT_MS,
-    )
-    signal?.addEventListener('abort', cancel, { once: true })
-    wire.post(() => request)
-  })
-}
-
 function unexpected(peerId: string, message: DirectoryMessage): ChoraleError {
-  if (message.type !== 'refused') {
-    return new ChoraleError('protocol', `directory peer ${peerId} refused: it answered ${message.type}`)
-  }
-  const { retryAfterMs } = message
-  return new ChoraleError(
-    message.code ?? 'protocol',
-    `directory peer ${peerId} refused: ${message.message}`,
-    {
-      ...(retryAfterMs !== undefined && { retryAfterMs }),
-    },
-  )
+  const other = `directory peer ${peerId} refused`
+  if (message.type === 'refused') return refusalError(other, { code: 'protocol', ...message })
+  return new ChoraleError('protocol', `${other}: it answered ${message.type}`)
 }

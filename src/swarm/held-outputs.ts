@@ -1,3 +1,4 @@
+import { joinBytes } from '../bytes.ts'
 import type { OutgoingFrame } from '../protocol/frame.ts'
 import type { Step } from '../protocol/messages.ts'
 import type { FramedStream } from './framed-stream.ts'
@@ -43,7 +44,7 @@ export function createHeldOutputs(wire: FramedStream, onSent: (output: HeldOutpu
     const outputs = held
     clear()
     if (outputs.length === 0) return
-    await wire.send(() => joined(outputs))
+    await wire.send(() => joinBytes(outputs.map(({ frame }) => frame.bytes)))
     for (const output of outputs) onSent(output)
   }
   return {
@@ -57,15 +58,4 @@ export function createHeldOutputs(wire: FramedStream, onSent: (output: HeldOutpu
     flush,
     clear,
   }
-}
-
-function joined(outputs: readonly HeldOutput[]): Uint8Array {
-  if (outputs.length === 1) return outputs[0]!.frame.bytes
-  const bytes = new Uint8Array(outputs.reduce((sum, { frame }) => sum + frame.bytes.length, 0))
-  let at = 0
-  for (const { frame } of outputs) {
-    bytes.set(frame.bytes, at)
-    at += frame.bytes.length
-  }
-  return bytes
 }

@@ -1,17 +1,25 @@
-import type { Connection, Stream } from '@libp2p/interface'
 import { ChoraleError, errorCode, errorMessage, isChoraleError } from '../errors.ts'
 import { encodeFrame } from '../protocol/frame.ts'
 import { PASS_PROTOCOL } from '../protocol/ids.ts'
 import { MAX_PASS_BYTES } from '../protocol/limits.ts'
 import { parsePassMessage, type PassMessage, passRefusal } from '../protocol/pass-messages.ts'
-import { type FramedStream, frameStream } from './framed-stream.ts'
+import { refusalError } from '../protocol/refusal.ts'
+import { answerQuestions, askQuestion, type QuestionProtocol } from './one-question.ts'
 import type { Peer } from './peer.ts'
 
 /** `/chorale/pass/1`: one request and one answer a stream. */
 
 /** Requests one peer may have under way at once. */
 const MAX_STREAMS_A_CONNECTION = 4
-const REQUEST_TIMEOUT_MS = 5_000
+
+const PASSES: QuestionProtocol<PassMessage> = {
+  id: PASS_PROTOCOL,
+  parse: parsePassMessage,
+  maxQuestionBytes: MAX_PASS_BYTES,
+  maxAnswerBytes: MAX_PASS_BYTES,
+  timeoutMs: 5_000,
+  other: 'peer',
+}
 
 /** What a peer does with requests about passes. */
 export interface PassHandler {
@@ -23,33 +31,9 @@ export interface PassHandler {
 
 /** Answers requests about passes until closed. */
 export async function answerPasses(peer: Peer, handler: PassHandler): Promise<{ close(): Promise<void> }> {
-  await peer.handle(
-    PASS_PROTOCOL,
-    (stream: Stream, connection: Connection) => {
-      const client = connection.remotePeer.toString()
-      let asked = false
-      const wire: FramedStream = frameStream<PassMessage>(stream, {
-        parse: parsePassMessage,
-        maxPayload: MAX_PASS_BYTES,
-        onFrame: (message, payload) => {
-          if (asked) throw new ChoraleError('protocol', 'one request a stream')
-          asked = true
-          void answer(handler, client, message, payload.slice()).then(async (frame) => {
-            wire.post(() => frame)
-            await wire.close()
-            return undefined
-          })
-        },
-        onClose: () => clearTimeout(timer),
-      })
-      const timer = setTimeout(
-        () => wire.fail(new ChoraleError('timeout', 'no request came')),
-        REQUEST_TIMEOUT_MS,
-      )
-    },
-    MAX_STREAMS_A_CONNECTION,
+  return await answerQuestions(peer, PASSES, MAX_STREAMS_A_CONNECTION, (client, message, payload) =>
+    answer(handler, client, message, payload),
   )
-  return { close: () => peer.unhandle(PASS_PROTOCOL) }
 }
 
 /** The frame that answers a request. Never throws. */
@@ -80,52 +64,24 @@ export async function requestPass(
   sponsor: string,
   models: readonly string[],
 ): Promise<Uint8Array> {
-  const { message, payload } = await ask(peer, sponsor, encodeFrame({ type: 'request', models: [...models] }))
+  const { message, payload } = await askQuestion(
+    peer,
+    sponsor,
+    PASSES,
+    encodeFrame({ type: 'request', models: [...models] }),
+  )
   if (message.type !== 'pass') throw unexpected(sponsor, message)
   return payload.slice()
 }
 
 /** Shows a pass. @returns until when this peer is admitted there. @throws what the other says, `unreachable`, `timeout`. */
 export async function showPass(peer: Peer, to: string, pass: Uint8Array): Promise<number> {
-  const { message } = await ask(peer, to, encodeFrame({ type: 'show' }, pass))
+  const { message } = await askQuestion(peer, to, PASSES, encodeFrame({ type: 'show' }, pass))
   if (message.type !== 'admitted') throw unexpected(to, message)
   return message.until
 }
 
-interface Answer {
-  readonly message: PassMessage
-  readonly payload: Uint8Array
-}
-
-async function ask(peer: Peer, peerId: string, request: Uint8Array): Promise<Answer> {
-  const stream = await peer.openStream(peerId, [], PASS_PROTOCOL, { timeoutMs: REQUEST_TIMEOUT_MS })
-  return await new Promise<Answer>((resolve, reject) => {
-    const wire: FramedStream = frameStream<PassMessage>(stream, {
-      parse: parsePassMessage,
-      maxPayload: MAX_PASS_BYTES,
-      onFrame: (message, payload) => {
-        resolve({ message, payload })
-        void wire.close()
-      },
-      onClose: (error) => {
-        clearTimeout(timer)
-        reject(error ?? new ChoraleError('protocol', `peer ${peerId} closed without an answer`))
-      },
-    })
-    const timer = setTimeout(
-      () => wire.fail(new ChoraleError('timeout', `peer ${peerId} did not answer in time`)),
-      REQUEST_TIMEOUT_MS,
-    )
-    wire.post(() => request)
-  })
-}
-
 function unexpected(peerId: string, message: PassMessage): ChoraleError {
-  if (message.type !== 'refused') {
-    return new ChoraleError('protocol', `peer ${peerId} answered ${message.type}`)
-  }
-  const { code, retryAfterMs } = message
-  return new ChoraleError(code, `peer ${peerId}: ${message.message}`, {
-    ...(retryAfterMs !== undefined && { retryAfterMs }),
-  })
+  if (message.type === 'refused') return refusalError(`peer ${peerId}`, message)
+  return new ChoraleError('protocol', `peer ${peerId} answered ${message.type}`)
 }

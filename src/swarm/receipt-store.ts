@@ -1,3 +1,4 @@
+import { joinBytes } from '../bytes.ts'
 import { encodeStoredReceipt, RECEIPT_FILE_MAGIC, type StoredReceipt } from '../protocol/receipt-file.ts'
 
 /** Port: where a peer keeps the receipts of its sessions. Bounded; the oldest go first. */
@@ -28,12 +29,5 @@ export function memoryReceiptStore(maxReceipts: number = MAX_RECEIPTS): ReceiptS
 
 /** What `store` keeps as one file that `chorale verify` reads. */
 export async function exportReceipts(store: ReceiptStore): Promise<Uint8Array> {
-  const parts = [RECEIPT_FILE_MAGIC, ...(await store.entries()).map(encodeStoredReceipt)]
-  const bytes = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0))
-  let at = 0
-  for (const part of parts) {
-    bytes.set(part, at)
-    at += part.length
-  }
-  return bytes
+  return joinBytes([RECEIPT_FILE_MAGIC, ...(await store.entries()).map(encodeStoredReceipt)])
 }

@@ -3,6 +3,8 @@
  * Wire format: https://protobuf.dev/programming-guides/encoding
  */
 
+import { joinBytes } from '../../bytes.ts'
+
 const VARINT = 0
 const LENGTH_DELIMITED = 2
 const FIXED32 = 5
@@ -42,17 +44,7 @@ export function messageWriter(): MessageWriter {
       return writer
     },
     message: (field, value) => writer.bytes(field, value.finish()),
-    finish() {
-      let length = 0
-      for (const chunk of chunks) length += chunk.length
-      const out = new Uint8Array(length)
-      let offset = 0
-      for (const chunk of chunks) {
-        out.set(chunk, offset)
-        offset += chunk.length
-      }
-      return out
-    },
+    finish: () => joinBytes(chunks),
   }
   return writer
 }

@@ -1,3 +1,4 @@
+import { joinBytes } from '../../bytes.ts'
 import { blake2b } from '@noble/hashes/blake2.js'
 import { nibble, type Trie, type TrieNode, trieSet } from './trie.ts'
 
@@ -99,7 +100,7 @@ function encodeNode(node: TrieNode, version: 0 | 1): Uint8Array {
     pushCompact(length, reference.length)
     parts.push(Uint8Array.from(length), reference)
   }
-  return join(Uint8Array.from(head), parts)
+  return joinBytes([Uint8Array.from(head), ...parts])
 }
 
 /** Kind bits and the count of nibbles, which spills over into bytes of 255. */
@@ -128,17 +129,4 @@ function pushCompact(out: number[], value: number): void {
   } else {
     out.push(3, value & 255, (value >>> 8) & 255, (value >>> 16) & 255, Math.floor(value / 2 ** 24))
   }
-}
-
-function join(head: Uint8Array, parts: readonly Uint8Array[]): Uint8Array {
-  let length = head.length
-  for (const part of parts) length += part.length
-  const out = new Uint8Array(length)
-  out.set(head)
-  let at = head.length
-  for (const part of parts) {
-    out.set(part, at)
-    at += part.length
-  }
-  return out
 }

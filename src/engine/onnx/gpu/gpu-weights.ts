@@ -1,3 +1,4 @@
+import { joinBytes } from '../../../bytes.ts'
 import type { BlockRole, Model, WeightTensor } from '../../../model/model.ts'
 import type { ModelSpec } from '../../../model/spec.ts'
 import { blockBytes } from '../../../tensor/weight.ts'
@@ -79,12 +80,12 @@ function putGroups(
   precision: GpuPrecision,
 ): void {
   const parts = stored.map(packGroups)
-  const scales = concat(parts.map((part) => part.scales))
-  out.set(`${layer}.weight`, concat(parts.map((part) => part.weights)))
+  const scales = joinBytes(parts.map((part) => part.scales))
+  out.set(`${layer}.weight`, joinBytes(parts.map((part) => part.weights)))
   out.set(`${layer}.scales`, precision === 'float16' ? scales : halvesToFloats(scales))
   const minima = parts.flatMap((part) => part.minima ?? [])
   if (minima.length === 0) return
-  const values = new Float32Array(concat(minima.map(f32ToBytes)).buffer)
+  const values = new Float32Array(joinBytes(minima.map(f32ToBytes)).buffer)
   const groups = (stored[0]?.shape[1] as number) / QUANTIZED_GROUP
   const turned = transpose(values, values.length / groups, groups)
   out.set(`${layer}.minima`, precision === 'float16' ? f32ToF16(turned) : f32ToBytes(turned))
@@ -167,15 +168,4 @@ function halvesToFloats(bytes: Uint8Array): Uint8Array {
   const table = f16Table()
   const halves = new Uint16Array(bytes.buffer, bytes.byteOffset, bytes.length / 2)
   return f32ToBytes(Float32Array.from(halves, (half) => table[half] as number))
-}
-
-function concat(parts: readonly Uint8Array[]): Uint8Array {
-  if (parts.length === 1 && parts[0] !== undefined) return parts[0]
-  const out = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0))
-  let at = 0
-  for (const part of parts) {
-    out.set(part, at)
-    at += part.length
-  }
-  return out
 }
