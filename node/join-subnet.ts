@@ -1,3 +1,4 @@
+import type { Command } from 'commander'
 import { ChoraleError } from '../src/errors.ts'
 import type { Ledger } from '../src/ledger/ledger.ts'
 import { createStakeSet, type StakeSet } from '../src/ledger/stake-set.ts'
@@ -66,6 +67,14 @@ export interface SubnetFlags {
   ledger?: string
   genesis?: string
   subnet?: string
+}
+
+/** Adds the flags that `subnetPlaceOf` reads. @param ledger what the verb does with the ledger. */
+export function addSubnetFlags(command: Command, ledger: string): Command {
+  return command
+    .option('--ledger <url>', `${ledger}, ws:// or wss:// of a node`)
+    .option('--subnet <id>', "the subnet's number on it")
+    .option('--genesis <hash>', "hash of the ledger's first block: nodes of another chain are refused")
 }
 
 /** Reads `--ledger`, `--genesis`, `--subnet`. Undefined when no ledger is named: everybody is admitted then. @throws `bad_config`. */

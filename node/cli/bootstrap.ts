@@ -1,7 +1,7 @@
 import { Command } from 'commander'
 import { readIdentityFile } from '../identity-file.ts'
 import { joinNetwork } from '../join-network.ts'
-import { joinSubnet, type SubnetFlags, subnetPlaceOf } from '../join-subnet.ts'
+import { addSubnetFlags, joinSubnet, type SubnetFlags, subnetPlaceOf } from '../join-subnet.ts'
 import { stderrLogger } from '../platform.ts'
 import { aborted, catchInterrupt } from './chat/interrupt.ts'
 import { DEFAULT_LISTEN } from './serve.ts'
@@ -18,15 +18,13 @@ interface BootstrapFlags extends SubnetFlags {
 
 /** `chorale bootstrap`: a peer that computes nothing and knows who serves what. */
 export function bootstrapCommand(): Command {
-  return new Command('bootstrap')
+  const command = new Command('bootstrap')
     .description('run a peer that only introduces others: it keeps the directory and serves no blocks')
     .option('--bootstrap <addrs...>', 'other bootstrap peers of the same network')
     .option('--listen <addrs...>', 'multiaddrs to listen on', [...DEFAULT_LISTEN])
     .option('--announce <addrs...>', 'multiaddrs to tell others instead, behind a proxy or a forwarded port')
     .option('--identity <file>', "keep the peer's key in this file, so that its address stays the same")
-    .option('--ledger <url>', 'admit only peers with stake on this ledger, ws://… of a node')
-    .option('--subnet <id>', "the subnet's number on it")
-    .option('--genesis <hash>', 'refuse ledger nodes of another chain')
+  return addSubnetFlags(command, 'admit only peers with stake on this ledger')
     .option(
       '--sponsor',
       'give passes to clients without stake, at the expense of the node this peer belongs to',

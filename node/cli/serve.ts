@@ -19,7 +19,7 @@ import { resolveModel } from '../../src/store/resolve-model.ts'
 import { memoryReceiptStore } from '../../src/swarm/receipt-store.ts'
 import { readIdentityFile } from '../identity-file.ts'
 import { joinNetwork, type Network } from '../join-network.ts'
-import { joinSubnet, type SubnetFlags, subnetPlaceOf } from '../join-subnet.ts'
+import { addSubnetFlags, joinSubnet, type SubnetFlags, subnetPlaceOf } from '../join-subnet.ts'
 import { BUNDLED_MODEL, createModelPorts } from '../model-ports.ts'
 import { createNodePlatform, stderrLogger } from '../platform.ts'
 import { receiptFiles } from '../receipt-files.ts'
@@ -60,7 +60,7 @@ export const DEFAULT_LISTEN: readonly string[] = ['/ip4/0.0.0.0/tcp/0', '/ip4/0.
 
 /** `chorale serve`: runs a span of a model's blocks for others. */
 export function serveCommand(): Command {
-  return new Command('serve')
+  const command = new Command('serve')
     .description('serve a span of blocks of a model')
     .argument('[model]', `folder, .gguf file or hub name (default: ${BUNDLED_MODEL}, the bundled model)`)
     .option(
@@ -81,9 +81,7 @@ export function serveCommand(): Command {
     .option('--max-sessions <n>', 'sessions at once', '64')
     .option('--no-prefix-cache', 'compute every prompt anew: nobody can time whether others sent it before')
     .option('--drain <seconds>', 'when asked to leave, let sessions finish this long', '30')
-    .option('--ledger <url>', 'admit only peers with stake on this ledger, ws://… of a node')
-    .option('--subnet <id>', "the subnet's number on it")
-    .option('--genesis <hash>', 'refuse ledger nodes of another chain')
+  return addSubnetFlags(command, 'admit only peers with stake on this ledger')
     .option(
       '--hotkey <file>',
       "do the duties of this server's node: key file of its hotkey (chorale key), or 64 hex digits; mode 600",

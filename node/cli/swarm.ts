@@ -6,7 +6,7 @@ import type { Logger } from '../../src/log.ts'
 import type { Directory } from '../../src/session/directory.ts'
 import { resolveModel } from '../../src/store/resolve-model.ts'
 import { joinNetwork } from '../join-network.ts'
-import { type SubnetFlags, type SubnetPlace, subnetPlaceOf } from '../join-subnet.ts'
+import { addSubnetFlags, type SubnetFlags, type SubnetPlace, subnetPlaceOf } from '../join-subnet.ts'
 import { type LocalSwarm, readLocalSwarm } from '../local-swarm-file.ts'
 import { createModelPorts } from '../model-ports.ts'
 import { stderrLogger } from '../platform.ts'
@@ -26,16 +26,14 @@ const WATCH_MS = 2_000
 
 /** `chorale swarm`: who serves which blocks. */
 export function swarmCommand(): Command {
-  return new Command('swarm')
+  const command = new Command('swarm')
     .description('show which peers serve which blocks')
     .argument('[model]', 'name, id, folder, .gguf file or hub name (default: the model most peers serve)')
     .option('--bootstrap <addrs...>', 'peers that lead into the network (default: the swarm on this machine)')
-    .option(
-      '--ledger <url>',
-      'ledger with the stake of its peers, ws:// or wss:// (default: that of the swarm on this machine)',
-    )
-    .option('--genesis <hash>', "hash of the ledger's first block; another chain is refused")
-    .option('--subnet <id>', 'subnet on it')
+  return addSubnetFlags(
+    command,
+    'ledger with the stake of its peers (default: that of the swarm on this machine)',
+  )
     .option('--json', 'print one JSON document')
     .option('--watch', 'show it again every two seconds until Ctrl-C')
     .option('-v, --verbose', 'log what happens')

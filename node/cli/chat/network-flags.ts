@@ -5,7 +5,7 @@ import { ChoraleError, errorMessage } from '../../../src/errors.ts'
 import type { Identity } from '../../../src/swarm/identity.ts'
 import { exportReceipts, type ReceiptStore } from '../../../src/swarm/receipt-store.ts'
 import { readIdentityFile } from '../../identity-file.ts'
-import { type SubnetFlags, type SubnetPlace, subnetPlaceOf } from '../../join-subnet.ts'
+import { addSubnetFlags, type SubnetFlags, type SubnetPlace, subnetPlaceOf } from '../../join-subnet.ts'
 
 /** How `chat` and `gateway` come into a network. */
 export interface NetworkFlags extends SubnetFlags {
@@ -17,11 +17,10 @@ export interface NetworkFlags extends SubnetFlags {
 
 /** Adds the flags of a client with a ledger; `--bootstrap`, `--local` and `--receipts` each verb describes itself. */
 export function addNetworkFlags(command: Command): Command {
-  return command
-    .option('--ledger <url>', 'use only servers with stake on this ledger, ws://… of a node')
-    .option('--subnet <id>', "the subnet's number on it")
-    .option('--genesis <hash>', 'refuse ledger nodes of another chain')
-    .option('--identity <file>', "keep this peer's key in this file: who has stake is known by it")
+  return addSubnetFlags(command, 'use only servers with stake on this ledger').option(
+    '--identity <file>',
+    "keep this peer's key in this file: who has stake is known by it",
+  )
 }
 
 /** The subnet and the peer that the flags name. @throws `bad_config`, `bad_file`. */
