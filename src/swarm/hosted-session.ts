@@ -8,7 +8,7 @@ import type { FramedStream } from './framed-stream.ts'
 import type { AdmittedOpening } from './opening-guard.ts'
 import { createServedReceipts, type ServedReceipts } from './serve-receipts.ts'
 import type { SessionLinks } from './session-links.ts'
-import { clientError, type ServeContext } from './span-host.ts'
+import { clientError, type ServeContext, type SpanHost } from './span-host.ts'
 import { createStepQueue, type StepQueue } from './step-queue.ts'
 import { createStepTurns, type StepTurns } from './step-turns.ts'
 
@@ -24,6 +24,8 @@ export interface HostedSession {
 
 export interface HostedSessionOptions {
   readonly context: ServeContext
+  /** Who runs it. */
+  readonly host: SpanHost
   readonly admitted: AdmittedOpening
   readonly hosted: SpanSession
   readonly wire: FramedStream
@@ -40,9 +42,9 @@ const NOTHING = new Uint8Array(0)
 
 /** Puts a session's parts together. */
 export function createHostedSession(options: HostedSessionOptions): HostedSession {
-  const { context, admitted, hosted, wire, links, refuse } = options
-  const { host, peer } = context
-  const { tap } = context.options
+  const { context, host, admitted, hosted, wire, links, refuse } = options
+  const { peer } = context
+  const tap = host.tap ?? context.options.tap
   const id = bytesToHex(admitted.opening.session)
   const { maxTokens, dtype } = admitted.opening
   const turns = createStepTurns({
@@ -69,6 +71,7 @@ export function createHostedSession(options: HostedSessionOptions): HostedSessio
   })
   const queue = createStepQueue({
     context,
+    hiddenSize: host.hiddenSize,
     hosted,
     dtype,
     wire,

@@ -20,7 +20,7 @@ import type { Feedable } from './push-desk.ts'
 import { createSessionLinks } from './session-links.ts'
 import { createHostedSession, type HostedSession } from './hosted-session.ts'
 import { createStreamAdmission } from './stream-admission.ts'
-import { clientError, type ServeContext, type ServedStream } from './span-host.ts'
+import { clientError, type ServeContext, type ServedStream, type SpanHost } from './span-host.ts'
 
 /** The server's end of one stream: handshake, then one session, or steps for another one. `onEnd` is called once. */
 export function serveSession(
@@ -29,7 +29,7 @@ export function serveSession(
   peerId: string,
   onEnd: (error: ChoraleError | undefined) => void,
 ): ServedStream {
-  const { host, counters, options } = context
+  const { hosts, counters, options } = context
   const { gate } = context.peer
   /** Resolves when HELLO was answered: a pass takes a moment to check, and OPEN may be right behind it. */
   let greeting: Promise<void> | undefined
@@ -37,6 +37,8 @@ export function serveSession(
   const admission = createStreamAdmission(gate, peerId)
   let opening = false
   let session: HostedSession | undefined
+  /** Who runs it. */
+  let host: SpanHost | undefined
   let over = false
   /** A LINK that came while the session was being opened. */
   let earlyLink: Link | undefined
@@ -238,11 +240,14 @@ export function serveSession(
     const admitted = await context.openings.admit(message, peerId)
     const { modelId, start, end, maxTokens } = admitted.opening
     gate?.takeSession(peerId, modelId)
-    const hosted = await host.open({ modelId, start, end, maxTokens, peerId })
+    const request = { modelId, start, end, maxTokens, peerId }
+    const runs = (host = hosts.hostOf(request))
+    const hosted = await runs.open(request)
     if (over || told !== undefined) return await hosted.close()
     clearTimeout(handshake)
     session = createHostedSession({
       context,
+      host: runs,
       admitted,
       hosted,
       wire,
@@ -288,6 +293,9 @@ export function serveSession(
 
   return {
     peerId,
+    get host() {
+      return host
+    },
     get action() {
       return admission.action
     },

@@ -13,6 +13,7 @@ import {
   type ServedStream,
   type ServeSpanOptions,
   type SpanHost,
+  type SpanHosts,
 } from './span-host.ts'
 
 export interface SpanService {
@@ -21,6 +22,8 @@ export interface SpanService {
   readonly streams: number
   /** Steps received and not answered, of all sessions. */
   readonly queued: number
+  /** Ends the sessions that `host` runs. */
+  end(host: SpanHost, reason: string): void
   /** Ends all sessions with `reason` and answers no more. */
   close(reason: string): Promise<void>
 }
@@ -28,15 +31,15 @@ export interface SpanService {
 /** A client may hold this many streams on one connection: a gateway has one a session. */
 const MAX_STREAMS_A_CONNECTION = 256
 
-/** Answers `/chorale/span/1` with `host` until closed. Garbage from one client ends that client's stream only. */
+/** Answers `/chorale/span/1` with a host, or with one of several, until closed. Garbage from one client ends that client's stream only. */
 export async function serveSpan(
   peer: Peer,
-  host: SpanHost,
+  host: SpanHost | SpanHosts,
   options: ServeSpanOptions = {},
 ): Promise<SpanService> {
   const counters: ServeCounters = { sessions: 0, tokens: 0, bytesIn: 0, bytesOut: 0, refusals: new Map() }
   const context: ServeContext = {
-    host,
+    hosts: 'hostOf' in host ? host : { hostOf: () => host },
     peer,
     counters,
     queued: 0,
@@ -77,6 +80,11 @@ export async function serveSpan(
     },
     get queued() {
       return context.queued
+    },
+    end: (ended, reason) => {
+      for (const served of streams) {
+        if (served.host === ended) served.end(new ChoraleError('session_lost', reason))
+      }
     },
     close: async (reason) => {
       unwatch?.()

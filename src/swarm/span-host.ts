@@ -21,6 +21,14 @@ export interface SpanHost {
   /** Admits a session or throws. @throws `capacity`, `not_found`, `not_supported`. */
   open(request: SessionRequest): Promise<SpanSession>
   load(): Omit<ServerLoad, 'queued'>
+  /** Is told what goes through its sessions, instead of what `ServeSpanOptions` names. */
+  readonly tap?: SessionTap
+}
+
+/** The spans of a server that holds several. */
+export interface SpanHosts {
+  /** Who runs a session. @throws `not_found` for a model that is not here, `capacity`. */
+  hostOf(request: SessionRequest): SpanHost
 }
 
 export interface SessionRequest extends Span {
@@ -71,7 +79,7 @@ export interface TappedStep {
 
 /** What the sessions of one server share. */
 export interface ServeContext {
-  readonly host: SpanHost
+  readonly hosts: SpanHosts
   readonly peer: Peer
   readonly counters: ServeCounters
   readonly budget: ByteBudget
@@ -95,6 +103,8 @@ export interface ServedStream {
   /** Who is at the other end, and what it does here. */
   readonly peerId: string
   readonly action: StreamAction
+  /** Who runs its session, once it has one. */
+  readonly host: SpanHost | undefined
   /** Whether it has neither a session nor feeds one. */
   readonly waiting: boolean
   end(error: ChoraleError): void

@@ -30,6 +30,7 @@ export interface StepQueue {
 /** One session's parts that its steps need. */
 export interface StepQueueOptions {
   readonly context: ServeContext
+  readonly hiddenSize: number
   readonly hosted: SpanSession
   readonly dtype: WireDtype
   readonly wire: FramedStream
@@ -50,8 +51,8 @@ export interface StepQueueOptions {
 
 /** An empty queue. */
 export function createStepQueue(options: StepQueueOptions): StepQueue {
-  const { context, hosted, dtype, wire, over } = options
-  const { host, counters, budget } = context
+  const { context, hiddenSize, hosted, dtype, wire, over } = options
+  const { counters, budget } = context
   const queue: Work[] = []
   let queuedBytes = 0
   let running = false
@@ -96,7 +97,7 @@ export function createStepQueue(options: StepQueueOptions): StepQueue {
   }
 
   const runStep = async (step: Step, payload: Uint8Array, receivedAt: number): Promise<void> => {
-    const input = tensor(step.tokens, host.hiddenSize, fromWire(payload, dtype))
+    const input = tensor(step.tokens, hiddenSize, fromWire(payload, dtype))
     const started = performance.now()
     if (started - receivedAt > step.deadlineMs) {
       throw new ChoraleError('timeout', `step ${step.seq} waited longer than the client would`)
