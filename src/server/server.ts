@@ -9,6 +9,7 @@ import type { Peer } from '../swarm/peer.ts'
 import { serveSpan } from '../swarm/serve-span.ts'
 import type { ServeCounters, ServeSpanOptions, SpanHost } from '../swarm/span-host.ts'
 import { hostSpan, type LoadedSpan, retireSpan } from './loaded-span.ts'
+import type { SpanDoor } from './span-door.ts'
 import { MAX_STEP_TOKENS } from './span-host.ts'
 
 export interface ServerOptions {
@@ -34,6 +35,8 @@ export interface ServerOptions {
   /** How often the record is published again (default 10 s). */
   readonly announceMs?: number
   readonly serve?: ServeSpanOptions
+  /** Where sessions come in, when this peer holds spans of several models; `serve` names only a tap then. Default: an own door. */
+  readonly door?: SpanDoor
   readonly now?: () => number
 }
 
@@ -161,6 +164,7 @@ export async function startServer(options: ServerOptions): Promise<ServingServer
       return await current.host.open(request)
     },
     load: () => current?.host.load() ?? { sessions: 0, freeKvTokens: 0 },
+    ...(options.serve?.tap && { tap: options.serve.tap }),
   }
 
   await announce()
@@ -170,7 +174,7 @@ export async function startServer(options: ServerOptions): Promise<ServingServer
     await quietly(log, directory.withdraw(model.modelId))
     throw error
   }
-  const service = await serveSpan(peer, host, options.serve)
+  const service = options.door?.add(host) ?? (await serveSpan(peer, host, options.serve))
   queued = () => service.queued
   state = 'online'
   await announce()
