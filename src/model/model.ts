@@ -52,6 +52,18 @@ export interface ModelWeights {
   block(block: number, role: BlockRole, signal?: AbortSignal): Promise<WeightTensor>
   clientInfo(role: ClientRole): Omit<WeightTensor, 'bytes'>
   client(role: ClientRole, signal?: AbortSignal): Promise<WeightTensor>
+  /**
+   * Bytes [offset, offset + length) of what `block` gives, without reading the rest. Absent where weights are only read
+   * whole. NOT checked: that the range lies inside.
+   */
+  blockRange?(
+    block: number,
+    role: BlockRole,
+    offset: number,
+    length: number,
+    signal?: AbortSignal,
+  ): Promise<Uint8Array>
+  clientRange?(role: ClientRole, offset: number, length: number, signal?: AbortSignal): Promise<Uint8Array>
 }
 
 /** What a tokenizer needs, as Hugging Face's two files hold it; made in memory from a GGUF's metadata. */
@@ -72,6 +84,8 @@ export interface Model {
    */
   readonly id: string
   readonly format: 'safetensors' | 'gguf'
+  /** Commit of the hub that its files came from. */
+  readonly revision?: string
   readonly spec: ModelSpec
   readonly weights: ModelWeights
   /** Undefined when the folder holds no tokenizer (test vectors). @throws `bad_file`. */

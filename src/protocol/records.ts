@@ -66,6 +66,8 @@ export function encodeRecordBody({ record, model }: Announcement): Uint8Array {
     ...(record.queued !== undefined && { queued: record.queued }),
     ...(record.bandwidth !== undefined && { bandwidth: record.bandwidth }),
     ...(record.intent && { intentStart: record.intent.start, intentEnd: record.intent.end }),
+    ...(model.revision !== undefined && { modelRevision: model.revision }),
+    ...(model.precision !== undefined && { modelPrecision: model.precision }),
   })
 }
 
@@ -146,6 +148,12 @@ function readBody(body: Uint8Array): Announcement {
       name: textField(map, 'modelName', MAX_MODEL_ID_LENGTH),
       blockCount,
       hiddenSize: uintField(map, 'hiddenSize', MAX_HIDDEN_SIZE),
+      ...(map['modelRevision'] !== undefined && {
+        revision: textField(map, 'modelRevision', MAX_NAME_LENGTH),
+      }),
+      ...(map['modelPrecision'] !== undefined && {
+        precision: textField(map, 'modelPrecision', MAX_NAME_LENGTH),
+      }),
     },
   }
 }

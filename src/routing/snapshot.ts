@@ -6,6 +6,10 @@ export interface ModelRecord {
   readonly name: string
   readonly blockCount: number
   readonly hiddenSize: number
+  /** Commit that its files came from, where a hub said so. Other weights have another `modelId` in any case. */
+  readonly revision?: string
+  /** How its files store the blocks, e.g. `bf16` or `q4_0`; undefined where the server's version does not say. */
+  readonly precision?: string
 }
 
 export type ServerState = 'joining' | 'online' | 'draining' | 'offline'

@@ -57,6 +57,9 @@ export async function locateModel(ref: string, ports: ModelPorts): Promise<Model
   )
 }
 
+/** A revision that the hub pinned. */
+const COMMIT = /^[0-9a-f]{40}$/
+
 /** Finds and opens a model. @throws `not_found`, `bad_config`, `bad_file`, `not_supported`, `unreachable`. */
 export async function resolveModel(
   ref: string,
@@ -74,10 +77,13 @@ export async function resolveModel(
   }
   const progress = onProgress === undefined ? undefined : progressOf(onProgress)
   const folder = await openHub(place, ports, options.revision, progress, signal)
-  if (place.file === undefined) return await openModelFolder(folder, { name: place.repo, ...abort })
+  const pinned = COMMIT.test(folder.commit) ? { revision: folder.commit } : {}
+  if (place.file === undefined) {
+    return { ...(await openModelFolder(folder, { name: place.repo, ...abort })), ...pinned }
+  }
   const source = await folder.open(place.file, signal)
   if (source === undefined) throw new ChoraleError('not_found', `${place.repo}: no ${place.file}`)
-  return await openGguf(source, { name: ref, ...abort })
+  return { ...(await openGguf(source, { name: ref, ...abort })), ...pinned }
 }
 
 /** Opens the repository of a hub model. Same errors. */

@@ -1,6 +1,7 @@
 import { ChoraleError, errorCode, errorMessage, isChoraleError } from '../errors.ts'
 import { DIRECTORY_PROTOCOL, RECORDS_TOPIC } from '../protocol/ids.ts'
 import { MAX_RECORD_BYTES, MAX_RECORD_LIFETIME_MS } from '../protocol/limits.ts'
+import { rank } from '../routing/best-span.ts'
 import type { ModelRecord, ServerRecord } from '../routing/snapshot.ts'
 import type { Directory } from '../session/directory.ts'
 import { announceTo, checkPublisher, listFrom, serveDirectory } from './directory-exchange.ts'
@@ -37,6 +38,8 @@ const NEWS = ['start', 'end', 'state', 'throughput', 'engine', 'precision', 'ver
 const TIMES: ReadonlySet<string> = new Set(['issuedAt', 'expiresAt'])
 /** The key under which one record of every model is kept. */
 const MODELS_KEY = 'chorale:models'
+/** Servers of one model that bring their record there: more would make every server of the network ask the same few peers. */
+const MODEL_SPEAKERS = 8
 
 /**
  * The directory as a distributed hash table with several signed values a key.
@@ -160,6 +163,12 @@ export async function createDhtDirectory(peer: Peer, options: DhtDirectoryOption
     return [...new Set([...near, ...connected])].slice(0, MAX_ASKED)
   }
 
+  const speaks = ({ modelId, peerId }: ServerRecord): boolean =>
+    isSpeaker(
+      peerId,
+      known(modelId).map((record) => record.peerId),
+    )
+
   const publish = async (entry: StoredRecord): Promise<void> => {
     const last = own.get(entry.record.modelId)
     own.set(entry.record.modelId, entry)
@@ -171,7 +180,7 @@ export async function createDhtDirectory(peer: Peer, options: DhtDirectoryOption
       })
     }
     await settleSoon(
-      targets(modelKey(entry.record.modelId), MODELS_KEY),
+      targets(modelKey(entry.record.modelId), ...(speaks(entry.record) ? [MODELS_KEY] : [])),
       (id) => announceTo(peer, id, entry.bytes),
       missed,
     )
@@ -246,6 +255,15 @@ export async function createDhtDirectory(peer: Peer, options: DhtDirectoryOption
       await service?.close()
     },
   }
+}
+
+/**
+ * Whether a server is one of the few that bring the record of their model to the list of all models. Servers know each
+ * other by gossip and count alike. Pure.
+ */
+export function isSpeaker(peerId: string, servers: readonly string[]): boolean {
+  const own = rank(peerId, 0)
+  return servers.filter((other) => rank(other, 0) < own).length < MODEL_SPEAKERS
 }
 
 function recordOf(

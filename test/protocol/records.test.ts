@@ -39,6 +39,15 @@ describe('verifyRecord', () => {
     expect(model).toEqual(MODEL)
   })
 
+  it('a model’s revision and precision travel where a server knows them, within bounds', async () => {
+    const model = { ...MODEL, revision: 'a'.repeat(40), precision: 'q4_0' }
+    expect((await verifyRecord(await sign({}, model), NOW)).model).toEqual(model)
+    for (const field of ['modelRevision', 'modelPrecision']) {
+      const long = await signBody({ ...bodyOf(signed), [field]: 'x'.repeat(97) })
+      await expect(verifyRecord(long, NOW), field).rejects.toMatchObject({ code: 'protocol', field })
+    }
+  })
+
   it('an identity from a seed is the same peer again', async () => {
     expect((await createIdentity(new Uint8Array(32).fill(1))).peerId).toBe(identity.peerId)
     await expect(createIdentity(new Uint8Array(31))).rejects.toThrow(/32 bytes/)

@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, it } from 'vitest'
 import { encodeFrame } from '../../src/protocol/frame.ts'
 import { DIRECTORY_PROTOCOL } from '../../src/protocol/ids.ts'
-import { createDhtDirectory } from '../../src/swarm/dht-directory.ts'
+import { isSpeaker, createDhtDirectory } from '../../src/swarm/dht-directory.ts'
 import { announceTo, listFrom } from '../../src/swarm/directory-exchange.ts'
 import { createIdentity, signRecord } from '../../src/swarm/identity.ts'
 import type { Peer, PeerOptions } from '../../src/swarm/peer.ts'
@@ -158,5 +158,16 @@ describe('createPeer', () => {
       message: expect.stringContaining('is the port in use?'),
     })
     await first.close()
+  })
+})
+
+describe('isSpeaker', () => {
+  it('eight of many servers speak for their model, all of few, and everybody counts alike', () => {
+    const servers = Array.from({ length: 100 }, (_, i) => `peer-${i}`)
+    expect(servers.filter((peerId) => isSpeaker(peerId, servers))).toHaveLength(8)
+    const few = servers.slice(0, 8)
+    expect(few.every((peerId) => isSpeaker(peerId, few))).toBe(true)
+    // Who does not know of itself yet, or of nobody, speaks.
+    expect(isSpeaker('alone', [])).toBe(true)
   })
 })
