@@ -1,3 +1,4 @@
+import type { KvRows } from '../kv/kv-rows.ts'
 import type { KvLease } from '../kv/lease.ts'
 import type { SharedPages } from '../kv/shared-pages.ts'
 import type { Model } from '../model/model.ts'
@@ -55,6 +56,8 @@ export interface EngineSpan {
    * the lease in question is under way.
    */
   readonly sharedPages?: SharedPages
+  /** Keys and values as rows that other machines understand, for engines that can show theirs. */
+  readonly kvRows?: KvRows
   /**
    * Appends each entry's hidden states to its lease and runs the blocks. Entries belong to different leases.
    * One call at a time: `LocalSpan` queues.

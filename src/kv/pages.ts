@@ -247,3 +247,13 @@ export function checkLeaseRoom(lease: PagedLease, tokens: number): void {
   }
   lease.reserve(tokens)
 }
+
+/** Gives the tokens before `position` their pages. The caller has checked that they fit. */
+export function reserveTo(lease: PagedLease, position: number): void {
+  lease.reserve(position - lease.position)
+}
+
+/** Counts the tokens before `position` as written. The caller has checked that they fit. */
+export function advanceTo(lease: PagedLease, position: number): void {
+  lease.advance(position - lease.position)
+}

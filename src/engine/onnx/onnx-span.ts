@@ -11,6 +11,7 @@ import { blockWeightBytes } from './block-weights.ts'
 import { addExperts } from './experts.ts'
 import { headLayout } from './head-layout.ts'
 import { KvRegions, type KvRegion } from './kv-regions.ts'
+import { createOnnxKvRows } from './onnx-kv-rows.ts'
 import { loadBlock, type LoadedBlock } from './loaded-block.ts'
 import type { MemoryBudget } from './memory-budget.ts'
 import type { OrtRuntime, OrtSession, OrtValue } from './ort-runtime.ts'
@@ -88,6 +89,11 @@ export async function loadOnnxSpan(
     throw error
   }
 
+  /** Where the session's keys of block `start + index` begin; its values follow. */
+  function blockAddress({ offset, capacity }: KvRegion, index: number): number {
+    return cacheAddress + offset * rowBytes + index * 2 * capacity * kvWidth * 4
+  }
+
   /** Runs rows that lie in the first buffer through all blocks; gives the buffer they end in. */
   function* runBlocks(region: KvRegion, shape: RunShape): Generator<void, number> {
     const { rows, fillerRows, total } = shape
@@ -100,9 +106,8 @@ export async function loadOnnxSpan(
     for (const [index, { graph, session, experts }] of blocks.entries()) {
       // Other spans and leases may run between two blocks: nothing here is kept over a yield but the rows.
       runtime.integers(scalars, 4).set([total - 1, total, rows, 0])
-      const { offset, capacity } = region
-      const address = cacheAddress + offset * rowBytes + index * 2 * capacity * kvWidth * 4
-      const place = { address, heads: kvHeadCount, capacity, width: layout.width }
+      const { capacity } = region
+      const place = { address: blockAddress(region, index), heads: kvHeadCount, capacity, width: layout.width }
       const cache = openBlockCache(runtime, place, shape, buffers.shortCache)
       const { keys, values } = cache
       const inputs: Record<BlockInput, OrtValue> = {
@@ -180,6 +185,16 @@ export async function loadOnnxSpan(
       known.set(region, region)
       return region
     },
+    kvRows: createOnnxKvRows({
+      runtime,
+      start,
+      end,
+      heads: kvHeadCount,
+      headDim: spec.headDim,
+      layout,
+      addressOf: (region, block) => blockAddress(region, block - start),
+      leases: known,
+    }),
     async step(entries) {
       if (closed) throw closedError()
       const checked = checkEntries(hiddenSize, known, entries)

@@ -104,6 +104,7 @@ function biased(alibi: AlibiSpec, h: number, j: number, dot: number, scale: numb
   return alibi.scaledByHeadDim ? (dot + bias) * scale : dot * scale + bias
 }
 
-function cacheRow(lease: PagedLease, token: number): number {
+/** The row of the cache that holds a token. */
+export function cacheRow(lease: PagedLease, token: number): number {
   return (lease.pages[Math.floor(token / PAGE_TOKENS)] as number) * PAGE_TOKENS + (token % PAGE_TOKENS)
 }

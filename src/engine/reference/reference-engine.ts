@@ -1,12 +1,13 @@
 import type { Model } from '../../model/model.ts'
 import { kvBytesPerToken, type ModelSpec } from '../../model/spec.ts'
-import { PAGE_TOKENS, PagePool, type PagedLease } from '../../kv/pages.ts'
+import { createKvRows, eachKvPart, type KvRange, type KvRows } from '../../kv/kv-rows.ts'
+import { advanceTo, PAGE_TOKENS, PagePool, type PagedLease, reserveTo } from '../../kv/pages.ts'
 import { dequantize } from '../../tensor/quant.ts'
 import { tensor, type Tensor } from '../../tensor/tensor.ts'
 import { checkEntries } from '../check-entries.ts'
 import { checkSpan } from '../check-span.ts'
 import type { Engine, EngineHead, EngineSpan, KvLease, LoadOptions, LoadSpanOptions } from '../engine.ts'
-import type { BlockCache } from './attention.ts'
+import { type BlockCache, cacheRow } from './attention.ts'
 import { loadBlock, runBlock, type BlockWeights } from './block.ts'
 import { linear } from './math.ts'
 import { normalize } from './norm.ts'
@@ -74,6 +75,7 @@ async function loadSpan(
         values.copyWithin(to * size, from * size, (from + 1) * size)
       }
     }),
+    kvRows: kvRowsOf(options, kvWidth, caches, leases),
     async step(entries) {
       const checked = checkEntries(spec.hiddenSize, leases, entries)
       for (const { lease, hidden } of checked) lease.reserve(hidden.shape[0])
@@ -84,6 +86,39 @@ async function loadSpan(
       caches.length = 0
     },
   }
+}
+
+function kvRowsOf(
+  span: { readonly start: number; readonly end: number },
+  width: number,
+  caches: readonly BlockCache[],
+  leases: WeakMap<KvLease, PagedLease>,
+): KvRows {
+  const { start, end } = span
+  const eachRow = (
+    lease: PagedLease,
+    range: KvRange,
+    copy: (cache: Float32Array, row: number, at: number) => void,
+  ): void =>
+    eachKvPart(range, width, (block, part, at) => {
+      const { keys, values } = caches[block - start] as BlockCache
+      for (let token = range.from; token < range.to; token++) {
+        copy(part === 0 ? keys : values, cacheRow(lease, token) * width, at + (token - range.from) * width)
+      }
+    })
+  return createKvRows({
+    precision: 'f32',
+    width,
+    start,
+    end,
+    leases,
+    reserve: reserveTo,
+    advance: advanceTo,
+    read: (lease, range, rows) =>
+      eachRow(lease, range, (cache, row, at) => rows.set(cache.subarray(row, row + width), at)),
+    write: (lease, range, rows) =>
+      eachRow(lease, range, (cache, row, at) => cache.set(rows.subarray(at, at + width), row)),
+  })
 }
 
 function runEntry(

@@ -22,6 +22,7 @@ import { createArena } from './linear-memory.ts'
 import { recordAt } from './records.ts'
 import { createSpanScratch, padTo } from './scratch.ts'
 import type { WasmRuntime } from './runtime.ts'
+import { createWasmKvRows } from './wasm-kv-rows.ts'
 
 /** Rows computed together at most: bounds scratch memory. Larger passes gain nothing measurable. */
 const MAX_PASS_ROWS = 128
@@ -171,6 +172,7 @@ export async function loadWasmSpan(
               .copyWithin(to * pageBytes, from * pageBytes, (from + 1) * pageBytes)
           }
         }),
+        kvRows: createWasmKvRows({ memory, spec, start, end, caches, cacheBytes: kvBlockBytes, leases }),
         async step(entries) {
           if (closed) throw closedError(model, start, end)
           const checked = checkEntries(spec.hiddenSize, leases, entries)
