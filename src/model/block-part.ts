@@ -5,6 +5,7 @@
 
 import { ChoraleError } from '../errors.ts'
 import { byteLength, isWeightDtype, type WeightDtype } from '../tensor/weight.ts'
+import { hashBlob, isDigestHex, MAX_BLOB_BYTES } from './blob.ts'
 import { type ClientPart, sha256Hex } from './client-part.ts'
 import { isJsonObject } from './json.ts'
 import type { BlockRole, Model, ModelWeights } from './model.ts'
@@ -24,48 +25,54 @@ export interface BlockPart {
   readonly byteLength: number
   /** Hex. */
   readonly sha256: string
+  /** Names the bytes for peers that have them; absent where the gateway's version does not say. */
+  readonly root?: string
   readonly weights: readonly BlockWeight[]
 }
 
-/** Defends the memory of a page against a block that is none. */
-const MAX_BLOCK_BYTES = 8 * 2 ** 30
 /** A block of 1,024 experts has about 3,100. */
 const MAX_WEIGHTS = 16_384
 /** What every weight begins at a multiple of: its numbers can be read in place. */
 const ALIGNMENT = 64
 
-/** A block's bytes, every weight aligned. @throws `bad_request` for a block the model has not, `bad_file`. */
-export async function readBlockPart(
-  model: Model,
-  block: number,
-): Promise<{ readonly part: BlockPart; readonly bytes: Uint8Array }> {
+/** Where a block's weights lie in its bytes, without reading them. @throws as `readBlockPart`. */
+export function blockLayout(model: Model, block: number): Pick<BlockPart, 'byteLength' | 'weights'> {
   if (!Number.isSafeInteger(block) || block < 0 || block >= model.spec.blockCount) {
     throw new ChoraleError('bad_request', `${model.name} has blocks 0 to ${model.spec.blockCount - 1}`, {
       field: 'block',
     })
   }
   const weights: BlockWeight[] = []
-  const pieces: Uint8Array[] = []
   let end = 0
   for (const role of blockRoles(model.spec)) {
-    const { dtype, shape, bytes } = await model.weights.block(block, role)
+    const { dtype, shape } = model.weights.blockInfo(block, role)
     weights.push({ role, dtype, shape, offset: end })
-    pieces.push(bytes)
-    end = Math.ceil((end + bytes.length) / ALIGNMENT) * ALIGNMENT
+    end = Math.ceil((end + byteLength(dtype, shape)) / ALIGNMENT) * ALIGNMENT
   }
-  const bytes = new Uint8Array(end)
-  weights.forEach(({ offset }, index) => bytes.set(pieces[index]!, offset))
-  return { part: { block, byteLength: end, sha256: await sha256Hex(bytes), weights }, bytes }
+  return { byteLength: end, weights }
+}
+
+/** A block's bytes, every weight aligned. @throws `bad_request` for a block the model has not, `bad_file`. */
+export async function readBlockPart(
+  model: Model,
+  block: number,
+): Promise<{ readonly part: BlockPart; readonly bytes: Uint8Array }> {
+  const { byteLength: size, weights } = blockLayout(model, block)
+  const bytes = new Uint8Array(size)
+  for (const { role, offset } of weights) bytes.set((await model.weights.block(block, role)).bytes, offset)
+  const { root } = await hashBlob(size, async (at, length) => bytes.subarray(at, at + length))
+  return { part: { block, byteLength: size, sha256: await sha256Hex(bytes), root, weights }, bytes }
 }
 
 /** Reads a description that came over the network. @throws `bad_file` naming the field. */
 export function checkBlockPart(value: unknown, block: number): BlockPart {
   if (!isJsonObject(value) || value['block'] !== block) throw bad('block')
-  const { byteLength: size, sha256, weights } = value
-  if (!Number.isSafeInteger(size) || (size as number) < 1 || (size as number) > MAX_BLOCK_BYTES) {
+  const { byteLength: size, root, sha256, weights } = value
+  if (!Number.isSafeInteger(size) || (size as number) < 1 || (size as number) > MAX_BLOB_BYTES) {
     throw bad('byteLength')
   }
   if (typeof sha256 !== 'string' || !/^[0-9a-f]{64}$/.test(sha256)) throw bad('sha256')
+  if (root !== undefined && !isDigestHex(root)) throw bad('root')
   if (!Array.isArray(weights) || weights.length > MAX_WEIGHTS) throw bad('weights')
   for (const weight of weights as unknown[]) {
     if (!isJsonObject(weight)) throw bad('weights')

@@ -5,6 +5,7 @@
 
 import { ChoraleError } from '../errors.ts'
 import { byteLength, isWeightDtype, type WeightDtype } from '../tensor/weight.ts'
+import { hashBlob, isDigestHex, MAX_BLOB_BYTES } from './blob.ts'
 import { isJsonObject, parseJsonObject } from './json.ts'
 import type { ClientRole, Model, TokenizerFiles } from './model.ts'
 import type { ModelSpec } from './spec.ts'
@@ -17,6 +18,8 @@ export interface ClientBlob {
   readonly byteLength: number
   /** Hex. */
   readonly sha256: string
+  /** Names the bytes for peers that have them; absent where the gateway's version does not say. */
+  readonly root?: string
 }
 
 /** Which blob a weight is, and how its bytes are laid out. */
@@ -40,8 +43,6 @@ export interface ClientPart {
   readonly weights: Readonly<Partial<Record<ClientRole, ClientWeight>>>
 }
 
-/** Defends the memory of a page against a description that promises petabytes. */
-const MAX_BLOB_BYTES = 8 * 2 ** 30
 /** There are seven roles at most and the tokenizer. */
 const MAX_BLOBS = 16
 const TOKENIZER = 'tokenizer'
@@ -60,7 +61,8 @@ export async function describeClientPart(model: Model): Promise<ClientPart> {
   const blobs: ClientBlob[] = []
   for (const blob of names) {
     const bytes = await readClientBlob(model, blob)
-    blobs.push({ name: blob, byteLength: bytes.length, sha256: await sha256Hex(bytes) })
+    const { root } = await hashBlob(bytes.length, async (at, length) => bytes.subarray(at, at + length))
+    blobs.push({ name: blob, byteLength: bytes.length, sha256: await sha256Hex(bytes), root })
   }
   const blockBytes = blockRoles(spec).reduce((sum, role) => {
     const { dtype, shape } = model.weights.blockInfo(0, role)
@@ -176,14 +178,14 @@ function checkWeight(role: string, weight: unknown, blobs: readonly ClientBlob[]
 
 function isBlob(value: unknown): value is ClientBlob {
   if (!isJsonObject(value)) return false
-  const { name, byteLength: bytes, sha256 } = value
+  const { name, byteLength: bytes, root, sha256 } = value
   return (
     typeof name === 'string' &&
     /^[A-Za-z]{1,40}$/.test(name) &&
     isCount(bytes) &&
     bytes <= MAX_BLOB_BYTES &&
-    typeof sha256 === 'string' &&
-    /^[0-9a-f]{64}$/.test(sha256)
+    isDigestHex(sha256) &&
+    (root === undefined || isDigestHex(root))
   )
 }
 

@@ -5,7 +5,7 @@ import { type GgufFile, readGguf } from './gguf.ts'
 import { readGgufConfig } from './gguf-config.ts'
 import { ggufTokenizerFiles } from './gguf-tokenizer.ts'
 import { modelId } from './model-id.ts'
-import type { Model, WeightTensor } from './model.ts'
+import type { BlockRole, Model, WeightTensor } from './model.ts'
 import type { ModelSpec } from './spec.ts'
 import { readWeight } from './tensor-table.ts'
 import { weightsByRole, type WeightTransform } from './weights.ts'
@@ -34,7 +34,7 @@ export async function openGguf(
         spec,
         names: gguf.names,
         table: file.tensors,
-        ...(gguf.interleavedRotary ? { transform: toHalfSplit(spec) } : {}),
+        ...(gguf.interleavedRotary ? { transform: toHalfSplit(spec), sourceRow: interleavedRow(spec) } : {}),
       }),
       tokenizerFiles: async () => ggufTokenizerFiles(file),
       generationDefaults: {},
@@ -63,6 +63,18 @@ function toHalfSplit(spec: ModelSpec): WeightTransform {
     if (!isQuery && role !== 'k' && role !== 'kBias') return weight
     return halfSplitRows(weight, isQuery ? spec.headCount : spec.kvHeadCount)
   }
+}
+
+/** Where a row of q or k that `toHalfSplit` moved was before. */
+function interleavedRow(spec: ModelSpec): (role: BlockRole) => ((row: number) => number) | undefined {
+  const { headDim } = spec
+  const half = headDim / 2
+  const sourceRow = (row: number): number => {
+    const inHead = row % headDim
+    return row - inHead + (inHead < half ? 2 * inHead : 2 * (inHead - half) + 1)
+  }
+  return (role) =>
+    role === 'q' || role === 'k' || role === 'qBias' || role === 'kBias' ? sourceRow : undefined
 }
 
 /**

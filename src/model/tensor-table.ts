@@ -65,6 +65,55 @@ export async function readRows(
   return { dtype, shape, bytes }
 }
 
+/**
+ * Bytes [offset, offset + length) of rows put together: as `readRows` gives them, and then with rows moved.
+ * @param layout `rows`: ranges of the tensor, undefined for all; `sourceRow`: for each row of the result its row among those
+ */
+export async function readRowsRange(
+  stored: StoredTensor,
+  layout: {
+    readonly shape: readonly number[]
+    readonly rows: readonly RowRange[] | undefined
+    readonly sourceRow: ((row: number) => number) | undefined
+  },
+  offset: number,
+  length: number,
+  signal?: AbortSignal,
+): Promise<Uint8Array> {
+  const { dtype } = weightInfo(stored)
+  const { rows, shape, sourceRow = (row: number) => row } = layout
+  const rowBytes = byteLength(dtype, [shape.length > 1 ? (shape.at(-1) ?? 1) : 1])
+  const inTensor = (row: number): number => {
+    let left = sourceRow(row)
+    for (const { count, first } of rows ?? []) {
+      if (left < count) return first + left
+      left -= count
+    }
+    return left
+  }
+  const whole =
+    stored.byteLength <= SMALL_TENSOR_BYTES
+      ? await stored.source.read(stored.offset, stored.byteLength, signal)
+      : undefined
+  const bytes = new Uint8Array(length)
+  const end = offset + length
+  for (let row = Math.floor(offset / rowBytes); row * rowBytes < end;) {
+    // Rows that lie side by side are one read.
+    const from = inTensor(row)
+    let count = 1
+    while ((row + count) * rowBytes < end && inTensor(row + count) === from + count) count++
+    const start = Math.max(offset, row * rowBytes)
+    const stop = Math.min(end, (row + count) * rowBytes)
+    const at = from * rowBytes + (start - row * rowBytes)
+    const part =
+      whole?.subarray(at, at + stop - start) ??
+      (await stored.source.read(stored.offset + at, stop - start, signal))
+    bytes.set(part, start - offset)
+    row += count
+  }
+  return bytes
+}
+
 /** Stored form of a weight without its bytes. @throws `not_supported` naming the tensor and its dtype. */
 export function weightInfo(stored: StoredTensor): Omit<WeightTensor, 'bytes'> {
   const { dtype, name, shape, source } = stored

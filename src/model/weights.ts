@@ -3,7 +3,14 @@ import type { TensorName, TensorNames } from './family.ts'
 import { partOf, type RowRange } from './fused.ts'
 import type { BlockRole, ClientRole, ModelWeights, WeightTensor } from './model.ts'
 import type { ModelSpec } from './spec.ts'
-import { readRows, readWeight, type StoredTensor, type TensorTable, weightInfo } from './tensor-table.ts'
+import {
+  readRows,
+  readRowsRange,
+  readWeight,
+  type StoredTensor,
+  type TensorTable,
+  weightInfo,
+} from './tensor-table.ts'
 
 /** Changes a weight after reading, e.g. the order of its rows. */
 export type WeightTransform = (role: BlockRole | ClientRole, weight: WeightTensor) => WeightTensor
@@ -20,6 +27,8 @@ export function weightsByRole(options: {
   readonly names: TensorNames
   readonly table: TensorTable
   readonly transform?: WeightTransform
+  /** Where a transform moves rows of a role: the row before of each row after. Undefined: it leaves the role alone. */
+  readonly sourceRow?: (role: BlockRole) => ((row: number) => number) | undefined
 }): ModelWeights {
   const { modelName, names, spec, table } = options
   const transform = options.transform ?? ((_role, weight) => weight)
@@ -60,6 +69,16 @@ export function weightsByRole(options: {
   }
   const read = async ({ rows, shape, stored }: Located, signal: AbortSignal | undefined) =>
     rows === undefined ? await readWeight(stored, signal) : await readRows(stored, rows, shape, signal)
+  const readRange = async (
+    { rows, shape, stored }: Located,
+    offset: number,
+    length: number,
+    sourceRow: ((row: number) => number) | undefined,
+    signal: AbortSignal | undefined,
+  ) =>
+    rows === undefined && sourceRow === undefined
+      ? await stored.source.read(stored.offset + offset, length, signal)
+      : await readRowsRange(stored, { shape, rows, sourceRow }, offset, length, signal)
   const info = ({ shape, stored }: Located) => ({ ...weightInfo(stored), shape })
   const prefetchBlock = async (block: number, signal: AbortSignal | undefined) => {
     if (prefetched.has(block)) return
@@ -92,6 +111,10 @@ export function weightsByRole(options: {
     },
     clientInfo: (role) => info(clientTensor(role)),
     client: async (role, signal) => transform(role, await read(clientTensor(role), signal)),
+    blockRange: async (block, role, offset, length, signal) =>
+      await readRange(blockTensor(block, role), offset, length, options.sourceRow?.(role), signal),
+    clientRange: async (role, offset, length, signal) =>
+      await readRange(clientTensor(role), offset, length, undefined, signal),
   }
 }
 

@@ -1,10 +1,11 @@
 import { sha256 } from '@noble/hashes/sha2.js'
 import { bytesToHex } from '@noble/hashes/utils.js'
 import type { ByteRange } from '../byte-source.ts'
+import { PIECE_BYTES } from '../model/blob.ts'
 import type { CacheStore } from './cache-store.ts'
 
 /** What is fetched, checked and kept as a unit. Small, because a model's id alone touches 16 places of it. */
-export const CHUNK_BYTES = 256 * 1024
+export const CHUNK_BYTES = PIECE_BYTES
 
 /**
  * The part of a remote file that this machine holds: a file with holes, and beside it a journal with one line
