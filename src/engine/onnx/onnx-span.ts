@@ -107,7 +107,12 @@ export async function loadOnnxSpan(
       // Other spans and leases may run between two blocks: nothing here is kept over a yield but the rows.
       runtime.integers(scalars, 4).set([total - 1, total, rows, 0])
       const { capacity } = region
-      const place = { address: blockAddress(region, index), heads: kvHeadCount, capacity, width: layout.width }
+      const place = {
+        address: blockAddress(region, index),
+        heads: kvHeadCount,
+        capacity,
+        width: layout.width,
+      }
       const cache = openBlockCache(runtime, place, shape, buffers.shortCache)
       const { keys, values } = cache
       const inputs: Record<BlockInput, OrtValue> = {
