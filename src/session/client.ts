@@ -1,11 +1,13 @@
 import type { Engine, EngineHead, LoadOptions } from '../engine/engine.ts'
 import { ChoraleError } from '../errors.ts'
+import type { Logger } from '../log.ts'
 import type { Embedding } from '../model/embedding.ts'
 import { loadEmbedding } from '../model/embedding.ts'
 import type { Model } from '../model/model.ts'
 import type { Tokenizer } from '../tokenizer/tokenizer.ts'
 import type { ChainOptions } from './chain-options.ts'
 import { createChain } from './chain-span.ts'
+import { type DraftModel, loadDraftModel } from './draft-model.ts'
 import { createLanguageModel } from './generate.ts'
 import type { LanguageModel } from './language-model.ts'
 import { createLocalSpan } from './local-span.ts'
@@ -32,10 +34,13 @@ export interface ClientOptions {
   readonly backend: Backend
   readonly contextLength?: number
   readonly answerTokens?: number
-  /** Guess tokens and have several checked in one lap (default: with a chain, whose laps are long). */
+  /** Guess tokens and have several checked in one lap (default: with a chain, whose laps are long, or a draft). */
   readonly drafts?: boolean
+  /** A small model with the same tokenizer that guesses too, on `engine`. Stays the caller's to close. */
+  readonly draft?: Model
   readonly signal?: AbortSignal
   readonly onProgress?: LoadOptions['onProgress']
+  readonly log?: Logger
 }
 
 const LOCAL_KV_TOKENS = 8_192
@@ -43,7 +48,7 @@ const LOCAL_KV_TOKENS = 8_192
 /**
  * Loads the client's part of a model (embedding, final norm, head; with a local backend the blocks too) and gives a
  * model to ask. `close()` frees all of it.
- * @throws `bad_file`, `not_found`, `engine`, `capacity`, `cancelled`.
+ * @throws `bad_file`, `not_found`, `engine`, `capacity`, `cancelled`; `bad_config` for a draft with another tokenizer.
  */
 export async function createClient(options: ClientOptions): Promise<LanguageModel> {
   const { model, engine, backend } = options
@@ -52,29 +57,43 @@ export async function createClient(options: ClientOptions): Promise<LanguageMode
     ...(options.onProgress && { onProgress: options.onProgress }),
   }
   if (options.signal?.aborted) throw new ChoraleError('cancelled', 'loading was cancelled')
-  const head: EngineHead = await engine.loadHead(model, loading)
+  /** What was loaded, to be freed last to first. */
+  const loaded: { close(): Promise<void> }[] = []
+  const close = async () => {
+    for (const one of loaded.splice(0).reverse()) await one.close()
+  }
   try {
+    const head: EngineHead = await engine.loadHead(model, loading)
+    loaded.push(head)
     const embedding: Embedding = await loadEmbedding(model, options.signal ? { signal: options.signal } : {})
     const { runner, readiness } = await createRunner(options, backend, loading)
+    loaded.push(runner)
+    const draft = await loadDraft(options, loading)
     return createLanguageModel({
       model,
       tokenizer: options.tokenizer,
       embedding,
       head,
       runner,
-      drafts: options.drafts ?? backend.kind === 'chain',
+      drafts: options.drafts ?? (backend.kind === 'chain' || draft !== undefined),
+      ...(draft && { draft }),
       ...(options.contextLength !== undefined && { contextLength: options.contextLength }),
       ...(options.answerTokens !== undefined && { answerTokens: options.answerTokens }),
       ...(readiness && { readiness }),
-      close: async () => {
-        await runner.close()
-        await head.close()
-      },
+      close,
     })
   } catch (error) {
-    await head.close()
+    await close()
     throw error
   }
+}
+
+async function loadDraft(
+  { draft, model, engine, log }: ClientOptions,
+  loading: LoadOptions,
+): Promise<DraftModel | undefined> {
+  if (draft === undefined) return undefined
+  return await loadDraftModel({ ...loading, model: draft, target: model, engine, ...(log && { log }) })
 }
 
 async function createRunner(

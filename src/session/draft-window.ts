@@ -1,20 +1,53 @@
+import type { Outlook } from './drafter.ts'
+
 /**
  * How many guessed tokens to send along in one lap of the chain: as many as pay for themselves.
  *
- * A lap of w guesses takes about `lap + w·row` and gives (1 − p^(w+1)) / (1 − p) tokens when each guess is right with
- * probability p. Far chains have long laps and cheap rows, so they take many; on one machine rows cost nearly as
- * much as laps, and only good guesses are worth it. All three are measured as the answer goes on.
+ * A lap of w guesses takes about `lap + w·row` and what making them takes, and gives (1 − p^(w+1)) / (1 − p) tokens
+ * when each guess is right with probability p. Far chains have long laps and cheap rows, so they take many; on one
+ * machine rows cost nearly as much as laps, and only good guesses are worth it. All of it is measured as the answer
+ * goes on, and so is what laps with guesses gave in truth: a kind that makes answers slower is given up.
  */
 export interface DraftWindow {
-  /** Most guesses of `kind` to send now, at most `limit`. */
-  size(kind: number, limit: number): number
-  /** Notes a lap of `guesses` guesses of `kind`, of which the first `right` were right. */
-  note(lap: {
-    readonly ms: number
-    readonly kind: number
-    readonly guesses: number
-    readonly right: number
-  }): void
+  /** Guesses of that kind to send now, at most `limit`, and the tokens a millisecond this promises. */
+  plan(outlook: Outlook, limit: number): Plan
+  /** Most guesses worth making while a lap is under way: those behind are hardly ever right. */
+  depth(kind: number): number
+  /** Notes a lap. */
+  note(lap: Lap): void
+}
+
+/** What to do about a drafter's guesses. */
+export interface Plan {
+  /** Send that many now. */
+  readonly guesses: number
+  /** Tokens a millisecond that they promise. */
+  readonly speed: number
+  /** None now, but they are worth preparing meanwhile: what has to be read first takes longer than it gives. */
+  readonly prepare: boolean
+}
+
+/** A lap of `guesses` guesses of `kind`, of which the first `right` were right. */
+export interface Lap {
+  readonly ms: number
+  /** What making the guesses took before it. */
+  readonly makingMs?: number
+  readonly kind: number
+  readonly guesses: number
+  readonly right: number
+}
+
+/** What is known of the guesses of one kind. */
+export interface KindRecord {
+  right: number
+  guesses: number
+  /** Laps since the last guess. */
+  idle: number
+  /** Laps with guesses since they began, or began anew. */
+  laps: number
+  /** Milliseconds of those laps, making included; and what laps without guesses would have taken. Old ones fade. */
+  ms: number
+  plainMs: number
 }
 
 export interface DraftWindowOptions {
@@ -22,6 +55,8 @@ export interface DraftWindowOptions {
   readonly rowMs?: number
   /** Most guesses in a lap (default 15). */
   readonly max?: number
+  /** Kinds whose record outlives the answer. */
+  readonly memory?: ReadonlyMap<number, KindRecord>
 }
 
 const MAX_GUESSES = 15
@@ -31,59 +66,103 @@ const LEAST_GAIN = 1.05
 const NEWEST = 0.2
 /** What a kind is thought to be worth at first, as if that many guesses had been seen. */
 const PRIOR_GUESSES = 4
-const PRIOR_RIGHT: readonly number[] = [0.1, 0.2, 0.45, 0.6, 0.7]
+const PRIOR_RIGHT: readonly number[] = [0.1, 0.2, 0.45, 0.6, 0.7, 0.6]
 /** Old guesses count less: an answer may quote for a while and then go its own way. */
 const FADE = 0.9
-/** A kind that was given up is tried again after this many laps without it, with a few guesses. */
+/** A kind that was given up is tried again after this many laps without it, with one guess … */
 const RETRY_LAPS = 48
+/** … and not before the try costs less than this share of their time. */
+const RETRY_SHARE = 0.02
+/** Laps after which what they gave counts, whatever they promised. */
+const TRIAL_LAPS = 4
+/** Answers may end any time: no more tokens than that are hoped for when something has to be read first. */
+const HOPED_TOKENS = 128
+/** A guess that is needed more rarely than this is not made ahead. */
+const LEAST_CHANCE = 0.2
+const NONE: Plan = { guesses: 0, speed: 0, prepare: false }
+
+/** A record that has seen nothing. */
+export function newKindRecord(kind: number): KindRecord {
+  const share = PRIOR_RIGHT[Math.min(kind, PRIOR_RIGHT.length - 1)]!
+  return { right: share * PRIOR_GUESSES, guesses: PRIOR_GUESSES, idle: 0, laps: 0, ms: 0, plainMs: 0 }
+}
 
 /** A window that knows nothing yet: the first laps go without guesses. */
 export function createDraftWindow(options: DraftWindowOptions = {}): DraftWindow {
   const { max = MAX_GUESSES } = options
   let lapMs: number | undefined
   let rowMs = options.rowMs
-  const seen = new Map<number, { right: number; guesses: number; idle: number }>()
+  const records = new Map<number, KindRecord>(options.memory)
 
-  function record(kind: number) {
-    let entry = seen.get(kind)
-    if (!entry) {
-      const share = PRIOR_RIGHT[Math.min(kind, PRIOR_RIGHT.length - 1)]!
-      entry = { right: share * PRIOR_GUESSES, guesses: PRIOR_GUESSES, idle: 0 }
-      seen.set(kind, entry)
+  function recordOf(kind: number): KindRecord {
+    let record = records.get(kind)
+    if (!record) records.set(kind, (record = newKindRecord(kind)))
+    return record
+  }
+
+  const chance = (kind: number) => {
+    const { right, guesses } = recordOf(kind)
+    return Math.min(right / guesses, 0.99)
+  }
+
+  const rowOf = (lap: number) => Math.min(rowMs ?? lap, lap)
+
+  /** The number of guesses that gives most tokens a millisecond when nothing but `firstMs` has to be read before. */
+  function best(lap: number, outlook: Outlook, most: number, firstMs: number) {
+    const right = chance(outlook.kind)
+    let found = { guesses: 0, speed: 1 / lap }
+    for (let guesses = 1; guesses <= most; guesses++) {
+      const tokens = (1 - right ** (guesses + 1)) / (1 - right)
+      const making = Math.max(0, guesses - outlook.ready) * outlook.eachMs + firstMs
+      const speed = tokens / (lap + guesses * rowOf(lap) + making)
+      if (speed > found.speed) found = { guesses, speed }
     }
-    return entry
+    return found
+  }
+
+  /** One guess of a kind that was given up, now and then: the text may have changed its mind. */
+  function retry(record: KindRecord, { firstMs, eachMs, ready }: Outlook, lap: number): Plan {
+    if (++record.idle < RETRY_LAPS) return NONE
+    const making = firstMs + (ready > 0 ? 0 : eachMs)
+    if (making + rowOf(lap) > record.idle * lap * RETRY_SHARE && making > 0) return NONE
+    if (firstMs > 0) return { ...NONE, prepare: true }
+    Object.assign(record, { idle: 0, laps: 0, ms: 0, plainMs: 0 })
+    return { guesses: 1, speed: 0, prepare: false }
   }
 
   return {
-    size(kind, limit) {
-      const most = Math.min(limit, max)
-      if (lapMs === undefined || most < 1) return 0
-      const entry = record(kind)
-      const right = Math.min(entry.right / entry.guesses, 0.99)
-      const row = Math.min(rowMs ?? lapMs, lapMs)
-      const speed = (guesses: number) => (1 - right ** (guesses + 1)) / (1 - right) / (lapMs! + guesses * row)
-      let best = 0
-      for (let guesses = 1; guesses <= most; guesses++) if (speed(guesses) > speed(best)) best = guesses
-      if (best > 0 && speed(best) >= LEAST_GAIN * speed(0)) return best
-      if (++entry.idle < RETRY_LAPS) return 0
-      entry.idle = 0
-      return 1
+    plan(outlook, limit) {
+      const most = Math.min(limit, max, outlook.most)
+      if (lapMs === undefined || most < 1) return NONE
+      const record = recordOf(outlook.kind)
+      const steady = best(lapMs, outlook, most, 0)
+      const slows = record.laps >= TRIAL_LAPS && record.plainMs < record.ms
+      if (slows || steady.speed * lapMs < LEAST_GAIN) return retry(record, outlook, lapMs)
+      if (outlook.firstMs === 0) return { ...steady, prepare: false }
+      const now = best(lapMs, outlook, most, outlook.firstMs)
+      if (now.guesses > 0) return { ...now, prepare: false }
+      const saved = Math.min(limit + 1, HOPED_TOKENS) * (lapMs - 1 / steady.speed)
+      return { ...NONE, prepare: outlook.firstMs <= saved / 2 }
     },
-    note({ ms, kind, guesses, right }) {
-      if (guesses === 0) {
-        lapMs = lapMs === undefined ? ms : lapMs + NEWEST * (ms - lapMs)
+    depth: (kind) => Math.floor(Math.log(LEAST_CHANCE) / Math.log(Math.max(chance(kind), 0.01))),
+    note({ ms, makingMs = 0, kind, guesses, right }) {
+      if (guesses === 0 || lapMs === undefined) {
+        if (guesses === 0) lapMs = lapMs === undefined ? ms : lapMs + NEWEST * (ms - lapMs)
         return
       }
-      if (lapMs !== undefined) {
-        const row = Math.max(0, (ms - lapMs) / guesses)
-        rowMs = rowMs === undefined ? row : rowMs + NEWEST * (row - rowMs)
-      }
-      const entry = record(kind)
+      const row = Math.max(0, (ms - lapMs) / guesses)
+      rowMs = rowMs === undefined ? row : rowMs + NEWEST * (row - rowMs)
+      // With fewer rows it would not have taken longer: the way has become shorter.
+      if (ms < lapMs) lapMs += NEWEST * (ms - lapMs)
+      const record = recordOf(kind)
       // Guesses behind the first wrong one say nothing.
       const judged = Math.min(guesses, right + 1)
-      entry.right = entry.right * FADE ** judged + right
-      entry.guesses = entry.guesses * FADE ** judged + judged
-      entry.idle = 0
+      record.right = record.right * FADE ** judged + right
+      record.guesses = record.guesses * FADE ** judged + judged
+      record.idle = 0
+      record.laps++
+      record.ms = record.ms * FADE + ms + makingMs
+      record.plainMs = record.plainMs * FADE + (right + 1) * lapMs
     },
   }
 }

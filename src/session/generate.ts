@@ -7,10 +7,10 @@ import { rows, type Tensor } from '../tensor/tensor.ts'
 import { createDetokenizer } from '../tokenizer/detokenize-stream.ts'
 import type { Tokenizer } from '../tokenizer/tokenizer.ts'
 import { cancelled } from './check-step.ts'
-import { createDraftWindow } from './draft-window.ts'
+import { createDraftLaps, type DraftLaps } from './draft-laps.ts'
+import type { DraftModel } from './draft-model.ts'
 import { batchedLogits, type Logits } from './head-batch.ts'
 import type { GenerateDone, GenerateEvent, GenerateRequest, LanguageModel } from './language-model.ts'
-import { createPromptLookup } from './prompt-lookup.ts'
 import { raceSignal } from './race-signal.ts'
 import type { Failover, SpanRunner, SpanSession } from './span-runner.ts'
 
@@ -28,6 +28,8 @@ export interface LanguageModelParts {
   readonly answerTokens?: number
   /** Guess tokens and have several checked in one lap, unless a request says otherwise (default false). */
   readonly drafts?: boolean
+  /** Guesses too, where drafts are on. Closed before the rest. */
+  readonly draft?: DraftModel
   readonly readiness?: LanguageModel['readiness']
   /** Frees what `createLanguageModel` was given. */
   readonly close?: () => Promise<void>
@@ -51,7 +53,10 @@ export function createLanguageModel(parts: LanguageModelParts): LanguageModel {
     contextLength,
     generate: (request) => generate({ ...parts, contextLength, logits }, request),
     readiness: parts.readiness ?? (async () => ({ ready: true, missing: [] })),
-    close: async () => await parts.close?.(),
+    close: async () => {
+      await parts.draft?.close()
+      await parts.close?.()
+    },
   }
 }
 
@@ -75,9 +80,7 @@ async function* generate(
     ...(request.stop && { stop: request.stop }),
   })
   const eos = new Set([...tokenizer.eosTokenIds, ...parts.model.spec.eosTokenIds])
-  const drafter = (request.drafts ?? parts.drafts) ? createPromptLookup(promptIds) : undefined
-  let window = createDraftWindow()
-  const drafts = { laps: 0, proposed: 0, accepted: 0 }
+  let drafts: DraftLaps | undefined
   let hidden = parts.embedding.gather(promptIds)
 
   const failovers: Failover[] = []
@@ -91,14 +94,24 @@ async function* generate(
   try {
     opened = await openSession(parts, hidden, room, signal, (failover) => failovers.push(failover))
     const { session, answerTokens } = opened
+    drafts = createDraftLaps({
+      wish: request.drafts ?? parts.drafts ?? false,
+      promptIds,
+      sampling: request.sampling ?? {},
+      maxTokens: promptIds.length + answerTokens,
+      ends: request.ignoreEos ? new Set() : eos,
+      model: parts.draft,
+      clock,
+    })
     /** Guessed tokens whose rows follow the last known one's in `hidden`. */
     let guesses: readonly number[] = []
-    let kind = 0
     answer: while (completionTokens < answerTokens) {
       const lapStart = clock()
       const position = promptIds.length + completionTokens
       const want = guesses.length > 0 ? 'all' : 'last'
-      const output = await raceSignal(session.step(hidden, { want, ...(signal && { signal }) }), signal)
+      const step = session.step(hidden, { want, ...(signal && { signal }) })
+      if (prefilledAt !== undefined) drafts?.started()
+      const output = await raceSignal(step, signal)
       const logits = await raceSignal(parts.logits(output), signal)
       for (; reported < failovers.length; reported++) yield failoverEvent(failovers[reported]!)
       if (signal?.aborted) throw cancelled()
@@ -113,7 +126,7 @@ async function* generate(
         const token = sampler.sample(rows(logits, row, row + 1).data, position + row)
         completionTokens++
         last = token.id
-        drafter?.append(last)
+        drafts?.append(last)
         const isEnd = eos.has(last) && !request.ignoreEos
         yield { type: 'token', token, text: isEnd ? '' : text.push(last) }
         if (isEnd || text.stopped !== undefined) {
@@ -124,20 +137,10 @@ async function* generate(
         right++
       }
       if (right < guesses.length) await session.rollback(position + right)
-      if (isPrefill)
-        window = createDraftWindow({ rowMs: lapMs / Math.max(1, promptIds.length - (cachedTokens ?? 0)) })
-      else window.note({ ms: lapMs, kind, guesses: guesses.length, right })
-      drafts.laps += isPrefill ? 0 : 1
-      drafts.proposed += guesses.length
-      drafts.accepted += right
-
-      guesses = []
-      if (drafter) {
-        // The lap's own token needs no guess, and what is beyond the answer's end none either.
-        const draft = drafter.propose(answerTokens - completionTokens - 1)
-        kind = draft.kind
-        guesses = draft.ids.slice(0, window.size(kind, draft.ids.length))
-      }
+      if (isPrefill) drafts?.begin(lapMs, promptIds.length - (cachedTokens ?? 0))
+      else drafts?.ended(lapMs, right)
+      // The lap's own token needs no guess, and what is beyond the answer's end none either.
+      guesses = (await drafts?.next(answerTokens - completionTokens - 1)) ?? []
       hidden = parts.embedding.gather([last, ...guesses])
     }
   } catch (error) {
@@ -145,7 +148,7 @@ async function* generate(
     finishReason = 'cancelled'
   } finally {
     // A step that was cancelled may still be running; the session's room is free once this returns.
-    await opened?.session.close()
+    await Promise.all([opened?.session.close(), drafts?.close()])
   }
   const endedAt = clock()
   yield {
@@ -164,7 +167,7 @@ async function* generate(
     },
     route: opened?.session.route ?? [],
     failovers: failovers.length,
-    ...(drafter && { drafts }),
+    ...(drafts && { drafts: drafts.stats }),
   }
 }
 

@@ -1,6 +1,7 @@
 import type { Model } from '../model/model.ts'
 import type { SampledToken, SamplingOptions } from '../sampling/options.ts'
 import type { Tokenizer } from '../tokenizer/tokenizer.ts'
+import type { DraftStats, DraftWish } from './draft-laps.ts'
 import type { RouteHop, Span } from './span-runner.ts'
 
 /** A model one can ask, wherever its blocks run. The gateway, the terminal and the pages drive this and nothing below it. */
@@ -30,10 +31,11 @@ export interface GenerateRequest {
   /** Go on past end-of-sequence tokens (benchmarks, traces). */
   readonly ignoreEos?: boolean
   /**
-   * Guess tokens from what the text already holds and have several checked in one lap of the chain. The tokens are the
-   * same either way; default: what the model's client was made with.
+   * Guess tokens, from what the text already holds (`lookup`) and with the client's draft model (`model`, where it has
+   * one), and have several checked in one lap of the chain; `true`: both. The tokens are the same either way; default:
+   * what the model's client was made with.
    */
-  readonly drafts?: boolean
+  readonly drafts?: DraftWish
   readonly signal?: AbortSignal
 }
 
@@ -65,5 +67,5 @@ export interface GenerateDone {
   readonly route: readonly RouteHop[]
   readonly failovers: number
   /** With drafts: laps after the prompt, and how many guesses they carried and confirmed. */
-  readonly drafts?: { readonly laps: number; readonly proposed: number; readonly accepted: number }
+  readonly drafts?: DraftStats
 }

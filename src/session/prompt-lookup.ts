@@ -1,25 +1,11 @@
-/** A guess at how a text goes on. */
-export interface Draft {
-  readonly ids: readonly number[]
-  /** How much of the text speaks for it: guesses of one kind are right about equally often. */
-  readonly kind: number
-}
-
-/** Guesses the next tokens of one text. A wrong guess costs time, never a wrong token. */
-export interface Drafter {
-  /** Adds a token of the text. */
-  append(id: number): void
-  /** At most `count` likely next tokens; none when nothing speaks for any. */
-  propose(count: number): Draft
-}
+import type { Drafter } from './drafter.ts'
 
 /** Longest run of tokens that is looked up; longer ones are no better a sign. */
 const LONGEST = 4
-const NOTHING: Draft = { ids: [], kind: 0 }
 
 /**
  * Guesses that what followed the last few tokens before will follow them again: summaries, edits, code and quotes
- * repeat their prompt. `Draft.kind` is how many tokens matched, 1 to 4.
+ * repeat their prompt. `Outlook.kind` is how many tokens matched, 1 to 4; its guesses cost nothing to make.
  *
  * Memory: four map entries a token.
  */
@@ -37,16 +23,27 @@ export function createPromptLookup(promptIds: readonly number[]): Drafter {
     text.push(id)
   }
 
+  /** The longest run of last tokens that was there before: its length, and where it ended. */
+  function find(): { length: number; end: number } | undefined {
+    for (let length = Math.min(LONGEST, text.length); length >= 1; length--) {
+      const end = ends[length - 1]!.get(run(length, text.length))
+      if (end !== undefined) return { length, end }
+    }
+    return undefined
+  }
+
   for (const id of promptIds) append(id)
   return {
     append,
-    propose(count) {
-      if (count < 1) return NOTHING
-      for (let length = Math.min(LONGEST, text.length); length >= 1; length--) {
-        const end = ends[length - 1]!.get(run(length, text.length))
-        if (end !== undefined) return { ids: text.slice(end, end + count), kind: length }
-      }
-      return NOTHING
+    outlook() {
+      const found = find()
+      if (found === undefined) return undefined
+      const most = text.length - found.end
+      return { kind: found.length, most, ready: most, eachMs: 0, firstMs: 0 }
+    },
+    make(count) {
+      const found = find()
+      return found === undefined || count < 1 ? [] : text.slice(found.end, found.end + count)
     },
   }
 }

@@ -6,7 +6,7 @@ import { createReferenceEngine } from '../../src/engine/reference/reference-engi
 import { type Embedding, loadEmbedding } from '../../src/model/embedding.ts'
 import type { Model } from '../../src/model/model.ts'
 import type { SamplingOptions } from '../../src/sampling/options.ts'
-import { createDraftWindow } from '../../src/session/draft-window.ts'
+import { createDraftWindow, newKindRecord } from '../../src/session/draft-window.ts'
 import { createLanguageModel } from '../../src/session/generate.ts'
 import type { GenerateDone, LanguageModel } from '../../src/session/language-model.ts'
 import { createLocalSpan } from '../../src/session/local-span.ts'
@@ -16,26 +16,29 @@ import { createTokenizer } from '../../src/tokenizer/hf-tokenizer.ts'
 import { seededRandom } from '../protocol/random.ts'
 
 describe('createPromptLookup', () => {
-  it('proposes what followed the longest run of last tokens, the latest time', () => {
+  it('guesses what followed the longest run of last tokens, the latest time', () => {
     const lookup = createPromptLookup([1, 2, 3, 9, 1, 2, 3, 8, 7, 5, 2, 3])
-    expect(lookup.propose(3)).toEqual({ ids: [8, 7, 5], kind: 2 })
+    expect(lookup.outlook()).toEqual({ kind: 2, most: 5, ready: 5, eachMs: 0, firstMs: 0 })
+    expect(lookup.make(3)).toEqual([8, 7, 5])
     lookup.append(4)
-    expect(lookup.propose(3).ids).toEqual([])
+    expect(lookup.outlook()).toBeUndefined()
+    expect(lookup.make(3)).toEqual([])
     lookup.append(1)
-    expect(lookup.propose(2)).toEqual({ ids: [2, 3], kind: 1 })
-    expect(lookup.propose(0).ids).toEqual([])
+    expect(lookup.make(2)).toEqual([2, 3])
+    expect(lookup.make(0)).toEqual([])
   })
 
-  it('proposes only tokens of the text, in its order, never more than asked', () => {
+  it('guesses only tokens of the text, in its order, never more than asked', () => {
     const random = seededRandom(7)
     const lookup = createPromptLookup([])
     const text: number[] = []
     for (let i = 0; i < 2_000; i++) {
       const count = random(6)
-      const { ids, kind } = lookup.propose(count)
-      expect(ids.length).toBeLessThanOrEqual(count)
+      const ids = lookup.make(count) as readonly number[]
+      const outlook = lookup.outlook()
+      expect(ids.length).toBe(Math.min(count, outlook?.most ?? 0))
       if (ids.length > 0) {
-        const run = [...text.slice(text.length - kind), ...ids].join()
+        const run = [...text.slice(text.length - outlook!.kind), ...ids].join()
         expect(`,${text.join()},`).toContain(`,${run},`)
       }
       const id = random(5)
@@ -46,37 +49,79 @@ describe('createPromptLookup', () => {
 })
 
 describe('createDraftWindow', () => {
-  const lap = (window: ReturnType<typeof createDraftWindow>, kind: number, ms: number) =>
-    window.note({ ms, kind, guesses: 0, right: 0 })
+  type Window = ReturnType<typeof createDraftWindow>
+  const lap = (window: Window, ms: number) => window.note({ ms, kind: 0, guesses: 0, right: 0 })
+  const free = (kind: number) => ({ kind, most: 99, ready: 99, eachMs: 0, firstMs: 0 })
+  const size = (window: Window, kind: number, limit: number) => window.plan(free(kind), limit).guesses
 
   it('sends many guesses over long laps, few or none where rows cost as much as laps', () => {
     const far = createDraftWindow({ rowMs: 1 })
-    lap(far, 0, 200)
-    expect(far.size(4, 15)).toBeGreaterThanOrEqual(4)
+    lap(far, 200)
+    expect(size(far, 4, 15)).toBeGreaterThanOrEqual(4)
     const near = createDraftWindow({ rowMs: 9 })
-    lap(near, 0, 10)
-    expect(near.size(1, 15)).toBe(0)
+    lap(near, 10)
+    expect(size(near, 1, 15)).toBe(0)
   })
 
   it('opens with success, closes after failures, and tries again now and then', () => {
     const window = createDraftWindow({ rowMs: 5 })
-    lap(window, 0, 50)
-    const first = window.size(3, 15)
+    lap(window, 50)
+    const first = size(window, 3, 15)
     for (let i = 0; i < 20; i++) window.note({ ms: 60, kind: 3, guesses: 2, right: 2 })
-    expect(window.size(3, 15)).toBeGreaterThan(first)
+    expect(size(window, 3, 15)).toBeGreaterThan(first)
     for (let i = 0; i < 30; i++) window.note({ ms: 60, kind: 3, guesses: 2, right: 0 })
-    const sizes = Array.from({ length: 200 }, () => window.size(3, 15))
-    expect(sizes.filter((size) => size > 0).length).toBeLessThanOrEqual(5)
-    expect(sizes.some((size) => size > 0)).toBe(true)
+    const sizes = Array.from({ length: 200 }, () => size(window, 3, 15))
+    expect(sizes.filter((count) => count > 0).length).toBeLessThanOrEqual(5)
+    expect(sizes.some((count) => count > 0)).toBe(true)
   })
 
   it('never passes the limit, and sends nothing before a lap was timed', () => {
     const window = createDraftWindow()
-    expect(window.size(4, 15)).toBe(0)
-    lap(window, 0, 1_000)
+    expect(size(window, 4, 15)).toBe(0)
+    lap(window, 1_000)
     window.note({ ms: 1_001, kind: 4, guesses: 3, right: 3 })
-    expect(window.size(4, 2)).toBe(2)
-    expect(window.size(4, 0)).toBe(0)
+    expect(size(window, 4, 2)).toBe(2)
+    expect(size(window, 4, 0)).toBe(0)
+  })
+
+  it('makes no guesses that take as long as they save, and reads ahead only when enough is left to save', () => {
+    const window = createDraftWindow({ rowMs: 1 })
+    lap(window, 100)
+    const model = { kind: 5, most: 99, ready: 0, eachMs: 5, firstMs: 0 }
+    expect(window.plan(model, 50).guesses).toBeGreaterThan(1)
+    expect(window.plan({ ...model, eachMs: 90 }, 50).guesses).toBe(0)
+    // Made ahead, the same guesses are free.
+    expect(window.plan({ ...model, eachMs: 90, ready: 4 }, 50).guesses).toBe(4)
+    const behind = window.plan({ ...model, firstMs: 1_000 }, 50)
+    expect(behind).toMatchObject({ guesses: 0, prepare: true })
+    expect(window.plan({ ...model, firstMs: 1_000 }, 5)).toMatchObject({ guesses: 0, prepare: false })
+  })
+
+  it('gives up guesses that are right but make laps slower than they save', () => {
+    const window = createDraftWindow({ rowMs: 0 })
+    lap(window, 10)
+    const model = { kind: 5, most: 99, ready: 0, eachMs: 1, firstMs: 0 }
+    expect(window.plan(model, 50).guesses).toBeGreaterThan(0)
+    for (let i = 0; i < 6; i++) window.note({ ms: 10, makingMs: 40, kind: 5, guesses: 2, right: 2 })
+    expect(window.plan(model, 50).guesses).toBe(0)
+  })
+
+  it('a poor draft costs a long answer less than a twentieth, whatever the lap takes', () => {
+    for (const lapMs of [5, 20, 200]) {
+      const memory = new Map([[5, newKindRecord(5)]])
+      let [spent, tokens] = [0, 0]
+      for (let answer = 0; answer < 8; answer++) {
+        const window = createDraftWindow({ rowMs: lapMs / 10, memory })
+        for (let i = 0; i < 100; i++) {
+          const { guesses } = window.plan({ kind: 5, most: 99, ready: 0, eachMs: 2, firstMs: 0 }, 90)
+          const ms = lapMs + (guesses * lapMs) / 10
+          window.note({ ms, makingMs: guesses * 2, kind: guesses > 0 ? 5 : 0, guesses, right: 0 })
+          spent += ms + guesses * 2
+          tokens++
+        }
+      }
+      expect((tokens * lapMs) / spent).toBeGreaterThan(0.95)
+    }
   })
 })
 
