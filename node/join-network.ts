@@ -10,6 +10,7 @@ import { relayServer } from '../src/swarm/relay.ts'
 import { type PassIssuing, servePasses } from '../src/swarm/serve-passes.ts'
 import type { StakeGate } from '../src/swarm/stake-gate.ts'
 import { headlessTransports } from '../src/swarm/transports.ts'
+import { nativeEd25519 } from './native-ed25519.ts'
 import { nativeSha256 } from './native-sha256.ts'
 import { VERSION } from './version.ts'
 
@@ -48,6 +49,7 @@ export async function joinNetwork(options: JoinOptions): Promise<Network> {
     privateAddresses: bootstrap.every(isPrivateAddress),
     software: `chorale/${VERSION}`,
     sha256: nativeSha256,
+    ed25519: nativeEd25519,
     log,
     // Who can be dialled helps those who can't.
     ...(mode === 'server' && { relay: relayServer() }),

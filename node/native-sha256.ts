@@ -1,12 +1,20 @@
 import crypto from 'node:crypto'
 
+const DIGEST_BYTES = 32
+
 /**
- * SHA-256 by OpenSSL: a token's hidden state takes 1 to 3 µs, a tenth of what plain TypeScript needs. In one call where the
- * runtime has that: an object for each hash costs as much as hashing half a kilobyte.
+ * SHA-256 by OpenSSL: a token's hidden state takes 0.6 to 2 µs, a tenth of what plain TypeScript needs. In one call where
+ * the runtime has that, and through a string of bytes: making a hash object, or a buffer outside of the heap for the
+ * answer, costs as much as hashing half a kilobyte.
  */
 export const nativeSha256: (bytes: Uint8Array) => Uint8Array =
-  'hash' in crypto ? (bytes) => crypto.hash('sha256', bytes, 'buffer') : (bytes) => createHashOf(bytes)
+  'hash' in crypto && crypto.hash('sha256', new Uint8Array(), 'binary').length === DIGEST_BYTES
+    ? hashAtOnce
+    : (bytes) => crypto.createHash('sha256').update(bytes).digest()
 
-function createHashOf(bytes: Uint8Array): Uint8Array {
-  return crypto.createHash('sha256').update(bytes).digest()
+function hashAtOnce(bytes: Uint8Array): Uint8Array {
+  const text = crypto.hash('sha256', bytes, 'binary')
+  const digest = new Uint8Array(DIGEST_BYTES)
+  for (let i = 0; i < DIGEST_BYTES; i++) digest[i] = text.charCodeAt(i)
+  return digest
 }

@@ -29,7 +29,7 @@ export interface SessionEvidence {
   readonly engine: string
   readonly numericMode: string
   readonly receipts: number
-  /** Receipts that the client signed too. */
+  /** Receipts that the client agreed to: one that it signed covers those before it, by the chain. */
   readonly acknowledged: number
   /** From the signed opening to a final receipt, without a gap. */
   readonly complete: boolean
@@ -134,13 +134,13 @@ function followSession(found: readonly Checked[], problems: ReceiptProblem[]): S
     const last = good.at(-1)
     // The same receipt from both ends' files is one receipt.
     if (last && equal(last.parsed.body, next.parsed.body)) {
-      if (!last.acknowledged && next.acknowledged) acknowledged++
+      if (next.acknowledged) acknowledged = good.length
       continue
     }
     try {
       followed = checkReceiptFollows(next.parsed, followed, next.opening?.body)
       good.push(next)
-      if (next.acknowledged) acknowledged++
+      if (next.acknowledged) acknowledged = good.length
     } catch (error) {
       problems.push(problemOf(next.entry, error))
       break

@@ -27,7 +27,15 @@ export function firstLink(openingBody: Uint8Array): Uint8Array {
  * hash a receipt and not one a step: hashing so few bytes costs what the call costs.
  */
 export function foldSteps(link: Uint8Array, packed: Uint8Array): Uint8Array {
-  return sha256.create().update(link).update(packed).digest()
+  return sha256(linkedSteps(link, packed))
+}
+
+/** What `foldSteps` hashes, for whoever has a quicker SHA-256. */
+export function linkedSteps(link: Uint8Array, packed: Uint8Array): Uint8Array {
+  const bytes = new Uint8Array(link.length + packed.length)
+  bytes.set(link)
+  bytes.set(packed, link.length)
+  return bytes
 }
 
 /** Steps as bytes, 76 each: seq, position, tokens as u32 little-endian, then the digests of input and output. */

@@ -1,4 +1,12 @@
 import type { Ed25519PrivateKey, Ed25519PublicKey } from '@libp2p/interface'
+import type { Identity } from './identity.ts'
+
+/** Signatures of receipts, which are made while tokens are: a platform may have a cheaper way than WebCrypto. */
+export interface Ed25519 {
+  sign(identity: Identity, bytes: Uint8Array): Uint8Array | Promise<Uint8Array>
+  /** As `verifySignature`: false for other kinds of keys and unreadable ids. */
+  verify(peerId: string, bytes: Uint8Array, signature: Uint8Array): boolean | Promise<boolean>
+}
 
 /**
  * ed25519 through the platform's WebCrypto where it knows the curve (Node, Deno, and browsers of the last years): twice

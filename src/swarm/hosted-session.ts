@@ -55,6 +55,7 @@ export function createHostedSession(options: HostedSessionOptions): HostedSessio
   const receipts = createServedReceipts({
     identity: peer.identity,
     digest: peer.digest,
+    ed25519: peer.ed25519,
     opening: admitted,
     facts: { engine: host.engine, numericMode: host.numericMode ?? 'float' },
     everyTokens: () => (peer.gate?.parameters ?? DEFAULT_SUBNET_PARAMETERS).receiptTokens,

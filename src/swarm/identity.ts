@@ -1,8 +1,8 @@
 import { generateKeyPair, generateKeyPairFromSeed } from '@libp2p/crypto/keys'
-import type { Ed25519PrivateKey } from '@libp2p/interface'
+import type { Ed25519PrivateKey, Ed25519PublicKey } from '@libp2p/interface'
 import { peerIdFromPrivateKey, peerIdFromString } from '@libp2p/peer-id'
 import { ChoraleError } from '../errors.ts'
-import { signEd25519, verifyEd25519, verifyKnown } from './ed25519.ts'
+import { type Ed25519, signEd25519, verifyEd25519, verifyKnown } from './ed25519.ts'
 import {
   type Announcement,
   encodeRecordBody,
@@ -59,6 +59,21 @@ export async function signBytes(identity: Identity, bytes: Uint8Array): Promise<
   return await signEd25519(identity.privateKey, bytes)
 }
 
+/** The 32-byte ed25519 key inside a peer id; undefined for other kinds of keys, and ids spelled another way. */
+export function publicKeyOf(peerId: string): Uint8Array | undefined {
+  return ed25519Of(peerId)?.raw
+}
+
+function ed25519Of(peerId: string): Ed25519PublicKey | undefined {
+  try {
+    const id = peerIdFromString(peerId)
+    // Spelled another way the same id would count as a second peer.
+    return id.type === 'Ed25519' && id.toString() === peerId ? id.publicKey : undefined
+  } catch {
+    return undefined
+  }
+}
+
 /** Whether the ed25519 key inside a peer id signed these bytes. False for other kinds of keys and unreadable ids. */
 export async function verifySignature(
   peerId: string,
@@ -68,11 +83,12 @@ export async function verifySignature(
   try {
     const known = verifyKnown(peerId, bytes, signature)
     if (known) return await known
-    const id = peerIdFromString(peerId)
-    // Spelled another way the same id would count as a second peer.
-    if (id.type !== 'Ed25519' || id.toString() !== peerId) return false
-    return await verifyEd25519(peerId, id.publicKey, bytes, signature)
+    const key = ed25519Of(peerId)
+    return key !== undefined && (await verifyEd25519(peerId, key, bytes, signature))
   } catch {
     return false
   }
 }
+
+/** Signatures through WebCrypto where it knows the curve. */
+export const webEd25519: Ed25519 = { sign: signBytes, verify: verifySignature }

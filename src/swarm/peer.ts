@@ -21,11 +21,13 @@ import {
   openConnection,
   type OpenStreamOptions,
 } from './dial-stream.ts'
-import { createIdentity, type Identity } from './identity.ts'
+import type { Ed25519 } from './ed25519.ts'
+import { createIdentity, type Identity, webEd25519 } from './identity.ts'
 import type { Gossip, GossipFactory } from './gossip.ts'
 import { lazyNegotiation } from './lazy-negotiation.ts'
 import { parseAddr } from './multiaddrs.ts'
 import { type Digest, digestOf } from './digest.ts'
+import { rareWindowUpdates } from './rare-window-updates.ts'
 import type { ReceiptStore } from './receipt-store.ts'
 import type { RelayService } from './relay.ts'
 import type { StakeGate } from './stake-gate.ts'
@@ -60,6 +62,8 @@ export interface PeerOptions {
   readonly receipts?: ReceiptStore
   /** SHA-256 of the platform, where it has a quick one that answers at once; receipts hash every step. */
   readonly sha256?: (bytes: Uint8Array) => Uint8Array
+  /** Signs and checks receipts (default: WebCrypto's, on another thread). */
+  readonly ed25519?: Ed25519
   /** How long to look for a first bootstrap peer, in milliseconds (default: 8000 for a server, 3000 for a client). */
   readonly bootstrapTimeoutMs?: number
 }
@@ -75,6 +79,8 @@ export interface Peer {
   readonly receipts: ReceiptStore | undefined
   /** SHA-256; `bytes` may change once it returned. */
   readonly digest: Digest
+  /** Of receipts. */
+  readonly ed25519: Ed25519
   /** The signed pass that this peer shows where it has no stake; see `keepPass`. */
   pass: Uint8Array | undefined
   /** Whether it joined a network through bootstrap peers; false for the first peer of a new one. */
@@ -155,6 +161,7 @@ export async function createPeer(options: PeerOptions): Promise<Peer> {
       node.services.gossip && options.gossip?.wrap(node.services.gossip, topicsOf(options), { gate, log }),
     receipts: options.receipts,
     digest: options.sha256 ?? digestOf,
+    ed25519: options.ed25519 ?? webEd25519,
     get pass() {
       return pass
     },
@@ -221,7 +228,7 @@ async function start(options: PeerOptions, identity: Identity, software: string)
       addresses: { listen, announce: [...(options.announce ?? [])] },
       transports: [...options.transports],
       connectionEncrypters: [noise()],
-      streamMuxers: [lazyNegotiation(yamux({ streamOptions: STREAM_OPTIONS }))],
+      streamMuxers: [lazyNegotiation(rareWindowUpdates(yamux({ streamOptions: STREAM_OPTIONS })))],
       connectionManager: {
         maxConnections: 1000,
         // Default 5 a second and address: a gateway, several clients behind one NAT and every test pass that.

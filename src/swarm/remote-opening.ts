@@ -36,6 +36,7 @@ export async function prepareOpening(
   calls.receipts = createRemoteReceipts({
     identity: peer.identity,
     digest: peer.digest,
+    ed25519: peer.ed25519,
     opening,
     openingBody,
     openingSigned: encodeSigned(open, 'opening', MAX_OPENING_BYTES),

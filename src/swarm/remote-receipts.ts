@@ -11,7 +11,8 @@ import {
 } from '../protocol/receipts.ts'
 import { type StepDigest, unpackSteps } from '../protocol/step-chain.ts'
 import type { Digest } from './digest.ts'
-import { type Identity, signBytes, verifySignature } from './identity.ts'
+import type { Ed25519 } from './ed25519.ts'
+import type { Identity } from './identity.ts'
 import type { ReceiptStore } from './receipt-store.ts'
 
 /** The receipts of one session at the client that gets them: each is compared with what went over the wire. */
@@ -35,6 +36,7 @@ export interface RemoteReceipts {
 export interface RemoteReceiptsOptions {
   readonly identity: Identity
   readonly digest: Digest
+  readonly ed25519: Ed25519
   readonly opening: Opening
   readonly openingBody: Uint8Array
   /** The signed opening, kept with the first receipt. */
@@ -50,8 +52,11 @@ export interface RemoteReceiptsOptions {
 interface Known {
   readonly position: number
   readonly tokens: number
-  /** Undefined for one that was given up. */
-  readonly input: PromiseWithResolvers<Uint8Array | undefined>
+  /** Undefined while it is not known. */
+  input: Uint8Array | Promise<Uint8Array> | undefined
+  /** Called when it is, or when the step was given up. */
+  onInput: (() => void) | undefined
+  givenUp: boolean
   output: Uint8Array | Promise<Uint8Array> | undefined
 }
 
@@ -62,7 +67,7 @@ const INPUT_MS = 2_000
 
 /** No receipts yet. */
 export function createRemoteReceipts(options: RemoteReceiptsOptions): RemoteReceipts {
-  const { identity, digest, opening, onTrouble } = options
+  const { identity, digest, ed25519, opening, onTrouble } = options
   const known = new Map<number, Known>()
   const final = Promise.withResolvers<void>()
   let followed: FollowedReceipt | undefined
@@ -73,19 +78,20 @@ export function createRemoteReceipts(options: RemoteReceiptsOptions): RemoteRece
     const { receipt, body, signature, signed, steps } = unverified
     checkFacts(receipt, opening, options.engine())
     const next = checkReceiptFollows(unverified, followed, options.openingBody)
-    for (const step of unpackSteps(steps)) await compare(step, known.get(step.seq))
+    for (const step of unpackSteps(steps)) {
+      await compare(step, known.get(step.seq))
+      known.delete(step.seq)
+    }
     for (const [seq, { output }] of known) {
       if (seq > next.lastSeq) continue
-      if (output !== undefined && !unpackSteps(steps).some((step) => step.seq === seq)) {
-        throw wrong('steps', `step ${seq} is left out`)
-      }
+      if (output !== undefined) throw wrong('steps', `step ${seq} is left out`)
       known.delete(seq)
     }
-    if (!(await verifySignature(receipt.server, receiptSignedBytes(body), signature))) {
+    if (!(await ed25519.verify(receipt.server, receiptSignedBytes(body), signature))) {
       throw wrong('signature', 'it is not signed by the server')
     }
     followed = next
-    const agreed = await signBytes(identity, ackSignedBytes(body))
+    const agreed = await ed25519.sign(identity, ackSignedBytes(body))
     options.post(() => encodeFrame({ type: 'ack', sequence: receipt.sequence, signature: agreed }))
     options.store?.add({
       signed,
@@ -98,19 +104,35 @@ export function createRemoteReceipts(options: RemoteReceiptsOptions): RemoteRece
 
   return {
     begin: (seq, position, tokens) => {
-      known.set(seq, { position, tokens, input: Promise.withResolvers(), output: undefined })
+      known.set(seq, {
+        position,
+        tokens,
+        input: undefined,
+        onInput: undefined,
+        givenUp: false,
+        output: undefined,
+      })
       if (known.size > MAX_WITHOUT_RECEIPT) {
         onTrouble(new ChoraleError('protocol', `the server gave no receipt for ${known.size} steps`))
       }
     },
-    input: (seq, bytes) => known.get(seq)?.input.resolve(digest(bytes)),
+    input: (seq, bytes) => {
+      const step = known.get(seq)
+      if (step === undefined || step.givenUp || step.input !== undefined) return
+      step.input = digest(bytes)
+      step.onInput?.()
+    },
     output: (seq, bytes) => {
       expected = true
       const step = known.get(seq)
       if (step) step.output = digest(bytes)
     },
     forget: (from) => {
-      for (const [seq, { input }] of known) if (seq >= from) input.resolve(undefined)
+      for (const [seq, step] of known) {
+        if (seq < from) continue
+        step.givenUp = true
+        step.onInput?.()
+      }
     },
     receive: (payload) => {
       const unverified = parseReceiptPayload(payload)
@@ -158,21 +180,19 @@ async function compare(step: StepDigest, known: Known | undefined): Promise<void
   }
   if (!equal(await known.output, step.output))
     throw wrong('steps', `the output of step ${seq} is another one`)
-  const input = await soon(known.input.promise)
-  if (input && !equal(input, step.input)) throw wrong('steps', `the input of step ${seq} is another one`)
+  if (known.input === undefined && !known.givenUp) await inputOf(known)
+  if (known.input && !equal(await known.input, step.input))
+    throw wrong('steps', `the input of step ${seq} is another one`)
 }
 
-/** What `work` gives, or undefined when it takes too long: the server's word stands alone for that input. */
-async function soon(work: Promise<Uint8Array | undefined>): Promise<Uint8Array | undefined> {
+/** Waits for it, but not long: then the server's word stands alone for that input. */
+async function inputOf(step: Known): Promise<void> {
   let timer: ReturnType<typeof setTimeout> | undefined
-  const late = new Promise<undefined>((resolve) => {
-    timer = setTimeout(() => resolve(undefined), INPUT_MS)
+  await new Promise<void>((resolve) => {
+    step.onInput = resolve
+    timer = setTimeout(resolve, INPUT_MS)
   })
-  try {
-    return await Promise.race([work, late])
-  } finally {
-    clearTimeout(timer)
-  }
+  clearTimeout(timer)
 }
 
 function equal(a: Uint8Array, b: Uint8Array): boolean {

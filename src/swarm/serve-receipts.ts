@@ -2,19 +2,19 @@ import { ChoraleError } from '../errors.ts'
 import { encodeFrame } from '../protocol/frame.ts'
 import { MAX_RECEIPT_BYTES, MAX_RECEIPT_STEPS } from '../protocol/limits.ts'
 import type { Ack, Rollback, Step } from '../protocol/messages.ts'
-import type { StoredReceipt } from '../protocol/receipt-file.ts'
 import {
-  ackSignedBytes,
   encodeReceiptBody,
   encodeReceiptPayload,
   type Receipt,
   receiptSignedBytes,
 } from '../protocol/receipts.ts'
 import { encodeSigned } from '../protocol/signed.ts'
-import { DIGEST_BYTES, firstLink, foldSteps, packSteps, type StepDigest } from '../protocol/step-chain.ts'
+import { DIGEST_BYTES, firstLink, linkedSteps, packSteps, type StepDigest } from '../protocol/step-chain.ts'
 import type { Digest } from './digest.ts'
-import { type Identity, signBytes, verifySignature } from './identity.ts'
+import type { Ed25519 } from './ed25519.ts'
+import type { Identity } from './identity.ts'
 import type { AdmittedOpening } from './opening-guard.ts'
+import { createReceiptAcks, type ReceiptFate } from './receipt-acks.ts'
 import type { ReceiptStore } from './receipt-store.ts'
 
 /** The receipts of one session on the server that gives them. */
@@ -31,6 +31,7 @@ export interface ServedReceipts {
 export interface ServedReceiptsOptions {
   readonly identity: Identity
   readonly digest: Digest
+  readonly ed25519: Ed25519
   readonly opening: AdmittedOpening
   /** Of every receipt. */
   readonly facts: Pick<Receipt, 'engine' | 'numericMode'>
@@ -39,6 +40,8 @@ export interface ServedReceiptsOptions {
   readonly post: (make: () => Uint8Array) => void
   readonly store: Pick<ReceiptStore, 'add'> | undefined
   readonly now?: () => number
+  /** Counts what becomes of each receipt. */
+  readonly onFate?: (fate: ReceiptFate) => void
   /** The client does not keep its side; the session ends. */
   readonly onTrouble: (error: ChoraleError) => void
 }
@@ -61,12 +64,15 @@ type Noted = {
  * last one at the end. Hashing and signing are done after the output was sent.
  */
 export function createServedReceipts(options: ServedReceiptsOptions): ServedReceipts {
-  const { identity, digest, opening, store, onTrouble } = options
+  const { identity, digest, ed25519, opening, store, onTrouble } = options
   const now = options.now ?? Date.now
-  const waiting = new Map<
-    number,
-    { readonly body: Uint8Array; readonly entry: StoredReceipt; readonly at: number }
-  >()
+  const acks = createReceiptAcks({
+    client: opening.opening.client,
+    ed25519,
+    keep: (entry) => store?.add(entry),
+    onTrouble,
+    ...(options.onFate && { onFate: options.onFate }),
+  })
   let steps: StepDigest[] = []
   let fresh = 0
   let chain = firstLink(opening.body)
@@ -79,7 +85,6 @@ export function createServedReceipts(options: ServedReceiptsOptions): ServedRece
   /** Resolves when all that was noted is in a receipt, or waits for the next one; undefined when it is so now. */
   let tail: Promise<void> | undefined
   let finishing: Promise<void> | undefined
-  let onAcknowledged: (() => void) | undefined
 
   const later = (one: Noted): void => {
     noted.push(one)
@@ -126,7 +131,7 @@ export function createServedReceipts(options: ServedReceiptsOptions): ServedRece
     steps = []
     fresh = 0
     const previous = chain
-    chain = foldSteps(previous, packed)
+    chain = await digest(linkedSteps(previous, packed))
     // A clock that was set back must not make receipts that contradict each other.
     lastIssued = Math.max(lastIssued, now())
     const { session, client, server, modelId, start, end } = opening.opening
@@ -147,14 +152,13 @@ export function createServedReceipts(options: ServedReceiptsOptions): ServedRece
       chain,
       issuedAt: lastIssued,
     })
-    const signature = await signBytes(identity, receiptSignedBytes(body))
+    const signature = await ed25519.sign(identity, receiptSignedBytes(body))
     const signed = encodeSigned({ body, signature }, 'receipt', MAX_RECEIPT_BYTES)
     const entry = { signed, steps: packed, ...(sequence === 0 && { opening: opening.signed }) }
-    waiting.set(sequence, { body, entry, at: lastIssued })
+    acks.add({ sequence, final, body, entry, at: lastIssued })
     sequence++
     options.post(() => encodeFrame({ type: 'receipt' }, encodeReceiptPayload(entry)))
-    const [oldest] = waiting.values()
-    if (oldest !== undefined && lastIssued - oldest.at > ACK_PATIENCE_MS) {
+    if (lastIssued - (acks.oldestAt ?? lastIssued) > ACK_PATIENCE_MS) {
       throw new ChoraleError('protocol', `no signature on a receipt came for ${ACK_PATIENCE_MS} ms`, {
         field: 'ack',
       })
@@ -163,49 +167,21 @@ export function createServedReceipts(options: ServedReceiptsOptions): ServedRece
 
   const due = (): boolean =>
     steps.length >= MAX_RECEIPT_STEPS ||
-    (waiting.size < MANY_UNACKNOWLEDGED && (fresh >= options.everyTokens() || sequence === 0))
+    (acks.missing < MANY_UNACKNOWLEDGED && (fresh >= options.everyTokens() || sequence === 0))
 
   const finish = async (tell: boolean): Promise<void> => {
     // What is left where a hash failed, too.
     for (await tail; noted.length > 0; await tail) tail = drain()
     if (sequence > 0 || steps.length > 0) await issue(true).catch(() => undefined)
-    if (tell && waiting.size > 0) {
-      let timer: ReturnType<typeof setTimeout> | undefined
-      await new Promise<void>((resolve) => {
-        onAcknowledged = resolve
-        timer = setTimeout(resolve, LAST_ACK_MS)
-      })
-      clearTimeout(timer)
-    }
-    for (const { entry } of waiting.values()) store?.add(entry)
-    waiting.clear()
+    if (tell) await acks.settled(LAST_ACK_MS)
+    await acks.close()
   }
 
   return {
     step: (step, input, output) => later({ step, input, output }),
     rollback: ({ seq, position: at }) => later({ step: { seq, position: at, tokens: 0 } }),
-    ack: ({ sequence: number, signature: shared }) => {
-      const signature = shared.slice()
-      // Not behind the steps that wait to be hashed: the client's word is about what was sent.
-      void (async () => {
-        const found = waiting.get(number)
-        if (found === undefined) {
-          throw new ChoraleError('protocol', `no receipt ${number} waits for a signature`, {
-            field: 'sequence',
-          })
-        }
-        if (!(await verifySignature(opening.opening.client, ackSignedBytes(found.body), signature))) {
-          throw new ChoraleError('protocol', `the client's signature on receipt ${number} is wrong`, {
-            field: 'signature',
-          })
-        }
-        if (!waiting.delete(number)) return
-        store?.add({ ...found.entry, ack: signature })
-        if (waiting.size === 0) onAcknowledged?.()
-      })().catch((error: unknown) => {
-        onTrouble(error instanceof ChoraleError ? error : new ChoraleError('internal', String(error)))
-      })
-    },
+    // Not behind the steps that wait to be hashed: the client's word is about what was sent.
+    ack: (message) => acks.take(message),
     finish: (tell) => {
       finishing ??= finish(tell)
       return finishing

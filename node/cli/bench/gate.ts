@@ -11,6 +11,7 @@ import { serveSpan } from '../../../src/swarm/serve-span.ts'
 import { createStakeGate, type StakeGate } from '../../../src/swarm/stake-gate.ts'
 import { headlessTransports } from '../../../src/swarm/transports.ts'
 import { tensor } from '../../../src/tensor/tensor.ts'
+import { nativeEd25519 } from '../../native-ed25519.ts'
 import { nativeSha256 } from '../../native-sha256.ts'
 import { openModelArgument } from '../../open-model-argument.ts'
 import { createNodePlatform, stderrLogger } from '../../platform.ts'
@@ -132,6 +133,7 @@ async function measureOpenings(
       listen,
       receipts: memoryReceiptStore(),
       sha256: nativeSha256,
+      ed25519: nativeEd25519,
     })
   const host = await peerOf(server, gates[0]!, ['/ip4/127.0.0.1/tcp/0'])
   const guest = await peerOf(client, gates[1]!, [])
@@ -206,7 +208,7 @@ async function measureModel(engine: Engine, reference: string): Promise<ModelSha
     await span.close()
     // The quick ones: a machine that does other things too would make receipts look cheap.
     const decodeMs = decode.toSorted((a, b) => a - b)[Math.floor(STEPS / 10)] ?? 0
-    const receiptMs = await measureReceipts(bytes, nativeSha256)
+    const receiptMs = await measureReceipts(bytes, { digest: nativeSha256, ed25519: nativeEd25519 })
     return {
       model: model.name,
       hiddenSize,

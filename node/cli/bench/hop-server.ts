@@ -7,6 +7,7 @@ import { createSpanHost } from '../../../src/server/span-host.ts'
 import { createPeer } from '../../../src/swarm/peer.ts'
 import { serveSpan } from '../../../src/swarm/serve-span.ts'
 import { headlessTransports } from '../../../src/swarm/transports.ts'
+import { nativeEd25519 } from '../../native-ed25519.ts'
 import { nativeSha256 } from '../../native-sha256.ts'
 import { VERSION } from '../../version.ts'
 import { createEchoSpan, ECHO_KV_TOKENS } from './echo-span.ts'
@@ -27,6 +28,7 @@ const peer = await createPeer({
   privateAddresses: true,
   software: `chorale/${VERSION}`,
   sha256: nativeSha256,
+  ed25519: nativeEd25519,
 })
 const host = createSpanHost({
   span: createEchoSpan(start, end),

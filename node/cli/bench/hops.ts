@@ -9,6 +9,7 @@ import { createPeer, type Peer } from '../../../src/swarm/peer.ts'
 import { connectRemoteSpan } from '../../../src/swarm/remote-span.ts'
 import { headlessTransports } from '../../../src/swarm/transports.ts'
 import { tensor, type Tensor } from '../../../src/tensor/tensor.ts'
+import { nativeEd25519 } from '../../native-ed25519.ts'
 import { nativeSha256 } from '../../native-sha256.ts'
 import { freePort, startDelayedLinks } from './delayed-links.ts'
 import { median, positiveFlag, roundTo } from './flags.ts'
@@ -117,6 +118,7 @@ function loopbackClient(): Promise<Peer> {
     mode: 'client',
     privateAddresses: true,
     sha256: nativeSha256,
+    ed25519: nativeEd25519,
   })
 }
 

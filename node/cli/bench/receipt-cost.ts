@@ -7,6 +7,7 @@ import { encodeOpening, type Opening } from '../../../src/protocol/opening.ts'
 import { ackSignedBytes, parseReceiptPayload } from '../../../src/protocol/receipts.ts'
 import { encodeSigned } from '../../../src/protocol/signed.ts'
 import type { Digest } from '../../../src/swarm/digest.ts'
+import type { Ed25519 } from '../../../src/swarm/ed25519.ts'
 import { createIdentity, type Identity, signBytes } from '../../../src/swarm/identity.ts'
 import { signOpening } from '../../../src/swarm/opening-guard.ts'
 import { createServedReceipts } from '../../../src/swarm/serve-receipts.ts'
@@ -19,10 +20,13 @@ const SESSIONS = 100
 
 /**
  * Processor time that receipts take from a server for one decoded token, milliseconds: its part of hashing, chaining,
- * signing, and checking the client's agreement, in the code that serves. Not wall time, because signatures are made
- * beside the decoding, on another thread. Of many sessions the quick ones count, as they do for decoding.
+ * signing, and checking the client's agreement as often as servers do, in the code that serves. Not wall time, because
+ * WebCrypto signs on another thread. Of many sessions the quick ones count, as they do for decoding.
  */
-export async function measureReceipts(row: Uint8Array, digest: Digest): Promise<number> {
+export async function measureReceipts(
+  row: Uint8Array,
+  crypto: { readonly digest: Digest; readonly ed25519: Ed25519 },
+): Promise<number> {
   const [server, client] = await Promise.all([createIdentity(), createIdentity()])
   const opening: Opening = {
     session: new Uint8Array(16),
@@ -37,7 +41,7 @@ export async function measureReceipts(row: Uint8Array, digest: Digest): Promise<
   }
   const body = encodeOpening(opening)
   const signed = encodeSigned(await signOpening(client, body), 'opening', MAX_OPENING_BYTES)
-  const script = { server, client, row, digest, admitted: { opening, body, signed } }
+  const script = { server, client, row, crypto, admitted: { opening, body, signed } }
   // The client's work is not the server's: its answers are made once, and said again in every session.
   const acks: Uint8Array[] = []
   await runSession(script, acks)
@@ -56,13 +60,13 @@ interface Script {
   readonly server: Identity
   readonly client: Identity
   readonly row: Uint8Array
-  readonly digest: Digest
+  readonly crypto: { readonly digest: Digest; readonly ed25519: Ed25519 }
   readonly admitted: { readonly opening: Opening; readonly body: Uint8Array; readonly signed: Uint8Array }
 }
 
 /** A whole session, each token in a turn of its own. Answers that are missing in `acks` are made. */
 async function runSession(
-  { server, client, row, digest, admitted }: Script,
+  { server, client, row, crypto, admitted }: Script,
   acks: Uint8Array[],
 ): Promise<void> {
   let issued = 0
@@ -73,7 +77,7 @@ async function runSession(
   }
   const receipts = createServedReceipts({
     identity: server,
-    digest,
+    ...crypto,
     opening: admitted,
     facts: { engine: 'bench', numericMode: 'float' },
     everyTokens: () => RECEIPT_TOKENS,
