@@ -2,6 +2,7 @@ import type { Multiaddr } from '@multiformats/multiaddr'
 import type { Libp2p } from 'libp2p'
 import { ChoraleError, errorMessage } from '../errors.ts'
 import type { Logger } from '../log.ts'
+import { watchShortConnections } from './short-connections.ts'
 
 const BOOTSTRAP_RETRY_MS = 500
 const BOOTSTRAP_CHECK_MS = 5_000
@@ -15,12 +16,13 @@ export interface BootstrapLoop {
 
 /** Dials the bootstrap peers until one answers, then watches that one stays connected. */
 export function startBootstrapLoop(
-  node: Pick<Libp2p, 'dial' | 'getConnections'>,
+  node: Pick<Libp2p, 'addEventListener' | 'dial' | 'getConnections' | 'peerStore' | 'removeEventListener'>,
   bootstrap: readonly Multiaddr[],
   log: Logger,
 ): BootstrapLoop {
   const stopped = new AbortController()
   let timer: ReturnType<typeof setTimeout> | undefined
+  const unwatch = watchShortConnections(node)
   let lastErrors = new Map<string, string>()
 
   const dialAll = async (): Promise<number> => {
@@ -68,6 +70,7 @@ export function startBootstrapLoop(
     },
     stop: (): void => {
       stopped.abort()
+      unwatch()
       clearTimeout(timer)
     },
   }

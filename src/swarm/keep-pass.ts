@@ -36,7 +36,6 @@ export async function keepPass(peer: Peer, options: KeepPassOptions = {}): Promi
   const waiting = new Set<() => void>()
   let connected: ReadonlySet<string> = new Set()
   let until = 0
-  let renewAt = 0
   let trouble = 'no peer that gives passes is connected'
   let timer: ReturnType<typeof setTimeout> | undefined
   let retryMs = RETRY_MS
@@ -57,7 +56,7 @@ export async function keepPass(peer: Peer, options: KeepPassOptions = {}): Promi
   }
 
   const renew = async (): Promise<void> => {
-    if (asking || closed || now() < renewAt) return
+    if (asking || closed) return
     asking = true
     try {
       for (const sponsor of options.sponsors ?? connected) {
@@ -85,9 +84,8 @@ export async function keepPass(peer: Peer, options: KeepPassOptions = {}): Promi
     }
     peer.pass = bytes
     until = pass.expiresAt
-    renewAt = now() + (until - now()) / 2
     retryMs = RETRY_MS
-    later(renewAt - now())
+    later((until - now()) / 2)
     for (const done of waiting) done()
     for (const id of connected) if (id !== sponsor) show(id)
   }

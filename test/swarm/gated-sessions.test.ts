@@ -224,19 +224,45 @@ describe('passes', () => {
 
   it('a pass is renewed before it ends; one that ended admits nobody', async () => {
     const swarm = newSwarm()
-    const sponsor = await swarm.peer({ listen: [TCP] })
+    const sponsor = await swarm.peer({ listen: [TCP], gateOptions: { pending: { max: 8, waitMs: 1_500 } } })
     const gate = swarm.gateOf(sponsor)
     const issuer = await servePasses(sponsor, { gate, issue: { lifetimeMs: 2_000 } })
     const tab = await swarm.peer({ node: false, gated: false, bootstrap: sponsor.addrs() })
     const keeper = await keepPass(tab)
-    await keeper.first(3_000)
+    await keeper.first(10_000)
     const first = tab.pass
     await until(() => issuer.issued >= 3, 'it is renewed', 15_000)
     expect(tab.pass).not.toEqual(first)
     expect(gate.check(tab.id, 'infer').ok).toBe(true)
     keeper.close()
     await until(() => !gate.check(tab.id, 'infer').ok, 'it ended')
+    // It comes back at once, without a pass, and may wait for one.
+    await until(
+      () => (gate.refusals.get('connect late') ?? 0) > 0,
+      'its second connection is cut too',
+      10_000,
+    )
     await until(() => tab.measures().size === 0 && sponsor.measures().size === 0, 'the client is cut')
+    // The library would dial again and again, a hundred times a second.
+    await new Promise((resolve) => setTimeout(resolve, 1_000))
+    expect(gate.refusals.get('connect stake') ?? 0).toBeLessThan(4)
+  })
+
+  it('a pass is renewed though the clock says it is too early', async () => {
+    const swarm = newSwarm()
+    const sponsor = await swarm.peer({ listen: [TCP] })
+    const issuer = await servePasses(sponsor, {
+      gate: swarm.gateOf(sponsor),
+      issue: { lifetimeMs: 4_000 },
+    })
+    const tab = await swarm.peer({ node: false, gated: false, bootstrap: sponsor.addrs() })
+    let lateMs = 0
+    // Timers count another clock's milliseconds, and may be one of them early.
+    const keeper = await keepPass(tab, { now: () => Date.now() - lateMs })
+    await keeper.first(10_000)
+    lateMs = 50
+    await until(() => issuer.issued >= 2, 'it is renewed before it ends', 3_900)
+    keeper.close()
   })
 
   it('three bad passes end a connection that is not admitted', async () => {
