@@ -12,8 +12,14 @@ export const DIRECTORY_PROTOCOL = '/chorale/directory/1'
 /** One request and one answer a stream: asks a sponsor for a pass, or shows one. */
 export const PASS_PROTOCOL = '/chorale/pass/1'
 
+/** One question and its answer a stream: weights in pieces, and what a peer has of them. */
+export const BLOB_PROTOCOL = '/chorale/blob/1'
+
 /** The project's own Kademlia table, so that peers of other networks never enter it. */
 export const KAD_PROTOCOL = '/chorale/kad/1'
+
+/** One question a stream: a server asks another for the keys and values of a session. */
+export const HANDOVER_PROTOCOL = '/chorale/handover/1'
 
 /** Gossip of signed server records that say something new: who joins, moves, leaves. */
 export const RECORDS_TOPIC = 'chorale/records/all'
@@ -35,6 +41,9 @@ export const PASS_SIGNATURE_CONTEXT = 'chorale-pass-1:'
 /** The same for a server's receipt, and for the client's word that it agrees with it. */
 export const RECEIPT_SIGNATURE_CONTEXT = 'chorale-receipt-1:'
 export const RECEIPT_ACK_CONTEXT = 'chorale-receipt-ack-1:'
+
+/** The same for a client's grant that another server may take its session over. */
+export const HANDOVER_SIGNATURE_CONTEXT = 'chorale-handover-1:'
 
 /** Put before the bytes of each link of a session's hash chain. */
 export const STEP_CHAIN_CONTEXT = 'chorale-step-chain-1:'

@@ -1,6 +1,7 @@
 import type { Connection, Stream } from '@libp2p/interface'
 import { joinBytes } from '../bytes.ts'
 import { ChoraleError } from '../errors.ts'
+import type { StakeAction } from '../ledger/subnet-parameters.ts'
 import {
   type BytesMessage,
   bytesRefusal,
@@ -19,15 +20,22 @@ import { clientError } from './span-host.ts'
 export interface AnswerOptions {
   readonly protocol: string
   /** Label of refusals. */
-  readonly place: 'content' | 'audit'
+  readonly place: 'content' | 'audit' | 'blob'
+  /** What whoever asks must have stake for (default `gossip`); with `passes` a pass does too where passes are for that. */
+  readonly action?: StakeAction
+  readonly passes?: boolean
   readonly maxRequestBytes: number
   /** Questions that one peer may ask: `burst` at once, then so many a second. */
   readonly perSecond: number
   readonly burst: number
   /** Answers under way to all peers together: each is held in memory until it was read. */
   readonly maxAnswers: number
+  /** Of these, to one peer (default: all). */
+  readonly maxAnswersAPeer?: number
+  /** When to come again if too many are under way (default 1 s). */
+  readonly busyMs?: number
   /**
-   * The answer, undefined when there is none. Only nodes with the stake for gossip get here. @throws `refused`,
+   * The answer, undefined when there is none. Only peers that the gate admits get here. @throws `refused`,
    * `capacity`, `protocol`: told to whoever asked.
    */
   readonly answer: (from: string, request: Uint8Array) => Promise<Uint8Array | undefined>
@@ -42,12 +50,15 @@ const ANSWER_TIMEOUT_MS = 60_000
 
 /** Answers a protocol until closed. */
 export async function answerBytes(peer: Peer, options: AnswerOptions): Promise<{ close(): Promise<void> }> {
-  const { protocol, maxRequestBytes } = options
+  const { protocol, maxRequestBytes, action = 'gossip', maxAnswersAPeer = Infinity, busyMs = 1_000 } = options
   const rate = createRateLimit(() => performance.now())
   let underWay = 0
+  /** Only peers with an answer under way are in it. */
+  const ofPeer = new Map<string, number>()
 
   const admit = (from: string): void => {
-    const verdict = peer.gate?.staked(from, 'gossip')
+    const { gate } = peer
+    const verdict = options.passes === true ? gate?.check(from, action) : gate?.staked(from, action)
     if (verdict?.ok === false) {
       peer.gate?.refuse(options.place)
       throw new ChoraleError('refused', `not admitted: ${verdict.reason}`)
@@ -57,8 +68,8 @@ export async function answerBytes(peer: Peer, options: AnswerOptions): Promise<{
       peer.gate?.refuse(options.place, 'rate')
       throw new ChoraleError('capacity', 'too many questions', { retryAfterMs: waitMs })
     }
-    if (underWay >= options.maxAnswers) {
-      throw new ChoraleError('capacity', `${underWay} answers are under way`, { retryAfterMs: 1_000 })
+    if (underWay >= options.maxAnswers || (ofPeer.get(from) ?? 0) >= maxAnswersAPeer) {
+      throw new ChoraleError('capacity', `${underWay} answers are under way`, { retryAfterMs: busyMs })
     }
   }
 
@@ -67,6 +78,7 @@ export async function answerBytes(peer: Peer, options: AnswerOptions): Promise<{
     try {
       admit(from)
       underWay++
+      ofPeer.set(from, (ofPeer.get(from) ?? 0) + 1)
       try {
         const bytes = await options.answer(from, request)
         if (bytes === undefined || bytes.length === 0) {
@@ -81,6 +93,9 @@ export async function answerBytes(peer: Peer, options: AnswerOptions): Promise<{
         }
       } finally {
         underWay--
+        const left = (ofPeer.get(from) ?? 1) - 1
+        if (left > 0) ofPeer.set(from, left)
+        else ofPeer.delete(from)
       }
     } catch (error) {
       const { code, message, retryAfterMs } = clientError(error)
@@ -127,6 +142,8 @@ export interface AskOptions {
   /** Where to find the peer when there is no connection; none = only over a connection, or what the DHT knows. */
   readonly addrs?: readonly string[]
   readonly maxAnswerBytes: number
+  /** What the peer must have stake for (default `gossip`). */
+  readonly action?: StakeAction
   /** Connecting, and each part of the answer. Default 5 s. */
   readonly timeoutMs?: number
   readonly signal?: AbortSignal
@@ -144,7 +161,7 @@ export async function askBytes(
   options: AskOptions,
 ): Promise<Uint8Array | undefined> {
   const { protocol, maxAnswerBytes, signal, timeoutMs = REQUEST_TIMEOUT_MS } = options
-  const verdict = peer.gate && (await peer.gate.resolve(peerId, 'gossip'))
+  const verdict = peer.gate && (await peer.gate.resolve(peerId, options.action ?? 'gossip'))
   if (verdict?.ok === false) {
     throw new ChoraleError('refused', `peer ${peerId} is not admitted: ${verdict.reason}`)
   }

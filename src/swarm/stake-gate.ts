@@ -17,11 +17,13 @@ export type GatePlace =
   | 'record'
   | 'span'
   | 'push'
+  | 'handover'
   | 'pass'
   | 'output'
   | 'gossip'
   | 'content'
   | 'audit'
+  | 'blob'
 
 /** Who may do what with this peer: by stake, or at a sponsor's expense. One a process; `PeerOptions.gate` takes it. */
 export interface StakeGate {

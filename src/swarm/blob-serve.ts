@@ -1,0 +1,102 @@
+import { ChoraleError } from '../errors.ts'
+import { type BlobShelf, PIECE_BYTES } from '../model/blob.ts'
+import { MAX_MANIFEST_BYTES } from '../model/manifest.ts'
+import {
+  type BlobQuestion,
+  encodeHeld,
+  MAX_BLOB_QUESTION_BYTES,
+  parseBlobQuestion,
+} from '../protocol/blob-messages.ts'
+import { BLOB_PROTOCOL } from '../protocol/ids.ts'
+import { answerBytes } from './bytes-exchange.ts'
+import type { Peer } from './peer.ts'
+import { createUploadBudget, type UploadLimits } from './upload-limit.ts'
+
+/** A peer that gives others what is on its shelf. */
+export interface BlobService {
+  /** What went out since the start. */
+  readonly sent: { readonly pieces: number; readonly bytes: number }
+  /** Pieces that were asked for and refused: the limits. */
+  readonly refused: number
+  close(): Promise<void>
+}
+
+/** Questions of one peer: a fast line asks for 400 pieces a second; each costs little until bytes are sent. */
+const PER_SECOND = 400
+const BURST = 800
+/** Who finds all places taken comes back soon: a piece is sent in a moment. */
+const BUSY_MS = 200
+
+/**
+ * Gives manifests, lists and pieces to peers with the stake to connect or a pass, inside the limits.
+ * What is over them is refused with `capacity` and when to come again.
+ */
+export async function serveBlobs(peer: Peer, shelf: BlobShelf, limits: UploadLimits): Promise<BlobService> {
+  const budget = createUploadBudget(limits, () => performance.now())
+  const sent = { pieces: 0, bytes: 0 }
+  let refused = 0
+
+  /** What `read` gives, paid for with what it can take at most before anything is read. */
+  const paid = async (
+    from: string,
+    most: number,
+    read: () => Promise<Uint8Array | undefined>,
+  ): Promise<Uint8Array | undefined> => {
+    const waitMs = budget.take(from, most)
+    if (waitMs > 0) {
+      refused++
+      throw new ChoraleError('capacity', 'the upload limit is reached', { retryAfterMs: waitMs })
+    }
+    let used = 0
+    try {
+      const bytes = await read()
+      used = bytes?.length ?? 0
+      sent.bytes += used
+      return bytes
+    } finally {
+      budget.giveBack(from, most - used)
+    }
+  }
+
+  const answer = async (from: string, question: BlobQuestion): Promise<Uint8Array | undefined> => {
+    switch (question.ask) {
+      case 'manifest': {
+        const bytes = await shelf.manifest(question.hash)
+        if (bytes === undefined || bytes.length > MAX_MANIFEST_BYTES) return undefined
+        return await paid(from, bytes.length, async () => bytes)
+      }
+      case 'have':
+        return encodeHeld(await Promise.all(question.roots.map((root) => shelf.have(root))))
+      case 'list': {
+        const bytes = await shelf.list(question.root)
+        return bytes && (await paid(from, bytes.length, async () => bytes))
+      }
+      case 'piece': {
+        const bytes = await paid(from, PIECE_BYTES, () => shelf.piece(question.root, question.index))
+        if (bytes !== undefined) sent.pieces++
+        return bytes
+      }
+    }
+  }
+
+  const service = await answerBytes(peer, {
+    protocol: BLOB_PROTOCOL,
+    place: 'blob',
+    action: 'connect',
+    passes: true,
+    maxRequestBytes: MAX_BLOB_QUESTION_BYTES,
+    perSecond: PER_SECOND,
+    burst: BURST,
+    maxAnswers: limits.answers,
+    maxAnswersAPeer: limits.peerAnswers,
+    busyMs: BUSY_MS,
+    answer: async (from, request) => await answer(from, parseBlobQuestion(request)),
+  })
+  return {
+    sent,
+    get refused() {
+      return refused
+    },
+    close: () => service.close(),
+  }
+}
