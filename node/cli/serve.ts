@@ -1,37 +1,37 @@
 import { Command } from 'commander'
-import { checkSpan } from '../../src/engine/check-span.ts'
-import {
-  createEngine,
-  type EngineChoice,
-  parseEngineName,
-  parseKvFormat,
-  ENGINE_CHOICES,
-} from '../../src/engine/select.ts'
+import { createEngine, parseEngineName, parseKvFormat, ENGINE_CHOICES } from '../../src/engine/select.ts'
 import { ChoraleError } from '../../src/errors.ts'
 import type { Logger } from '../../src/log.ts'
-import type { Model } from '../../src/model/model.ts'
-import { joiningSpan, startPlacementLoop } from '../../src/server/placement-loop.ts'
-import type { DutiesState } from '../../src/server/duties-state.ts'
 import { createServedEvidence } from '../../src/server/served-evidence.ts'
-import { type ServingServer, startServer } from '../../src/server/server.ts'
-import type { Span } from '../../src/session/span-runner.ts'
+import { openSpanDoor } from '../../src/server/span-door.ts'
 import { resolveModel } from '../../src/store/resolve-model.ts'
 import { memoryReceiptStore } from '../../src/swarm/receipt-store.ts'
 import { readIdentityFile } from '../identity-file.ts'
-import { joinNetwork, type Network } from '../join-network.ts'
+import { joinNetwork } from '../join-network.ts'
 import { addSubnetFlags, joinSubnet, type SubnetFlags, subnetPlaceOf } from '../join-subnet.ts'
 import { BUNDLED_MODEL, createModelPorts } from '../model-ports.ts'
 import { createNodePlatform, stderrLogger } from '../platform.ts'
 import { receiptFiles } from '../receipt-files.ts'
 import { aborted, catchInterrupt } from './chat/interrupt.ts'
-import { blockBytes, blocksThatFit } from './serve/block-budget.ts'
-import { readControl } from './serve/control.ts'
+import { blockBytes } from './serve/block-budget.ts'
 import { readHotkey, startServeDuties } from './serve/duties.ts'
-import { parseBlocks, parseCount, parseMemory } from './serve/values.ts'
-import { createProgress } from './terminal.ts'
+import {
+  blocksOfEach,
+  checkHeld,
+  DEFAULT_KV_TOKENS,
+  type HeldModel,
+  readWanted,
+  type WantedSpan,
+} from './serve/held-models.ts'
+import { type HeldSpan, holdSpan } from './serve/hold-span.ts'
+import { collect } from './serve/per-model.ts'
+import { dutyEvents, readyEvent, readyLines } from './serve/report.ts'
+import { takeCommands } from './serve/take-commands.ts'
+import { parseCount, parseMemory } from './serve/values.ts'
+import { createProgress, type Progress } from './terminal.ts'
 
 interface ServeFlags extends SubnetFlags {
-  blocks: string
+  blocks?: string[]
   dwell?: string
   maxMemory?: string
   bootstrap?: string[]
@@ -40,7 +40,7 @@ interface ServeFlags extends SubnetFlags {
   identity?: string
   engine: string
   threads?: string
-  kvTokens: string
+  kvTokens?: string[]
   kv: string
   maxSessions: string
   prefixCache: boolean
@@ -49,7 +49,7 @@ interface ServeFlags extends SubnetFlags {
   hotkey?: string
   dutyFiles?: string
   receipts?: string
-  revision?: string
+  revision?: string[]
   control?: boolean
   json?: boolean
   verbose?: boolean
@@ -58,27 +58,37 @@ interface ServeFlags extends SubnetFlags {
 /** All addresses of the machine, a free port for each: TCP for servers, WebSocket for browsers. */
 export const DEFAULT_LISTEN: readonly string[] = ['/ip4/0.0.0.0/tcp/0', '/ip4/0.0.0.0/tcp/0/ws']
 
-/** `chorale serve`: runs a span of a model's blocks for others. */
+/** `chorale serve`: runs a span of the blocks of a model, or of several, for others. */
 export function serveCommand(): Command {
   const command = new Command('serve')
-    .description('serve a span of blocks of a model')
-    .argument('[model]', `folder, .gguf file or hub name (default: ${BUNDLED_MODEL}, the bundled model)`)
+    .description('serve a span of blocks of a model, or of several')
+    .argument(
+      '[models...]',
+      `folders, .gguf files or hub names (default: ${BUNDLED_MODEL}, the bundled model)`,
+    )
     .option(
-      '--blocks <start:end>',
-      'blocks to serve, end exclusive; auto = those that need a server most, moving when others need it more',
-      'auto',
+      '--blocks <[model=]start:end>',
+      'blocks to serve, end exclusive; auto = those that need a server most, moving when others need it more (default: auto)',
+      collect,
     )
     .option('--dwell <seconds>', 'with auto: stay in a span at least this long before moving (default: 600)')
-    .option('--max-memory <amount>', 'memory to use at most, e.g. 2GB: decides how many blocks auto takes')
+    .option(
+      '--max-memory <amount>',
+      'memory to use at most, e.g. 2GB: decides how many blocks auto takes, of all models together',
+    )
     .option('--bootstrap <addrs...>', 'peers to join the network through (none: start a new network)')
     .option('--listen <addrs...>', 'multiaddrs to listen on', [...DEFAULT_LISTEN])
     .option('--announce <addrs...>', 'multiaddrs to tell others instead, behind a proxy or a forwarded port')
     .option('--identity <file>', "keep the peer's key in this file (default: a new peer each time)")
     .option('--engine <name>', ENGINE_CHOICES, 'auto')
     .option('--threads <n>', 'CPU threads of the engine')
-    .option('--kv-tokens <n>', 'tokens of KV cache for all sessions together', '8192')
+    .option(
+      '--kv-tokens <[model=]n>',
+      `tokens of KV cache for all sessions together, split between models (default: ${DEFAULT_KV_TOKENS})`,
+      collect,
+    )
     .option('--kv <format>', 'how engine wgsl keeps keys and values: f32, or f16 in half the memory', 'f32')
-    .option('--max-sessions <n>', 'sessions at once', '64')
+    .option('--max-sessions <n>', 'sessions at once, of all models', '64')
     .option('--no-prefix-cache', 'compute every prompt anew: nobody can time whether others sent it before')
     .option('--drain <seconds>', 'when asked to leave, let sessions finish this long', '30')
   return addSubnetFlags(command, 'admit only peers with stake on this ledger')
@@ -92,10 +102,10 @@ export function serveCommand(): Command {
     )
     .option('--sponsor', 'give passes to clients without stake, at the expense of this server')
     .option('--receipts <folder>', 'keep signed receipts of sessions here (chorale verify checks them)')
-    .option('--revision <name>', 'branch, tag or commit of a hub model')
+    .option('--revision <[model=]name>', 'branch, tag or commit of a hub model', collect)
     .option(
       '--control',
-      'take commands on standard input, one JSON object a line: {"move": "4:8", "overlap": true}',
+      'take commands on standard input, one JSON object a line: {"move": "4:8", "overlap": true, "model": "…"}',
     )
     .option('--json', 'print one JSON line per event')
     .option('-v, --verbose', 'log what happens')
@@ -107,39 +117,28 @@ Ctrl-C lets running sessions finish, then leaves; a second one leaves at once.
 Examples:
   chorale serve --blocks 0:4
   chorale serve HuggingFaceTB/SmolLM2-135M-Instruct --blocks auto --max-memory 2GB \\
-    --bootstrap /ip4/192.0.2.7/tcp/4001/p2p/12D3…`,
+    --bootstrap /ip4/192.0.2.7/tcp/4001/p2p/12D3…
+  chorale serve storyteller models/other --blocks other=4:8 --max-memory 4GB   # two models, one peer
+
+With several models duties of a --hotkey are done for the first.`,
     )
     .action(runServe)
 }
 
-async function runServe(reference: string | undefined, flags: ServeFlags): Promise<void> {
-  const asked = parseBlocks(flags.blocks)
+async function runServe(references: readonly string[], flags: ServeFlags): Promise<void> {
+  const wanted = readWanted(references.length === 0 ? [BUNDLED_MODEL] : references, {
+    blocks: flags.blocks ?? [],
+    kvTokens: flags.kvTokens ?? [],
+    revision: flags.revision ?? [],
+  })
   const maxMemory = flags.maxMemory === undefined ? undefined : parseMemory(flags.maxMemory)
-  const kvTokens = parseCount('kv-tokens', flags.kvTokens, 1)
   const maxSessions = parseCount('max-sessions', flags.maxSessions, 1)
   const drainMs = parseCount('drain', flags.drain, 0) * 1_000
   const dwellMs = flags.dwell === undefined ? undefined : parseCount('dwell', flags.dwell, 1) * 1_000
   const threads = flags.threads === undefined ? undefined : parseCount('threads', flags.threads, 1)
   const engineName = parseEngineName(flags.engine)
   const place = subnetPlaceOf(flags)
-  if (flags.sponsor === true && place === undefined) {
-    throw new ChoraleError(
-      'bad_config',
-      '--sponsor needs --ledger: where everybody is admitted there are no passes',
-      {
-        field: 'sponsor',
-      },
-    )
-  }
-  if (flags.hotkey !== undefined && place === undefined) {
-    throw new ChoraleError(
-      'bad_config',
-      '--hotkey needs --ledger and --subnet: duties are done on a ledger',
-      {
-        field: 'hotkey',
-      },
-    )
-  }
+  refuseWithoutLedger(flags)
   const kv = parseKvFormat(flags.kv)
   const log = stderrLogger(flags.verbose === true ? 'debug' : 'warn')
   const say = flags.json === true ? () => undefined : (line: string) => process.stdout.write(`${line}\n`)
@@ -148,13 +147,8 @@ async function runServe(reference: string | undefined, flags: ServeFlags): Promi
   const progress = createProgress(process.stderr)
   const closers: (() => Promise<void>)[] = []
   try {
-    const model = await resolveModel(reference ?? BUNDLED_MODEL, createModelPorts(log), {
-      signal: interrupt.signal,
-      revision: flags.revision,
-      onProgress: ({ loadedBytes, totalBytes }) => progress.update('fetching', loadedBytes, totalBytes),
-    })
-    closers.push(() => model.close())
-    if (asked !== undefined) checkSpan(model, asked)
+    const models = await openAll(wanted, closers, { log, progress, signal: interrupt.signal })
+    checkHeld(models)
     const platform = createNodePlatform(log)
     const choice = await createEngine(platform, {
       name: engineName,
@@ -185,96 +179,80 @@ async function runServe(reference: string | undefined, flags: ServeFlags): Promi
       ...(flags.identity && { identity: await readIdentityFile(flags.identity) }),
     })
     closers.push(() => network.close())
-    const maxBlocks = blocksThatFit(model, kvTokens, maxMemory)
-    const span = asked ?? (await neededSpan(model, network, maxBlocks))
     const { engine } = choice
-    const loadStarted = performance.now()
-    const server = await startServer({
-      peer: network.peer,
-      directory: network.directory,
-      model: {
-        modelId: model.id,
-        name: model.name,
-        blockCount: model.spec.blockCount,
-        hiddenSize: model.spec.hiddenSize,
-      },
-      span,
-      engine: engine.name,
-      maxSessions,
-      prefixCache: flags.prefixCache,
-      ...(evidence && { serve: { tap: evidence.tap } }),
-      load: (blocks) =>
-        engine.loadSpan(model, {
-          ...blocks,
-          kvTokens,
-          signal: interrupt.signal,
-          onProgress: (loaded, total) =>
-            progress.update(`loading blocks ${blocks.start}:${blocks.end}`, loaded, total),
-        }),
+    const records = await Promise.all(models.map(({ model }) => network.directory.servers(model.id)))
+    const maxBlocks = blocksOfEach(models, records, {
+      peerId: network.peer.id,
+      now: Date.now(),
+      ...(maxMemory !== undefined && { maxMemory }),
     })
-    progress.end()
-    let loop: ReturnType<typeof startPlacementLoop> | undefined
-    if (asked === undefined) {
-      loop = startPlacementLoop({
-        server,
-        directory: network.directory,
-        model: { modelId: model.id, blockCount: model.spec.blockCount },
-        peerId: network.peer.id,
-        maxBlocks,
-        loadMs: performance.now() - loadStarted,
+    const door = models.length > 1 ? await openSpanDoor(network.peer, { maxSessions }) : undefined
+    if (door) closers.push(() => door.close('the server left'))
+    const spans: HeldSpan[] = []
+    // One after the other: each measures its speed when it is loaded.
+    for (const [i, held] of models.entries()) {
+      const span = await holdSpan({
+        held,
+        network,
+        engine,
+        maxBlocks: maxBlocks[i]!,
         drainMs,
-        ...(dwellMs !== undefined && { dwellMs, decideMs: dwellMs / 2 }),
-        random: Math.random,
+        maxSessions,
+        prefixCache: flags.prefixCache,
+        signal: interrupt.signal,
         log,
+        ...(door && { door }),
+        ...(dwellMs !== undefined && { dwellMs }),
+        // Accounts are of one model: the subnet scores no other.
+        ...(evidence && i === 0 && { serve: { tap: evidence.tap } }),
+        onProgress: (blocks, loaded, total) =>
+          progress.update(`loading blocks ${blocks.start}:${blocks.end}`, loaded, total),
         onMove: ({ from, to, done }) => {
           progress.end()
-          tell({ event: done ? 'moved' : 'moving', from, to })
+          tell({ event: done ? 'moved' : 'moving', model: held.model.name, from, to })
           say(
             done
-              ? `serving blocks ${to.start}:${to.end} now`
-              : `the swarm needs blocks ${to.start}:${to.end} more than ${from.start}:${from.end}: moving`,
+              ? `serving blocks ${to.start}:${to.end} of ${held.model.name} now`
+              : `the swarm needs blocks ${to.start}:${to.end} of ${held.model.name} more than ${from.start}:${from.end}: moving`,
           )
         },
       })
+      spans.push(span)
+      closers.push(async () => {
+        await span.settle()
+        await span.server.stop(0)
+      })
+      progress.end()
     }
-    if (subnet && hotkey && evidence) {
+    const [first] = spans
+    if (subnet && hotkey && evidence && first) {
       const duties = await startServeDuties({
         network,
         subnet,
         hotkey,
-        model,
+        model: first.model,
         engine,
-        server,
+        server: first.server,
         evidence,
         log,
-        maxJudgeBytes: blockBytes(model, kvTokens) * maxBlocks,
+        maxJudgeBytes: blockBytes(first.model, first.kvTokens) * maxBlocks[0]!,
         onState: dutyEvents(tell),
         ...(flags.dutyFiles !== undefined && { folder: flags.dutyFiles }),
       })
       closers.push(() => duties.stop())
     }
-    tell(readyEvent(model, network, server, choice))
-    sayReady(say, model, network, server, flags)
-    if (flags.control === true) {
-      const failed = (error: unknown) =>
-        tell({ event: 'refused', reason: error instanceof Error ? error.message : String(error) })
-      readControl(({ span: target, overlap }) => {
-        const from = server.span
-        Promise.resolve()
-          .then(() => checkSpan(model, target))
-          .then(() => server.move(target, { overlap, drainMs }))
-          .then(() => tell({ event: 'moved', from, to: target }), failed)
-      }, failed)
-    }
+    tell(readyEvent(network, spans, choice))
+    for (const line of readyLines(network, spans, flags.bootstrap === undefined)) say(line)
+    const deaf = flags.control === true ? takeCommands(spans, drainMs, tell) : undefined
     await aborted(interrupt.signal)
-    const placed = loop?.stop()
-    if (server.sessions > 0) {
-      say(
-        `leaving when ${server.sessions} sessions are done, at most ${drainMs / 1000} s; Ctrl-C again leaves now`,
-      )
+    deaf?.()
+    const settled = Promise.all(spans.map((span) => span.settle()))
+    const sessions = spans.reduce((sum, { server }) => sum + server.sessions, 0)
+    if (sessions > 0) {
+      say(`leaving when ${sessions} sessions are done, at most ${drainMs / 1000} s; Ctrl-C again leaves now`)
     }
-    await server.stop(drainMs)
-    await placed
+    await Promise.all(spans.map(({ server }) => server.stop(drainMs)))
+    await settled
     tell({ event: 'left', peerId: network.peer.id })
     say('left the network')
   } finally {
@@ -284,64 +262,45 @@ async function runServe(reference: string | undefined, flags: ServeFlags): Promi
   }
 }
 
-async function neededSpan(model: Model, network: Network, maxBlocks: number): Promise<Span> {
-  return joiningSpan(model.spec.blockCount, await network.directory.servers(model.id), {
-    peerId: network.peer.id,
-    maxBlocks,
-    now: Date.now(),
-  })
-}
-
-/** An event for each new thing a node does or waits for. */
-function dutyEvents(tell: (event: object) => void): (state: DutiesState) => void {
-  let last: string | undefined
-  return ({ nodeId, epoch, elected, duty, lastAttestation }) => {
-    const said = { nodeId, epoch, elected, duty, lastAttestation }
-    const text = JSON.stringify(said)
-    if (text !== last) tell({ event: 'duty', ...said })
-    last = text
+/** @throws `bad_config` for flags that mean nothing without a ledger. */
+function refuseWithoutLedger(flags: ServeFlags): void {
+  if (flags.ledger !== undefined) return
+  if (flags.sponsor === true) {
+    throw new ChoraleError(
+      'bad_config',
+      '--sponsor needs --ledger: where everybody is admitted there are no passes',
+      { field: 'sponsor' },
+    )
+  }
+  if (flags.hotkey !== undefined) {
+    throw new ChoraleError(
+      'bad_config',
+      '--hotkey needs --ledger and --subnet: duties are done on a ledger',
+      { field: 'hotkey' },
+    )
   }
 }
 
-function readyEvent(
-  model: Model,
-  network: Network,
-  server: ServingServer,
-  { engine, why }: EngineChoice,
-): object {
-  return {
-    event: 'ready',
-    peerId: network.peer.id,
-    addrs: network.peer.addrs(),
-    model: model.name,
-    modelId: model.id,
-    start: server.span.start,
-    end: server.span.end,
-    engine: engine.name,
-    why,
-    threads: engine.threads,
-    throughput: server.throughput,
-    kvTokens: server.kvTokens,
-    weightBytes: server.weightBytes,
+async function openAll(
+  wanted: readonly WantedSpan[],
+  closers: (() => Promise<void>)[],
+  {
+    log,
+    progress,
+    signal,
+  }: { readonly log: Logger; readonly progress: Progress; readonly signal: AbortSignal },
+): Promise<readonly HeldModel[]> {
+  const models: HeldModel[] = []
+  for (const one of wanted) {
+    const model = await resolveModel(one.reference, createModelPorts(log), {
+      signal,
+      revision: one.revision,
+      onProgress: ({ loadedBytes, totalBytes }) => progress.update('fetching', loadedBytes, totalBytes),
+    })
+    closers.push(() => model.close())
+    models.push({ ...one, model })
   }
-}
-
-function sayReady(
-  say: (line: string) => void,
-  model: Model,
-  network: Network,
-  server: ServingServer,
-  flags: ServeFlags,
-): void {
-  const { start, end } = server.span
-  say(
-    `serving blocks ${start}:${end} of ${model.name} (it has 0:${model.spec.blockCount}) at ${server.throughput} tok/s, room for ${server.kvTokens} tokens`,
-  )
-  for (const address of network.peer.addrs()) say(`address ${address}`)
-  const address = network.peer.addrs()[0]
-  if (flags.bootstrap === undefined && address !== undefined) {
-    say(`This is the first peer of a new network. Others join it with --bootstrap ${address}`)
-  }
+  return models
 }
 
 async function closeQuietly(close: () => Promise<void>, log: Logger): Promise<void> {

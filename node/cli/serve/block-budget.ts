@@ -5,9 +5,9 @@ import { kvBytesPerToken } from '../../../src/model/spec.ts'
 import { blockRoles } from '../../../src/model/weights.ts'
 
 /** Without --max-memory: this part of the machine's memory. */
-const DEFAULT_SHARE = 0.5
+export const DEFAULT_SHARE = 0.5
 /** What the process takes without any block: runtime, libp2p, engine. Measured 150–200 MB on Node 24. */
-const BASE_BYTES = 250e6
+export const BASE_BYTES = 250e6
 
 /** Bytes one block takes in memory: float32 weights of the largest block and its KV cache of `kvTokens`. */
 export function blockBytes(model: Model, kvTokens: number): number {
