@@ -2,6 +2,7 @@ import { type GossipSub, gossipsub, type Message, TopicValidatorResult } from '@
 import { sha256 } from '@noble/hashes/sha2.js'
 import { ChoraleError, errorMessage } from '../errors.ts'
 import type { Logger } from '../log.ts'
+import { createMutes, type Mutes } from './gossip-mutes.ts'
 import { createRateLimit } from './rate-limit.ts'
 import type { StakeGate } from './stake-gate.ts'
 
@@ -9,7 +10,7 @@ import type { StakeGate } from './stake-gate.ts'
 
 /**
  * `accept`: right and new, passed on. `ignore`: not passed on, nobody's fault. `reject`: wrong for everybody, and held
- * against whoever sent it.
+ * against whoever signed it and whoever brought it: after the third they are not heard for ten minutes.
  */
 export type GossipVerdict = 'accept' | 'ignore' | 'reject'
 
@@ -63,8 +64,8 @@ const PUBLISHER_BURST = 30
 const FORWARDER_PER_SECOND = 200
 const FORWARDER_BURST = 2_000
 const HEARTBEAT_MS = 300
-/** Below every threshold: nothing is sent to a peer without stake, or taken from it. */
-const UNSTAKED_SCORE = -1_000
+/** Below every threshold: nothing is sent to a peer without stake, or to one that is muted, or taken from it. */
+const OUTCAST_SCORE = -1_000
 
 /** `score` is public in the library and missing in its types. */
 type ScoredGossipSub = GossipSub & { getScore(peerId: string): number; isStarted(): boolean }
@@ -81,12 +82,20 @@ export interface GossipFactory {
   ): Gossip
 }
 
-/** For peers that others can dial: servers and bootstrap peers. */
-export function gossip(): GossipFactory {
-  return { service: gossipService, wrap: createGossip }
+/** For peers that others can dial: servers and bootstrap peers. One a peer. `now` is a clock that never runs back, in ms. */
+export function gossip(now: () => number = () => performance.now()): GossipFactory {
+  const mutes = createMutes(now)
+  return {
+    service: (topics, gate) => gossipService(topics, gate, mutes),
+    wrap: (service, topics, options) => createGossip(service, topics, { ...options, mutes }),
+  }
 }
 
-function gossipService(topics: readonly string[], gate: StakeGate | undefined): ReturnType<typeof gossipsub> {
+function gossipService(
+  topics: readonly string[],
+  gate: StakeGate | undefined,
+  mutes: Mutes,
+): ReturnType<typeof gossipsub> {
   return gossipsub({
     allowedTopics: new Set(topics),
     globalSignaturePolicy: 'StrictSign',
@@ -122,10 +131,11 @@ function gossipService(topics: readonly string[], gate: StakeGate | undefined): 
     },
     scoreParams: {
       appSpecificScore: (peerId) => {
+        if (mutes.has(peerId)) return OUTCAST_SCORE
         if (gate?.staked(peerId, 'gossip').ok !== false) return 0
         // Bootnodes are no nodes of the set: when the ledger knows this one, it is heard a second later.
         void gate.resolve(peerId, 'gossip')
-        return UNSTAKED_SCORE
+        return OUTCAST_SCORE
       },
       appSpecificWeight: 1,
       // Stake is what makes many peers expensive; a rack or a test has one address.
@@ -142,7 +152,7 @@ function gossipService(topics: readonly string[], gate: StakeGate | undefined): 
   })
 }
 
-/** News is rare, so silence costs nothing; wrong messages cost the square of their number, for minutes. */
+/** News is rare, so silence costs nothing; wrong messages cost the square of their number. */
 const TOPIC_SCORE = {
   topicWeight: 1,
   timeInMeshWeight: 0.01,
@@ -172,9 +182,10 @@ const RESULTS: Readonly<Record<GossipVerdict, TopicValidatorResult>> = {
 function createGossip(
   service: GossipSub,
   topics: readonly string[],
-  { gate, log }: { readonly gate: StakeGate | undefined; readonly log: Logger },
+  { gate, log, mutes }: { readonly gate: StakeGate | undefined; readonly log: Logger; readonly mutes: Mutes },
 ): Gossip {
   const verdicts = { accept: 0, ignore: 0, reject: 0 }
+  const scores = service as ScoredGossipSub
   const publishers = createRateLimit(() => performance.now())
   const forwarders = createRateLimit(() => performance.now())
 
@@ -189,6 +200,10 @@ function createGossip(
       if (gate?.staked(peerId, 'gossip').ok !== false) continue
       gate.refuse('gossip')
       void gate.resolve(peerId, 'gossip')
+      return 'ignore'
+    }
+    if (mutes.has(publisher) || mutes.has(forwarder)) {
+      gate?.refuse('gossip', 'muted')
       return 'ignore'
     }
     const { topic, data } = message
@@ -209,15 +224,19 @@ function createGossip(
 
   return {
     verdicts,
-    score: (peerId) => (service as ScoredGossipSub).getScore(peerId),
+    score: (peerId) => scores.getScore(peerId),
     join: (topic, options) => {
       if (!topics.includes(topic) || service.topicValidators.has(topic)) {
         throw new ChoraleError('bad_request', `topic ${topic} is not free here: ${topics.join(', ')}`)
       }
       const maxBytes = Math.min(options.maxBytes, MAX_GOSSIP_BYTES)
       service.topicValidators.set(topic, async (from, message) => {
-        const verdict = await judge(from.toString(), message, { ...options, maxBytes })
+        const forwarder = from.toString()
+        const verdict = await judge(forwarder, message, { ...options, maxBytes })
         verdicts[verdict]++
+        if (verdict === 'reject' && message.type === 'signed') {
+          for (const peerId of new Set([forwarder, message.from.toString()])) mutes.strike(peerId)
+        }
         return RESULTS[verdict]
       })
       service.subscribe(topic)
@@ -234,7 +253,7 @@ function createGossip(
         },
         close: () => {
           // A peer that was closed first has left its topics.
-          if ((service as ScoredGossipSub).isStarted()) service.unsubscribe(topic)
+          if (scores.isStarted()) service.unsubscribe(topic)
           service.topicValidators.delete(topic)
         },
       }

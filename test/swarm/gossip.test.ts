@@ -1,6 +1,7 @@
 import { afterEach, describe, expect, it } from 'vitest'
 import { createDhtDirectory } from '../../src/swarm/dht-directory.ts'
 import { attestTopic, RECORDS_TOPIC } from '../../src/protocol/ids.ts'
+import { createMutes, MUTE_MS } from '../../src/swarm/gossip-mutes.ts'
 import { type Gossip, gossip, MAX_GOSSIP_BYTES } from '../../src/swarm/gossip.ts'
 import { signRecord } from '../../src/swarm/identity.ts'
 import type { Peer, PeerOptions } from '../../src/swarm/peer.ts'
@@ -72,15 +73,65 @@ describe('gossip', () => {
     expect(ears[0]!.heard).toEqual([])
   })
 
-  it('what a peer rejects or ignores goes no further; rejected messages are held against who sent them', async () => {
-    const [a, b, c] = await line(3)
-    await a!.channel.publish(text('old news'))
-    await until(() => gossipOf(b!.peer).verdicts.ignore === 1, 'b ignored it')
-    expect(gossipOf(b!.peer).score(a!.peer.id)).toBeGreaterThanOrEqual(0)
-    for (const n of [1, 2, 3]) await a!.channel.publish(text(`wrong ${n}`))
-    await until(() => gossipOf(b!.peer).score(a!.peer.id) < -80, 'a is graylisted')
-    expect(b!.texts()).toEqual([])
-    expect(c!.texts()).toEqual([])
+  it('what a peer rejects or ignores goes no further; three wrong messages mute it, on a new connection too', async () => {
+    const clock = { now: 0 }
+    const at = () => clock.now
+    const liar = await open()
+    const b = listen(await open({ bootstrap: liar.addrs(), gossip: gossip(at) }))
+    const c = listen(await open({ bootstrap: b.peer.addrs(), gossip: gossip(at) }))
+    const ofB = () => gossipOf(b.peer)
+    const sum = () => Object.values(ofB().verdicts).reduce((all, one) => all + one)
+    let words = listen(liar)
+    await until(() => words.channel.listeners > 0 && b.channel.listeners > 1, 'all know their neighbours')
+    await words.channel.publish(text('old news'))
+    await until(() => ofB().verdicts.ignore === 1, 'b ignored it')
+    expect(ofB().score(liar.id)).toBeGreaterThanOrEqual(0)
+    for (const n of [1, 2, 3]) await words.channel.publish(text(`wrong ${n}`))
+    await until(() => ofB().score(liar.id) < -80, 'the liar is graylisted')
+    await until(() => gossipOf(c.peer).verdicts.reject === 3 || ofB().verdicts.reject === 3, 'both know')
+
+    /** Whether b hears what the liar says now, once something of an honest peer went the same way after it. */
+    let tries = 0
+    const isHeard = async (): Promise<boolean> => {
+      tries++
+      await words.channel.publish(text(`fine ${tries}`))
+      await c.channel.publish(text(`honest ${tries}`))
+      await until(() => b.texts().includes(`honest ${tries}`), 'the honest peer is heard')
+      return b.texts().includes(`fine ${tries}`)
+    }
+    expect(await isHeard()).toBe(false)
+    // A new connection: the library has forgotten what it held against this peer.
+    await liar.close()
+    await until(() => !b.peer.measures().has(liar.id), 'the liar is gone')
+    const back = await open({ identity: liar.identity, bootstrap: b.peer.addrs() })
+    words = listen(back)
+    await until(() => words.channel.listeners > 0, 'it is back')
+    for (let i = 0; i < 3; i++) expect(await isHeard()).toBe(false)
+    clock.now = MUTE_MS - 1
+    expect(await isHeard()).toBe(false)
+    const before = sum()
+    clock.now = MUTE_MS + 1
+    await until(isHeard, 'it is heard again after ten minutes', 10_000)
+    expect(sum()).toBeGreaterThan(before)
+    expect(b.texts().filter((each) => /wrong|old/.test(each))).toEqual([])
+    expect(c.texts().filter((each) => /wrong|old/.test(each))).toEqual([])
+  })
+
+  it('two wrong messages mute nobody, a third within a minute does', () => {
+    let now = 0
+    const mutes = createMutes(() => now)
+    mutes.strike('a')
+    mutes.strike('a')
+    expect(mutes.has('a')).toBe(false)
+    // One a minute is forgiven.
+    now = 60_000
+    mutes.strike('a')
+    expect(mutes.has('a')).toBe(false)
+    mutes.strike('a')
+    expect(mutes.has('a')).toBe(true)
+    expect(mutes.has('b')).toBe(false)
+    now += MUTE_MS
+    expect(mutes.has('a')).toBe(false)
   })
 
   it('too long: not sent; sent all the same: rejected unread', async () => {
