@@ -3,6 +3,7 @@ import type { BlockRole, Model } from '../../../src/model/model.ts'
 import { dequantize } from '../../../src/tensor/quant.ts'
 import { quantize } from '../../../src/tensor/quantize.ts'
 import type { WeightTensor } from '../../../src/tensor/weight.ts'
+import { openModelArgument } from '../../open-model-argument.ts'
 
 /** The first `count` blocks of a model, with its head: worse the fewer. @throws `bad_config` for more than it has. */
 export function firstBlocks(model: Model, count: number): Model {
@@ -40,4 +41,12 @@ export function fourBit(model: Model): Model {
     },
     close: async () => undefined,
   }
+}
+
+/** Reads `--draft`: `none`, `q4`, `first:N` or a MODEL; what it gives is the caller's to close. Errors as `resolveModel`. */
+export async function draftArgument(text: string, model: Model): Promise<Model | undefined> {
+  if (text === 'none') return undefined
+  if (text === 'q4') return fourBit(model)
+  const first = /^first:(\d{1,5})$/.exec(text)
+  return first ? firstBlocks(model, Number(first[1])) : await openModelArgument(text)
 }

@@ -1,7 +1,10 @@
 import { Command } from 'commander'
 import { createEngine, parseEngineName } from '../../../src/engine/select.ts'
 import { ChoraleError } from '../../../src/errors.ts'
+import type { Model } from '../../../src/model/model.ts'
+import type { SamplingOptions } from '../../../src/sampling/options.ts'
 import { createClient } from '../../../src/session/client.ts'
+import type { DraftWish } from '../../../src/session/draft-laps.ts'
 import type { GenerateDone, LanguageModel } from '../../../src/session/language-model.ts'
 import { splitEvenly } from '../../../src/session/trace.ts'
 import { createTokenizer } from '../../../src/tokenizer/hf-tokenizer.ts'
@@ -12,6 +15,7 @@ import { createNodePlatform, stderrLogger } from '../../platform.ts'
 import { catchInterrupt } from '../chat/interrupt.ts'
 import { joinSwarm } from '../chat/join-swarm.ts'
 import { type DelayedLinks, freePort, startDelayedLinks } from './delayed-links.ts'
+import { draftArgument } from './draft-models.ts'
 import { median, positiveFlag, roundTo } from './flags.ts'
 
 interface WanOptions {
@@ -19,6 +23,8 @@ interface WanOptions {
   engine: string
   delays: string
   servers: string
+  draft: string
+  temperature: string
   tokens: string
   rounds: string
   json?: boolean
@@ -30,8 +36,8 @@ export interface WanMeasure {
   readonly hops: number
   /** Delay of every link, one way. */
   readonly oneWayMs: number
-  /** Whether guesses of the next tokens travelled along. */
-  readonly drafts: boolean
+  /** Whether guesses of the next tokens travelled along: none, what the text holds (true), a draft model's as well. */
+  readonly drafts: boolean | 'model'
   /** `repeats`: the answer repeats its prompt, as an edit or a summary does; `story`: it goes its own way. */
   readonly text: TextKind
   readonly tokS: number
@@ -70,6 +76,12 @@ export function wanBenchCommand(): Command {
     .option('--engine <name>', 'auto, reference, onnx, wasm or wgsl', 'auto')
     .option('--delays <ms>', 'one-way delays to try, separated by commas; 0 comes first', '0,20,50')
     .option('--servers <n>', 'servers in the chain', '3')
+    .option(
+      '--draft <model>',
+      'draft model: q4 (the model in 4 bits), first:N (its first N blocks), a MODEL, or none',
+      'q4',
+    )
+    .option('--temperature <x>', 'of the answers; 0 = greedy', '0')
     .option('--tokens <n>', 'tokens of each answer', '48')
     .option('--rounds <n>', 'rounds whose median is taken', '3')
     .option('--json', 'print one JSON document')
@@ -102,6 +114,8 @@ async function measureWan(options: WanOptions, signal: AbortSignal): Promise<Wan
     const files = await model.tokenizerFiles()
     if (files === undefined) throw new ChoraleError('not_supported', `${model.name} holds no tokenizer`)
     const tokenizer = createTokenizer(files, model.spec)
+    const draft = await draftArgument(options.draft, model)
+    if (draft) closers.push(() => draft.close())
     const links = startDelayedLinks()
     closers.push(() => links.close())
     const addresses = await delayedAddresses(links, servers)
@@ -116,10 +130,19 @@ async function measureWan(options: WanOptions, signal: AbortSignal): Promise<Wan
     closers.push(() => swarm.stop())
     const joined = await joinSwarm({ model, bootstrap: swarm.bootstrap, log: platform.log })
     closers.push(() => joined.close())
-    const chain = await createClient({ model, tokenizer, engine, backend: joined.backend, signal })
+    const parts = { model, tokenizer, engine, backend: joined.backend, signal }
+    const chain = await createClient({ ...parts, ...(draft && { draft }) })
     closers.push(() => chain.close())
     await untilReady(chain, signal)
-    return await measureDelays(chain, links, { ...options, delays, hops: servers, signal })
+    const temperature = temperatureOf(options.temperature)
+    return await measureDelays(chain, links, {
+      ...options,
+      delays,
+      hops: servers,
+      temperature,
+      draft,
+      signal,
+    })
   } finally {
     for (const free of closers.reverse()) await free()
   }
@@ -139,6 +162,8 @@ async function delayedAddresses(links: DelayedLinks, count: number) {
 interface Plan extends Pick<WanOptions, 'tokens' | 'rounds'> {
   readonly delays: readonly number[]
   readonly hops: number
+  readonly temperature: number
+  readonly draft: Model | undefined
   readonly signal: AbortSignal
 }
 
@@ -152,21 +177,21 @@ async function measureDelays(chain: LanguageModel, links: DelayedLinks, plan: Pl
     links.delay(oneWayMs)
     for (const text of KINDS) {
       // The first round ever opens connections and warms up.
-      const { plain, drafted } = await measureText(
+      const runs = await measureText(
         chain,
         { ...plan, text, promptIds: promptIds[text], warm: index === 0 },
         expected,
       )
-      if (!near.has(text)) near.set(text, plain)
+      if (!near.has(text)) near.set(text, runs.get(false)!)
       const { lapMs, firstMs } = near.get(text)!
       // Client → first server → … → last server → client.
       const delays = (plan.hops + 1) * oneWayMs
       const bound = 1_000 / (delays + lapMs)
-      for (const run of [plain, drafted]) {
+      for (const [drafts, run] of runs) {
         const result: WanMeasure = {
           hops: plan.hops,
           oneWayMs,
-          drafts: run === drafted,
+          drafts,
           text,
           tokS: roundTo(run.tokS, 2),
           boundTokS: roundTo(bound, 2),
@@ -183,28 +208,38 @@ async function measureDelays(chain: LanguageModel, links: DelayedLinks, plan: Pl
   return results
 }
 
-/** Answers with and without drafts in turn. @throws `internal` when their tokens ever differ. */
+type DraftsShown = WanMeasure['drafts']
+/** What a client is asked for where its row is called that. */
+const WISHES: ReadonlyMap<DraftsShown, DraftWish> = new Map<DraftsShown, DraftWish>([
+  [false, false],
+  [true, 'lookup'],
+  ['model', true],
+])
+
+/** Answers without drafts and with each kind of them in turn. @throws `internal` when their tokens ever differ. */
 async function measureText(
   chain: LanguageModel,
   plan: Plan & { readonly text: TextKind; readonly promptIds: readonly number[]; readonly warm: boolean },
   expected: Map<TextKind, string>,
-): Promise<{ plain: Run; drafted: Run }> {
-  const { text, promptIds, warm, signal } = plan
+): Promise<Map<DraftsShown, Run>> {
+  const { text, promptIds, warm, temperature, signal } = plan
   const tokens = positiveFlag(plan.tokens, 'tokens')
-  const runs = { plain: [] as Run[], drafted: [] as Run[] }
+  const sampling = temperature > 0 ? { temperature, topP: 0.95, seed: 7 } : {}
+  const wishes = [...WISHES].filter(([shown]) => shown !== 'model' || plan.draft !== undefined)
+  const runs = new Map(wishes.map(([shown]) => [shown, [] as Run[]]))
   for (let round = warm ? -1 : 0; round < positiveFlag(plan.rounds, 'rounds'); round++) {
-    for (const drafts of [false, true]) {
+    for (const [shown, drafts] of wishes) {
       signal.throwIfAborted()
-      const run = await answer(chain, { promptIds, tokens, drafts, signal })
+      const run = await answer(chain, { promptIds, tokens, drafts, sampling, signal })
       const ids = run.ids.join()
       if (ids !== (expected.get(text) ?? ids)) {
-        throw new ChoraleError('internal', `the tokens differ with drafts ${drafts}`)
+        throw new ChoraleError('internal', `the tokens differ with drafts ${shown}`)
       }
       expected.set(text, ids)
-      if (round >= 0) runs[drafts ? 'drafted' : 'plain'].push(run)
+      if (round >= 0) runs.get(shown)?.push(run)
     }
   }
-  return { plain: middle(runs.plain), drafted: middle(runs.drafted) }
+  return new Map([...runs].map(([shown, all]) => [shown, middle(all)]))
 }
 
 interface Run {
@@ -220,14 +255,16 @@ async function answer(
   request: {
     readonly promptIds: readonly number[]
     readonly tokens: number
-    readonly drafts: boolean
+    readonly drafts: DraftWish
+    readonly sampling?: SamplingOptions
     readonly signal: AbortSignal
   },
 ): Promise<Run> {
-  const { promptIds, tokens, drafts, signal } = request
+  const { promptIds, tokens, drafts, sampling = {}, signal } = request
   const ids: number[] = []
   let done: GenerateDone | undefined
-  const events = chain.generate({ promptIds, maxTokens: tokens + 1, ignoreEos: true, drafts, signal })
+  const wanted = { promptIds, maxTokens: tokens + 1, ignoreEos: true }
+  const events = chain.generate({ ...wanted, sampling, drafts, signal })
   for await (const event of events) {
     if (event.type === 'token') ids.push(event.token.id)
     else if (event.type === 'done') done = event
@@ -265,6 +302,12 @@ async function prompts(chain: LanguageModel, signal: AbortSignal): Promise<Recor
   }
 }
 
+const WORDS: ReadonlyMap<DraftsShown, string> = new Map<DraftsShown, string>([
+  [false, ''],
+  [true, ', drafts'],
+  ['model', ', drafts of a model too'],
+])
+
 /** The run of middle speed. */
 function middle(runs: readonly Run[]): Run {
   const tokS = median(runs.map((run) => run.tokS))
@@ -292,8 +335,16 @@ function delayOf(text: string): number {
   })
 }
 
+function temperatureOf(text: string): number {
+  const temperature = Number(text)
+  if (temperature >= 0 && temperature <= 100) return temperature
+  throw new ChoraleError('bad_config', `--temperature ${JSON.stringify(text)}: give a number from 0 to 100`, {
+    field: 'temperature',
+  })
+}
+
 function describe(result: WanMeasure): string {
   const { hops, oneWayMs, drafts, text, tokS, boundTokS, ratio, acceptedPerLap, firstTokenMs } = result
   const guessed = drafts ? `, ${acceptedPerLap} guesses right a lap` : ''
-  return `${hops} servers, ${oneWayMs} ms one way, ${text}${drafts ? ', drafts' : ''}: ${tokS} tok/s, bound ${boundTokS}, ratio ${ratio}${guessed}, first token ${firstTokenMs} ms of ${result.firstTokenBoundMs}`
+  return `${hops} servers, ${oneWayMs} ms one way, ${text}${WORDS.get(drafts)}: ${tokS} tok/s, bound ${boundTokS}, ratio ${ratio}${guessed}, first token ${firstTokenMs} ms of ${result.firstTokenBoundMs}`
 }
