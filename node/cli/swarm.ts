@@ -1,9 +1,9 @@
-import type { ModelRecord } from '../../src/routing/snapshot.ts'
 import { Command } from 'commander'
 import { ChoraleError, errorMessage } from '../../src/errors.ts'
 import type { Ledger } from '../../src/ledger/ledger.ts'
 import type { Logger } from '../../src/log.ts'
 import type { Directory } from '../../src/session/directory.ts'
+import { listNetworkModels, type NetworkModel } from '../../src/session/network-models.ts'
 import { resolveModel } from '../../src/store/resolve-model.ts'
 import { joinNetwork } from '../join-network.ts'
 import { addSubnetFlags, type SubnetFlags, type SubnetPlace, subnetPlaceOf } from '../join-subnet.ts'
@@ -113,36 +113,25 @@ async function look(
   reference: string | undefined,
   subnet: SubnetView | undefined,
 ): Promise<SwarmPicture> {
-  const models = await directory.models()
-  const chosen = reference === undefined ? await busiest(directory, models) : await find(models, reference)
-  const records = chosen === undefined ? [] : await directory.servers(chosen.modelId)
-  return pictureOf(chosen, models, records, Date.now(), subnet)
+  const models = await listNetworkModels(directory)
+  const chosen = reference === undefined ? busiest(models) : await find(models, reference)
+  return pictureOf(chosen, models, Date.now(), subnet)
 }
 
-/** The model that most peers serve; of equals the first by name. */
-async function busiest(
-  directory: Directory,
-  models: readonly ModelRecord[],
-): Promise<ModelRecord | undefined> {
-  const counted = models.map(async (model) => ({
-    model,
-    count: (await directory.servers(model.modelId)).length,
-  }))
-  const sorted = (await Promise.all(counted)).sort(
-    (a, b) => b.count - a.count || (a.model.name < b.model.name ? -1 : 1),
-  )
-  return sorted[0]?.model
+/** The model that most peers serve; of equals a complete one, then the first by name. */
+function busiest(models: readonly NetworkModel[]): NetworkModel | undefined {
+  return models.toSorted((a, b) => b.records.length - a.records.length)[0]
 }
 
 /** @throws `not_found` when nobody serves it. */
-async function find(models: readonly ModelRecord[], reference: string): Promise<ModelRecord> {
-  const named = models.find(({ name, modelId }) => name === reference || modelId === reference)
+async function find(models: readonly NetworkModel[], reference: string): Promise<NetworkModel> {
+  const named = models.find(({ model: { name, modelId } }) => name === reference || modelId === reference)
   if (named !== undefined) return named
   const opened = await resolveModel(reference, createModelPorts()).catch(() => undefined)
   await opened?.close()
-  const found = models.find(({ modelId }) => modelId === opened?.id)
+  const found = models.find(({ model }) => model.modelId === opened?.id)
   if (found !== undefined) return found
-  const known = models.map(({ name }) => name).join(', ')
+  const known = models.map(({ model }) => model.name).join(', ')
   throw new ChoraleError(
     'not_found',
     `nobody serves ${reference} in this network; served are: ${known === '' ? 'no models' : known}`,

@@ -1,4 +1,5 @@
 import { coverModel, type ModelCoverage } from '../routing/model-coverage.ts'
+import type { BlockRange } from '../routing/placement-view.ts'
 import type { ModelRecord, ServerRecord } from '../routing/snapshot.ts'
 import type { Directory } from './directory.ts'
 
@@ -7,6 +8,47 @@ export interface NetworkModel extends ModelCoverage {
   readonly model: ModelRecord
   /** Its servers, by span. */
   readonly records: readonly ServerRecord[]
+}
+
+/** A model of the network in numbers, for lists: JSON of the command line and of `GET /api/v1/state`. */
+export interface ModelSummary {
+  readonly id: string
+  readonly name: string
+  readonly blocks: number
+  /** Whether every block has an online server. */
+  readonly complete: boolean
+  readonly missing: readonly BlockRange[]
+  /** The block with the fewest servers, and how many. */
+  readonly weakest: { readonly block: number; readonly servers: number } | null
+  /** Online servers, and the sessions on them. */
+  readonly servers: number
+  readonly sessions: number
+  /** Commit of its files, and how they store the blocks; null where its servers don't say. */
+  readonly revision: string | null
+  readonly precision: string | null
+}
+
+/** Takes the numbers out. Pure. */
+export function summarize({
+  complete,
+  missing,
+  model,
+  records,
+  servers,
+  weakest,
+}: NetworkModel): ModelSummary {
+  return {
+    id: model.modelId,
+    name: model.name,
+    blocks: model.blockCount,
+    complete,
+    missing,
+    weakest: weakest ?? null,
+    servers,
+    sessions: records.reduce((sum, { sessions }) => sum + sessions, 0),
+    revision: model.revision ?? null,
+    precision: model.precision ?? null,
+  }
 }
 
 export interface ListOptions {

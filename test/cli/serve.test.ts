@@ -5,6 +5,8 @@ import { pictureOf, pictureText } from '../../node/cli/swarm/picture.ts'
 import { createStyle } from '../../node/cli/terminal.ts'
 import { isPrivateAddress } from '../../node/join-network.ts'
 import { openModelArgument } from '../../node/open-model-argument.ts'
+import { coverModel } from '../../src/routing/model-coverage.ts'
+import type { ServerRecord } from '../../src/routing/snapshot.ts'
 import { serverRecord } from '../contract/directory.ts'
 import { type Running, runChorale, startChorale } from './run-chorale.ts'
 
@@ -59,6 +61,7 @@ describe('blocksThatFit', () => {
 
 describe('pictureOf', () => {
   const model = { modelId: 'm@1', name: 'm', blockCount: 4, hiddenSize: 8 }
+  const served = (records: readonly ServerRecord[]) => ({ model, records, ...coverModel(4, records) })
   const records = [
     serverRecord('bbbb', 1000, { start: 2, end: 4, throughput: 5 }),
     serverRecord('aaaa', 1000, { start: 0, end: 3, throughput: 50, engine: 'x\u001b[2J' }),
@@ -66,7 +69,7 @@ describe('pictureOf', () => {
   ]
 
   it('counts online servers of each block and finds the weakest', () => {
-    const picture = pictureOf(model, [model], records, 3000)
+    const picture = pictureOf(served(records), [served(records)], 3000)
     expect(picture).toMatchObject({
       model: 'm',
       blocks: 4,
@@ -79,19 +82,19 @@ describe('pictureOf', () => {
   })
 
   it('is not covered while a block has no online server, and says which', () => {
-    const picture = pictureOf(model, [model], records.slice(1), 3000)
+    const picture = pictureOf(served(records.slice(1)), [served(records.slice(1))], 3000)
     expect(picture).toMatchObject({ covered: false, coverage: [1, 1, 1, 0], weakestBlock: 3 })
     expect(pictureText(picture, plain)).toMatch(/nobody serves block 3/)
   })
 
   it('an empty network is a picture too', () => {
-    const picture = pictureOf(undefined, [], [], 0)
+    const picture = pictureOf(undefined, [], 0)
     expect(picture).toMatchObject({ model: null, blocks: 0, covered: false, servers: [], weakestBlock: null })
     expect(pictureText(picture, plain)).toMatch(/nobody serves a model/)
   })
 
   it('text holds no control characters of other peers', () => {
-    expect(pictureText(pictureOf(model, [model], records, 0), plain)).not.toContain('\u001b')
+    expect(pictureText(pictureOf(served(records), [served(records)], 0), plain)).not.toContain('\u001b')
   })
 })
 

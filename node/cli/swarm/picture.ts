@@ -1,5 +1,7 @@
-import type { ModelRecord, ServerRecord } from '../../../src/routing/snapshot.ts'
+import { blockRanges } from '../../../src/routing/no-chain.ts'
+import type { ServerRecord } from '../../../src/routing/snapshot.ts'
 import { blockThroughput } from '../../../src/server/place-span.ts'
+import { type ModelSummary, type NetworkModel, summarize } from '../../../src/session/network-models.ts'
 import type { SubnetView } from '../../subnet-view.ts'
 import { printable, type Style } from '../terminal.ts'
 
@@ -24,35 +26,31 @@ export interface SwarmPicture {
     /** What the ledger knows of it; null for a peer that is no node of the subnet, or without a ledger. */
     readonly node: SubnetView['nodes'][number] | null
   })[]
-  /** Names of all models in this network. */
-  readonly models: readonly string[]
+  /** All models in this network, each revision and precision by itself. */
+  readonly models: readonly ModelSummary[]
   /** The subnet on its ledger: epoch, elected node, attestations; null without one. */
   readonly subnet: SubnetView | null
 }
 
 /** Puts together what the directory said. Pure. */
 export function pictureOf(
-  model: ModelRecord | undefined,
-  models: readonly ModelRecord[],
-  records: readonly ServerRecord[],
+  chosen: NetworkModel | undefined,
+  models: readonly NetworkModel[],
   now: number,
   subnet?: SubnetView,
 ): SwarmPicture {
   const nodes = new Map(subnet?.nodes.map((node) => [node.peerId, node]))
+  const { model, records = [], perBlock = [], complete = false } = chosen ?? {}
   const blocks = model?.blockCount ?? 0
   const online = records.filter(({ state }) => state === 'online')
-  const coverage = Array.from(
-    { length: blocks },
-    (_, block) => online.filter(({ start, end }) => start <= block && block < end).length,
-  )
   const speeds = blockThroughput(blocks, online)
   const weakest = speeds.indexOf(Math.min(...speeds))
   return {
     model: model?.name ?? null,
     modelId: model?.modelId ?? null,
     blocks,
-    covered: blocks > 0 && coverage.every((count) => count > 0),
-    coverage,
+    covered: complete,
+    coverage: perBlock,
     weakestBlock: weakest < 0 ? null : weakest,
     servers: records
       .map(({ peerId, start, end, engine, state, addrs, throughput, sessions, freeKvTokens, issuedAt }) => ({
@@ -69,7 +67,7 @@ export function pictureOf(
         node: nodes.get(peerId) ?? null,
       }))
       .sort((a, b) => a.start - b.start || a.end - b.end || (a.peerId < b.peerId ? -1 : 1)),
-    models: models.map(({ name }) => name).sort(),
+    models: models.map(summarize),
     subnet: subnet ?? null,
   }
 }
@@ -77,7 +75,9 @@ export function pictureOf(
 /** The picture as text of several lines. Names come from other peers, so control characters are taken out. */
 export function pictureText(picture: SwarmPicture, style: Style): string {
   const subnet = picture.subnet === null ? [] : subnetLines(picture.subnet, style)
-  if (picture.model === null) return `${['nobody serves a model in this network', ...subnet].join('\n')}\n`
+  if (picture.model === null) {
+    return `${['nobody serves a model in this network', ...modelLines(picture.models, style), ...subnet].join('\n')}\n`
+  }
   const state = picture.covered ? style.green('every block is served') : style.red(missingText(picture))
   const lines = [
     `${style.bold(printable(picture.model))}: ${picture.blocks} blocks, ${countText(picture.servers.length)}, ${state}`,
@@ -101,9 +101,27 @@ export function pictureText(picture: SwarmPicture, style: Style): string {
     const count = picture.coverage[picture.weakestBlock]!
     lines.push(`weakest block: ${picture.weakestBlock} (${countText(count)})`)
   }
-  const others = picture.models.filter((name) => name !== picture.model)
-  if (others.length > 0) lines.push(`also in this network: ${others.map(printable).join(', ')}`)
+  if (picture.models.length > 1) lines.push('', ...modelLines(picture.models, style))
   return `${[...lines, ...subnet].join('\n')}\n`
+}
+
+/** All models of the network: what is complete, what is short of which blocks. */
+function modelLines(models: readonly ModelSummary[], style: Style): readonly string[] {
+  if (models.length === 0) return []
+  const rows = models.map(
+    ({ id, name, blocks, complete, missing, weakest, servers, precision, revision }) => [
+      printable(name),
+      printable(id.slice(id.lastIndexOf('@') + 1)),
+      printable(precision ?? '–'),
+      printable(revision?.slice(0, 12) ?? '–'),
+      String(blocks),
+      String(servers),
+      complete
+        ? `complete, weakest block ${weakest?.block} (${countText(weakest?.servers ?? 0)})`
+        : `no server for ${blockRanges(missing)}`,
+    ],
+  )
+  return tableLines(['MODEL', 'DIGEST', 'WEIGHTS', 'REVISION', 'BLOCKS', 'SERVERS', 'STATE'], rows, style)
 }
 
 /** Rows under their heads, each column as wide as its widest cell. */
