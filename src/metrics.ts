@@ -22,6 +22,17 @@ export interface Metrics {
   gauge(name: string, help: string, labelNames?: readonly string[]): Gauge
   /** `buckets`: upper bounds, rising; +Inf is added. */
   histogram(name: string, help: string, buckets: readonly number[], labelNames?: readonly string[]): Histogram
+  /**
+   * Values that something else keeps, read whenever metrics are rendered: `read` gives each with its labels. Registering
+   * a name again replaces `read`. What it throws leaves the metric out.
+   */
+  watch(
+    kind: 'counter' | 'gauge',
+    name: string,
+    help: string,
+    read: () => Iterable<readonly [value: number, labels?: Labels]>,
+    labelNames?: readonly string[],
+  ): void
   /** Prometheus text exposition format 0.0.4. */
   render(): string
 }
@@ -37,6 +48,7 @@ interface Family {
   readonly buckets: readonly number[]
   /** By rendered label set; a histogram holds one count a bucket, then the count of all, then the sum. */
   readonly series: Map<string, Float64Array>
+  read?: () => Iterable<readonly [value: number, labels?: Labels]>
 }
 
 /**
@@ -89,6 +101,15 @@ export function createMetrics(maxLabelSets = MAX_LABEL_SETS): Metrics {
     if (series !== undefined) series[0] = (series[0] ?? 0) + by
   }
 
+  function refresh(of: Family, read: NonNullable<Family['read']>): void {
+    of.series.clear()
+    try {
+      for (const [value, labels = {}] of read()) seriesOf(of, labels)?.fill(value)
+    } catch {
+      of.series.clear()
+    }
+  }
+
   return {
     counter: (name, help, labelNames = []) => {
       const of = family('counter', name, help, labelNames)
@@ -115,9 +136,13 @@ export function createMetrics(maxLabelSets = MAX_LABEL_SETS): Metrics {
         },
       }
     },
+    watch: (kind, name, help, read, labelNames = []) => {
+      family(kind, name, help, labelNames).read = read
+    },
     render: () => {
       const lines: string[] = []
       for (const [name, of] of families) {
+        if (of.read) refresh(of, of.read)
         lines.push(`# HELP ${name} ${escapeHelp(of.help)}`, `# TYPE ${name} ${of.kind}`)
         for (const [key, values] of of.series) lines.push(...seriesLines(name, of, key, values))
       }

@@ -50,6 +50,35 @@ describe('createMetrics', () => {
     expect(() => metrics.gauge('a-b', 'A.')).toThrow(/bad metric name/)
   })
 
+  it('reads what something else keeps whenever it renders, within the limit', () => {
+    const metrics = createMetrics(2)
+    let open = 3
+    metrics.watch('gauge', 'open', 'Open.', () => [[open]])
+    metrics.watch(
+      'counter',
+      'a_total',
+      'A.',
+      () => [
+        [1, { who: 'x' }],
+        [2, { who: 'y' }],
+        [3, { who: 'z' }],
+      ],
+      ['who'],
+    )
+    metrics.watch('gauge', 'broken', 'Broken.', () => {
+      throw new Error('gone')
+    })
+    expect(metrics.render()).toContain('# TYPE open gauge\nopen 3\n')
+    open = 4
+    const text = metrics.render()
+    expect(text).toContain('\nopen 4\n')
+    expect(text).toContain('a_total{who="y"} 2\n')
+    expect(text).not.toContain('who="z"')
+    expect(text).toContain('# TYPE broken gauge\n#')
+    metrics.watch('gauge', 'open', 'Open.', () => [[7]])
+    expect(metrics.render()).toContain('\nopen 7\n')
+  })
+
   it('a counter never goes down', () => {
     const metrics = createMetrics()
     const counter = metrics.counter('a_total', 'A.')

@@ -1,7 +1,8 @@
 import { type GossipSub, gossipsub, type Message, TopicValidatorResult } from '@libp2p/gossipsub'
 import { sha256 } from '@noble/hashes/sha2.js'
-import { ChoraleError, errorMessage } from '../errors.ts'
+import { ChoraleError, errorCode, errorMessage } from '../errors.ts'
 import type { Logger } from '../log.ts'
+import type { Metrics } from '../metrics.ts'
 import { createMutes, type Mutes } from './gossip-mutes.ts'
 import { createRateLimit } from './rate-limit.ts'
 import type { StakeGate } from './stake-gate.ts'
@@ -78,7 +79,7 @@ export interface GossipFactory {
   wrap(
     service: GossipSub,
     topics: readonly string[],
-    options: { readonly gate: StakeGate | undefined; readonly log: Logger },
+    options: { readonly gate: StakeGate | undefined; readonly log: Logger; readonly metrics: Metrics },
   ): Gossip
 }
 
@@ -185,6 +186,14 @@ function createGossip(
   { gate, log, mutes }: { readonly gate: StakeGate | undefined; readonly log: Logger; readonly mutes: Mutes },
 ): Gossip {
   const verdicts = { accept: 0, ignore: 0, reject: 0 }
+  const counted = metrics.counter('chorale_gossip_messages_total', 'Gossip of others, by what became of it and why.', [
+    'verdict',
+    'reason',
+  ])
+  const found = (verdict: GossipVerdict, reason: string): GossipVerdict => {
+    counted.inc({ verdict, reason })
+    return verdict
+  }
   const scores = service as ScoredGossipSub
   const publishers = createRateLimit(() => performance.now())
   const forwarders = createRateLimit(() => performance.now())
@@ -194,13 +203,14 @@ function createGossip(
     message: Message,
     { maxBytes, take }: TopicOptions,
   ): Promise<GossipVerdict> => {
-    if (message.type !== 'signed' || message.data.length > maxBytes) return 'reject'
+    if (message.type !== 'signed') return found('reject', 'unsigned')
+    if (message.data.length > maxBytes) return found('reject', 'length')
     const publisher = message.from.toString()
     for (const peerId of new Set([forwarder, publisher])) {
       if (gate?.staked(peerId, 'gossip').ok !== false) continue
       gate.refuse('gossip')
       void gate.resolve(peerId, 'gossip')
-      return 'ignore'
+      return found('ignore', 'stake')
     }
     if (mutes.has(publisher) || mutes.has(forwarder)) {
       gate?.refuse('gossip', 'muted')
@@ -212,13 +222,15 @@ function createGossip(
       publishers.take(`${topic} ${publisher}`, PUBLISHER_PER_SECOND, PUBLISHER_BURST) > 0
     ) {
       gate?.refuse('gossip', 'rate')
-      return 'ignore'
+      return found('ignore', 'rate')
     }
     try {
-      return await take({ publisher, forwarder, data })
+      const verdict = await take({ publisher, forwarder, data })
+      return found(verdict, verdict === 'accept' ? 'new' : 'content')
     } catch (error) {
       log.debug('gossip was not taken', { topic, forwarder, publisher, reason: errorMessage(error) })
-      return error instanceof ChoraleError && error.code === 'protocol' ? 'reject' : 'ignore'
+      const wrong = error instanceof ChoraleError && error.code === 'protocol'
+      return found(wrong ? 'reject' : 'ignore', (error instanceof ChoraleError && error.field) || errorCode(error))
     }
   }
 

@@ -68,6 +68,7 @@ export function createHostedSession(options: HostedSessionOptions): HostedSessio
           },
         }
       : peer.receipts,
+    onFate: (fate) => context.metrics.receipt(fate),
     onTrouble: refuse,
   })
   const queue = createStepQueue({

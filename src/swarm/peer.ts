@@ -10,6 +10,7 @@ import { yamux } from '@libp2p/yamux'
 import { createLibp2p, type Libp2p } from 'libp2p'
 import { ChoraleError, errorMessage } from '../errors.ts'
 import { type Logger, silentLogger } from '../log.ts'
+import { createMetrics, type Metrics } from '../metrics.ts'
 import { attestTopic, KAD_PROTOCOL, RECORDS_TOPIC } from '../protocol/ids.ts'
 import type { PeerMeasure } from '../routing/snapshot.ts'
 import { startBootstrapLoop } from './bootstrap-loop.ts'
@@ -64,6 +65,8 @@ export interface PeerOptions {
   readonly sha256?: (bytes: Uint8Array) => Uint8Array
   /** Signs and checks receipts (default: WebCrypto's, on another thread). */
   readonly ed25519?: Ed25519
+  /** What this peer does is counted here. */
+  readonly metrics?: Metrics
   /** How long to look for a first bootstrap peer, in milliseconds (default: 8000 for a server, 3000 for a client). */
   readonly bootstrapTimeoutMs?: number
 }
@@ -81,6 +84,7 @@ export interface Peer {
   readonly digest: Digest
   /** Of receipts. */
   readonly ed25519: Ed25519
+  readonly metrics: Metrics
   /** The signed pass that this peer shows where it has no stake; see `keepPass`. */
   pass: Uint8Array | undefined
   /** Whether it joined a network through bootstrap peers; false for the first peer of a new one. */
@@ -132,6 +136,7 @@ export async function createPeer(options: PeerOptions): Promise<Peer> {
   const identity = options.identity ?? (await createIdentity())
   const bootstrap = (options.bootstrap ?? []).map((text) => parseAddr(text, 'bootstrap'))
   const { gate } = options
+  const metrics = options.metrics ?? createMetrics()
   const node = await start(options, identity, software)
   const ungate = gate ? watchGate(node, gate, log) : undefined
   const bootstrapLoop = startBootstrapLoop(node, bootstrap, log)
@@ -158,10 +163,11 @@ export async function createPeer(options: PeerOptions): Promise<Peer> {
     log,
     gate,
     gossip:
-      node.services.gossip && options.gossip?.wrap(node.services.gossip, topicsOf(options), { gate, log }),
+      node.services.gossip && options.gossip?.wrap(node.services.gossip, topicsOf(options), { gate, log, metrics }),
     receipts: options.receipts,
     digest: options.sha256 ?? digestOf,
     ed25519: options.ed25519 ?? webEd25519,
+    metrics,
     get pass() {
       return pass
     },

@@ -6,6 +6,7 @@ import { createOpeningGuard } from './opening-guard.ts'
 import type { Peer } from './peer.ts'
 import { createPushDesk } from './push-desk.ts'
 import { serveSession } from './serve-session.ts'
+import { createSpanMetrics } from './span-metrics.ts'
 import {
   byteBudget,
   type ServeContext,
@@ -42,6 +43,11 @@ export async function serveSpan(
     hosts: 'hostOf' in host ? host : { hostOf: () => host },
     peer,
     counters,
+    metrics: createSpanMetrics(peer.metrics, {
+      counters,
+      streams: () => streams.size,
+      queued: () => context.queued,
+    }),
     queued: 0,
     budget: byteBudget(MAX_QUEUED_BYTES_PER_SERVER),
     desk: createPushDesk(),
@@ -60,6 +66,7 @@ export async function serveSpan(
         streams.delete(served)
         if (error === undefined || error.code === 'session_lost') return
         counters.refusals.set(error.code, (counters.refusals.get(error.code) ?? 0) + 1)
+        context.metrics.refused(error)
         peer.log.debug('session ended', { code: error.code, reason: error.message })
       })
       streams.add(served)

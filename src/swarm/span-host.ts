@@ -6,6 +6,7 @@ import type { Span, SpanSession } from '../session/span-runner.ts'
 import type { OpeningGuard } from './opening-guard.ts'
 import type { Peer } from './peer.ts'
 import type { PushDesk } from './push-desk.ts'
+import type { SpanMetrics } from './span-metrics.ts'
 import type { StreamAction } from './stream-admission.ts'
 
 /** What runs the steps of the sessions that come in over the network; `server/span-host.ts` is the one. */
@@ -82,6 +83,7 @@ export interface ServeContext {
   readonly hosts: SpanHosts
   readonly peer: Peer
   readonly counters: ServeCounters
+  readonly metrics: SpanMetrics
   readonly budget: ByteBudget
   readonly desk: PushDesk
   readonly openings: OpeningGuard

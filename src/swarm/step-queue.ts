@@ -120,6 +120,7 @@ export function createStepQueue(options: StepQueueOptions): StepQueue {
     const frame = createFrame(output, shown.length)
     frame.payload.set(shown)
     counters.bytesOut += shown.length
+    context.metrics.step(step.tokens, output.serverMs / 1000)
     await held.add({ step, input: payload, frame }, pushed === true && step.tokens === 1)
   }
 
