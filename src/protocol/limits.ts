@@ -126,3 +126,21 @@ export const MAX_RECEIPT_PAYLOAD_BYTES = MAX_RECEIPT_BYTES + MAX_RECEIPT_STEPS *
 
 /** Longest wait that a refusal may ask for, in milliseconds. */
 export const MAX_RETRY_AFTER_MS = 3_600_000
+
+/** Bytes of one signed hand-over grant. */
+export const MAX_GRANT_BYTES = 1024
+
+/** Servers that one ADOPT names: chains are shorter. Stops a client that makes a server dial the whole network. */
+export const MAX_ADOPT_SOURCES = 16
+
+/** Payload of ADOPT. */
+export const MAX_ADOPT_BYTES = MAX_ADOPT_SOURCES * (MAX_GRANT_BYTES + 12 * 208 + 64) + 64
+
+/** ADOPTs of one session: rounds of a hand-over are few. Stops a client that keeps two servers busy with each other. */
+export const MAX_ADOPTS_PER_SESSION = 16
+
+/** Payload of one part of a hand-over: what a server holds of it at once. */
+export const MAX_HANDOVER_PART_BYTES = 4 * MIB
+
+/** Values of one token's keys in one block. */
+export const MAX_KV_WIDTH = 1 << 17

@@ -1,6 +1,7 @@
 import { ChoraleError, type ErrorCode } from '../errors.ts'
 import { decodeCborMap } from './cbor.ts'
 import {
+  MAX_ADOPT_BYTES,
   MAX_ERROR_MESSAGE_LENGTH,
   MAX_RECEIPT_PAYLOAD_BYTES,
   MAX_RETRY_AFTER_MS,
@@ -11,7 +12,7 @@ import type { WireDtype } from './wire-dtype.ts'
 
 /**
  * Messages of `/chorale/span/1`. Header fields a reader does not know are ignored, so fields may be added within
- * a version; a field that changes meaning needs a new version. Only STEP, OUTPUT and RECEIPT carry a payload.
+ * a version; a field that changes meaning needs a new version. Only STEP, OUTPUT, ADOPT and RECEIPT carry a payload.
  */
 
 /** First message of the client. */
@@ -55,6 +56,8 @@ export interface Opened {
   readonly dtype: WireDtype
   readonly engine: string
   readonly load: ServerLoad
+  /** How the server keeps keys and values, where it can hand them over and take others' (`KvRows`). */
+  readonly kv?: { readonly precision: 'f32' | 'f16'; readonly width: number }
 }
 
 /** What a server further along the chain is asked for when a step's output is pushed to it. */
@@ -125,6 +128,28 @@ export interface RolledBack {
   readonly position: number
 }
 
+/**
+ * The server is to get the session's tokens [from, position) from other servers; what it holds beyond `from` is forgotten.
+ * Shares the numbering of steps. Payload: where from (`handover-messages.ts`).
+ */
+export interface Adopt {
+  readonly type: 'adopt'
+  readonly seq: number
+  readonly from: number
+  readonly position: number
+  /** How long the client will wait. */
+  readonly deadlineMs: number
+}
+
+/** How far that went: `from` when nothing came of it. The client's next step starts there at the latest. */
+export interface Adopted {
+  readonly type: 'adopted'
+  readonly seq: number
+  readonly position: number
+  /** Why not all of it, for logs. */
+  readonly reason?: string
+}
+
 /** Payload: a signed receipt and the steps it is about (`receipts.ts`). Sent by a server between outputs. */
 export interface ReceiptMessage {
   readonly type: 'receipt'
@@ -176,6 +201,7 @@ export type ClientMessage =
   | Attach
   | Step
   | Rollback
+  | Adopt
   | Close
   | Ping
   | Pong
@@ -186,6 +212,7 @@ export type ServerMessage =
   | Output
   | ReceiptMessage
   | RolledBack
+  | Adopted
   | Leaving
   | Ping
   | Pong
@@ -214,6 +241,7 @@ const MAX_PAYLOADS: Readonly<Record<string, number>> = {
   step: MAX_STEP_PAYLOAD_BYTES,
   output: MAX_STEP_PAYLOAD_BYTES,
   receipt: MAX_RECEIPT_PAYLOAD_BYTES,
+  adopt: MAX_ADOPT_BYTES,
 }
 
 /**

@@ -15,6 +15,7 @@ import {
   MAX_ADDRS,
   MAX_DEADLINE_MS,
   MAX_ERROR_MESSAGE_LENGTH,
+  MAX_KV_WIDTH,
   MAX_LEASE_TOKENS,
   MAX_NAME_LENGTH,
   MAX_ONWARD,
@@ -24,7 +25,7 @@ import {
   MAX_RETRY_AFTER_MS,
   MAX_STEP_TOKENS,
 } from './limits.ts'
-import type { Failure, Link, LinkEnd, Onward, Opened, SpanMessage, Welcome } from './messages.ts'
+import type { Adopt, Failure, Link, LinkEnd, Onward, Opened, SpanMessage, Welcome } from './messages.ts'
 import { SIGNATURE_BYTES } from './signed.ts'
 import { WIRE_DTYPES } from './wire-dtype.ts'
 
@@ -116,6 +117,17 @@ export function readMessage(map: CborMap): SpanMessage {
         seq: uintField(map, 'seq', MAX_SEQ),
         position: uintField(map, 'position', MAX_LEASE_TOKENS),
       }
+    case 'adopt':
+      return readAdopt(map)
+    case 'adopted':
+      return {
+        type,
+        seq: uintField(map, 'seq', MAX_SEQ),
+        position: uintField(map, 'position', MAX_LEASE_TOKENS),
+        ...(map['reason'] !== undefined && {
+          reason: messageField(map, 'reason', MAX_ERROR_MESSAGE_LENGTH),
+        }),
+      }
     case 'close':
     case 'leaving':
     case 'ping':
@@ -158,6 +170,21 @@ function readLinkEnd(map: CborMap): LinkEnd {
   }
 }
 
+function readAdopt(map: CborMap): Adopt {
+  const from = uintField(map, 'from', MAX_LEASE_TOKENS)
+  const position = uintField(map, 'position', MAX_LEASE_TOKENS)
+  if (position <= from) {
+    throw new ChoraleError('protocol', `adopt of no tokens, ${from}:${position}`, { field: 'position' })
+  }
+  return {
+    type: 'adopt',
+    seq: uintField(map, 'seq', MAX_SEQ),
+    from,
+    position,
+    deadlineMs: amountField(map, 'deadlineMs', MAX_DEADLINE_MS),
+  }
+}
+
 function readOnward(value: unknown): Onward[] {
   if (!Array.isArray(value) || value.length > MAX_ONWARD) {
     throw new ChoraleError('protocol', `field onward must be a list of at most ${MAX_ONWARD} steps`, {
@@ -196,6 +223,14 @@ function readOpened(map: CborMap): Opened {
       freeKvTokens: uintField(load, 'freeKvTokens', MAX_COUNT),
       queued: uintField(load, 'queued', MAX_COUNT),
     },
+    ...(map['kv'] !== undefined && { kv: readKv(subMap(map, 'kv')) }),
+  }
+}
+
+function readKv(map: CborMap): NonNullable<Opened['kv']> {
+  return {
+    precision: choiceField(map, 'precision', ['f32', 'f16']),
+    width: uintField(map, 'width', MAX_KV_WIDTH),
   }
 }
 

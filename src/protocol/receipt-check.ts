@@ -12,7 +12,7 @@ import {
   type UnverifiedReceipt,
 } from './receipts.ts'
 import { parseSigned, signedBytes } from './signed.ts'
-import { firstLink, foldSteps, type StepDigest, unpackSteps } from './step-chain.ts'
+import { firstLink, foldSteps, isHanded, type StepDigest, unpackSteps } from './step-chain.ts'
 
 /** Whether the key inside a peer id signed these bytes. */
 export type VerifySignature = (peerId: string, bytes: Uint8Array, signature: Uint8Array) => Promise<boolean>
@@ -206,6 +206,7 @@ export function checkReceiptFollows(
     }
     seq = step.seq
     position = step.position + step.tokens
+    if (isHanded(step)) continue
     if (step.tokens > 1) prefilled += step.tokens
     else decoded += step.tokens
   }

@@ -15,6 +15,15 @@ export interface StepDigest {
 }
 
 export const DIGEST_BYTES = 32
+
+/**
+ * Whether a step's tokens came from another server with their keys and values (ADOPT): nothing was computed, so nothing
+ * is counted, and the digest of the output is zeros. The input's is zeros too where the server was not told what went in.
+ */
+export function isHanded({ tokens, output }: Pick<StepDigest, 'tokens' | 'output'>): boolean {
+  return tokens > 0 && output.every((byte) => byte === 0)
+}
+
 const STEP_BYTES = 12 + 2 * DIGEST_BYTES
 
 /** Where a session's hash chain begins: the opening that both ends know, as it was signed. */

@@ -88,6 +88,7 @@ export function createSpanHost(options: SpanHostOptions): EngineSpanHost {
           return session.route
         },
         leaving: leaving.promise,
+        ...(session.kv && { kv: session.kv }),
         step: (hidden, stepOptions) => session.step(hidden, stepOptions),
         rollback: (position) => session.rollback(position),
         close: async () => {

@@ -6,6 +6,7 @@ import { cancelled, checkOpen, checkRollback, checkStep } from './check-step.ts'
 import { createPrefixTrail } from './prefix-trail.ts'
 import { nextTurn } from './race-signal.ts'
 import type { RouteHop, SpanRunner, SpanSession, StepOptions } from './span-runner.ts'
+import { createSessionKv } from './session-kv.ts'
 import { computeTurns, type Job, type Line, piece, remaining, type Turn, wanted } from './span-turn.ts'
 
 /** Who a local span belongs to, and how it cuts its work. */
@@ -174,6 +175,7 @@ export function createLocalSpan(span: EngineSpan, options: LocalSpanOptions): Sp
         return line.position
       },
       route: [hop],
+      ...(span.kvRows && { kv: createSessionKv(span.kvRows, line) }),
       get reusedTokens() {
         return line.trail?.reusedTokens ?? 0
       },

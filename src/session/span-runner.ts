@@ -1,3 +1,4 @@
+import type { KvRange, KvRows } from '../kv/kv-rows.ts'
 import type { Tensor } from '../tensor/tensor.ts'
 
 /** Consecutive blocks [start, end) of a model. */
@@ -77,10 +78,54 @@ export interface SpanSession {
   readonly leaving?: Promise<void>
   /** Tokens whose results an earlier session with the same beginning had computed, where the runner knows. */
   readonly reusedTokens?: number
+  /** The session's keys and values, where its engine is on this machine and can show them. */
+  readonly kv?: SessionKv
+  /** Only where the machine behind may hand the session over, or take another one's part of it. */
+  readonly handover?: SessionHandover | undefined
   /** Forgets everything from `position` on. No step may be under way. */
   rollback(position: number): Promise<void>
   /** Frees the KV room; calling it twice is harmless. */
   close(): Promise<void>
+}
+
+/** A session's keys and values on this machine; see `KvRows`. */
+export interface SessionKv extends Pick<KvRows, 'precision' | 'width'> {
+  /** Of tokens whose steps resolved. @throws `bad_request` for others, `session_lost`. */
+  read(range: KvRange): Promise<Float32Array>
+  /** Writes tokens behind the position. No step may be under way. */
+  write(range: KvRange, rows: Float32Array): void
+  /** Counts everything before `position` as written. */
+  advance(position: number): void
+}
+
+/** How a session on another machine is taken over from, or by, a third one. */
+export interface SessionHandover {
+  /** Machines that agree in both can go on with each other's sessions. */
+  readonly precision: string
+  readonly width: number
+  /** Lets the machine `to` read the session's tokens in these blocks from now on, for half a minute. */
+  grant(to: string, blocks: Span): Promise<HandoverGrantFrom>
+  /**
+   * Has this session's machine get tokens [from, to) from those that the grants name; what it holds beyond `from` is
+   * forgotten. No step may be under way. @returns the position reached, from `from` on. @throws when the session is lost.
+   */
+  adopt(grants: readonly HandoverGrantFrom[], range: AdoptRange): Promise<number>
+}
+
+/** What may be taken, and where. */
+export interface HandoverGrantFrom {
+  /** Signed. */
+  readonly grant: Uint8Array
+  /** Of the machine that has it. */
+  readonly addrs: readonly string[]
+}
+
+export interface AdoptRange {
+  readonly from: number
+  /** Exclusive. */
+  readonly to: number
+  /** After that the machine says how far it came. */
+  readonly deadlineMs: number
 }
 
 /** Who a session takes hidden states from, and whom it gives its own to. Tokens are 16 random bytes for each link. */

@@ -11,6 +11,7 @@ import type { SessionLinks } from './session-links.ts'
 import { clientError, type ServeContext, type SpanHost } from './span-host.ts'
 import { createStepQueue, type StepQueue } from './step-queue.ts'
 import { createStepTurns, type StepTurns } from './step-turns.ts'
+import { takeSession } from './take-session.ts'
 
 /** A session that was opened: the engine's, whose turn it is, what waits, and its receipts. */
 export interface HostedSession {
@@ -20,6 +21,8 @@ export interface HostedSession {
   readonly queue: StepQueue
   /** What the client is told. */
   readonly opened: Opened
+  /** Takes it off the list of sessions that others may take over, and stops what it takes from others. */
+  end(): void
 }
 
 export interface HostedSessionOptions {
@@ -39,6 +42,8 @@ export interface HostedSessionOptions {
 }
 
 const NOTHING = new Uint8Array(0)
+/** What a session takes from others is a matter of seconds; clients wait no longer. */
+const MAX_ADOPT_MS = 60_000
 
 /** Puts a session's parts together. */
 export function createHostedSession(options: HostedSessionOptions): HostedSession {
@@ -47,17 +52,20 @@ export function createHostedSession(options: HostedSessionOptions): HostedSessio
   const tap = host.tap ?? context.options.tap
   const id = bytesToHex(admitted.opening.session)
   const { maxTokens, dtype } = admitted.opening
+  const ended = new AbortController()
+  const rowBytes = host.hiddenSize * wireBytes(dtype)
+  const numericMode = host.numericMode ?? 'float'
   const turns = createStepTurns({
     maxTokens,
     maxStepTokens: host.maxStepTokens,
-    rowBytes: host.hiddenSize * wireBytes(dtype),
+    rowBytes,
   })
   const receipts = createServedReceipts({
     identity: peer.identity,
     digest: peer.digest,
     ed25519: peer.ed25519,
     opening: admitted,
-    facts: { engine: host.engine, numericMode: host.numericMode ?? 'float' },
+    facts: { engine: host.engine, numericMode },
     everyTokens: () => (peer.gate?.parameters ?? DEFAULT_SUBNET_PARAMETERS).receiptTokens,
     post: (make) => wire.post(make),
     store: tap
@@ -91,6 +99,29 @@ export function createHostedSession(options: HostedSessionOptions): HostedSessio
       const { seq, position, tokens } = step
       tap?.step(id, { seq, position, tokens, input, output })
     },
+    adopt: async ({ from, position, deadlineMs }, sources) => {
+      if (kv === undefined) return { position: from, inputs: undefined, reason: 'not on this server' }
+      const { client, start, end } = admitted.opening
+      // Who may be asked for the evidence of a session must have what went into it.
+      const inputs = tap?.inputs !== undefined
+      return await takeSession(
+        context.peer,
+        { client, span: { start, end }, kv, numericMode, rowBytes, inputs },
+        sources,
+        {
+          from,
+          to: position,
+          until: performance.now() + Math.min(deadlineMs, MAX_ADOPT_MS),
+          signal: ended.signal,
+        },
+      )
+    },
+    onAdopted: ({ seq, from }, { position, inputs }) => {
+      if (position === from) return
+      const step = { seq, position: from, tokens: position - from }
+      receipts.handed(step, inputs)
+      if (inputs) tap?.step(id, { ...step, input: inputs, output: NOTHING })
+    },
     onRollback: (message) => {
       receipts.rollback(message)
       const { seq, position } = message
@@ -98,6 +129,18 @@ export function createHostedSession(options: HostedSessionOptions): HostedSessio
     },
   })
   tap?.open(id, admitted.signed)
+  const kv = context.options.handover ? hosted.kv : undefined
+  const unlist =
+    kv &&
+    context.handovers.add({
+      opening: admitted.opening,
+      hosted,
+      kv,
+      engine: host.engine,
+      numericMode,
+      inputs: (from, to) => tap?.inputs?.(id, from, to),
+      given: 0,
+    })
   const opened: Opened = {
     type: 'opened',
     leaseTokens: maxTokens,
@@ -106,6 +149,11 @@ export function createHostedSession(options: HostedSessionOptions): HostedSessio
     dtype,
     engine: host.engine,
     load: { ...host.load(), queued: context.queued },
+    ...(kv && { kv: { precision: kv.precision, width: kv.width } }),
   }
-  return { hosted, receipts, turns, queue, opened }
+  const end = (): void => {
+    unlist?.()
+    ended.abort()
+  }
+  return { hosted, receipts, turns, queue, opened, end }
 }

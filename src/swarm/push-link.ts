@@ -11,6 +11,7 @@ import {
   type Step,
 } from '../protocol/messages.ts'
 import { WIRE_DTYPES } from '../protocol/wire-dtype.ts'
+import { atMost } from '../session/race-signal.ts'
 import { type FramedStream, frameStream } from './framed-stream.ts'
 import type { Peer } from './peer.ts'
 
@@ -96,12 +97,12 @@ export function openPushLink(
 
   return {
     async push(step, payload) {
-      if (wire === undefined && !over) await soon(opening, WAIT_MS)
+      if (wire === undefined && !over) await atMost(opening, WAIT_MS)
       if (!welcomed) {
         // Only so much is taken from a server that is not greeted yet.
         early = { steps: early.steps + 1, bytes: early.bytes + payload.length }
         if (early.steps > MAX_EARLY_STEPS || early.bytes > MAX_EARLY_BYTES)
-          await soon(welcome.promise, WAIT_MS)
+          await atMost(welcome.promise, WAIT_MS)
       }
       if (over || wire === undefined || !admitted()) return false
       const frame = createFrame(step, payload.length)
@@ -123,20 +124,4 @@ export function openPushLink(
       void wire?.close()
     },
   }
-}
-
-/** Resolves when `work` ended, however, or after `ms`. */
-async function soon(work: Promise<unknown>, ms: number): Promise<void> {
-  let timer: ReturnType<typeof setTimeout> | undefined
-  const late = new Promise<void>((resolve) => {
-    timer = setTimeout(resolve, ms)
-  })
-  await Promise.race([
-    work.then(
-      () => undefined,
-      () => undefined,
-    ),
-    late,
-  ])
-  clearTimeout(timer)
 }

@@ -1,7 +1,13 @@
 import { ChoraleError } from '../errors.ts'
 import { encodeFrame } from '../protocol/frame.ts'
 import { PROTOCOL_VERSION } from '../protocol/ids.ts'
-import { failure, type Opened, type ServerMessage, type SpanMessage } from '../protocol/messages.ts'
+import {
+  type Adopted,
+  failure,
+  type Opened,
+  type ServerMessage,
+  type SpanMessage,
+} from '../protocol/messages.ts'
 import { parseSpanMessage } from '../protocol/messages.ts'
 import { fromWire, wireBytes } from '../protocol/wire-dtype.ts'
 import { cancelled } from '../session/check-step.ts'
@@ -41,6 +47,8 @@ export class RemoteCalls {
   readonly leaving = Promise.withResolvers<void>()
   /** Position after the last answered step. */
   position = 0
+  /** Where the tokens begin that the server is getting from others. */
+  adoptingFrom = 0
   /** Numbers below this one were dropped or answered: their outputs are of no interest. */
   forgottenBelow = 0
 
@@ -168,9 +176,30 @@ export class RemoteCalls {
       case 'receipt':
         this.receipts?.receive(payload)
         return
+      case 'adopted':
+        this.#adopted(message)
+        return
       default:
         throw this.blame(`it sent ${message.type}, which only clients send`)
     }
+  }
+
+  /** A server that could not get everything says how far it came: what is beyond was not asked for. */
+  #adopted(message: Adopted): void {
+    const head = this.requests.head
+    if (
+      head?.kind !== 'adopt' ||
+      head.seq !== message.seq ||
+      message.position > head.position ||
+      message.position < this.adoptingFrom
+    ) {
+      throw this.blame(`it adopted ${message.position} tokens out of turn`)
+    }
+    this.position = message.position
+    const from = this.adoptingFrom
+    // Before anything else is read: a receipt may be right behind it.
+    if (message.position > from) this.receipts?.handed(message.seq, from, message.position - from)
+    this.requests.answer({ message, hidden: tensor(0, this.#hiddenSize, new Float32Array(0)) })
   }
 
   /** What a server computed that has no stake (any more) is nobody's answer. @throws `refused`. */

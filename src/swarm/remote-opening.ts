@@ -16,7 +16,7 @@ export async function prepareOpening(
   peer: Peer,
   calls: RemoteCalls,
   asked: Omit<Opening, 'session' | 'client' | 'issuedAt'>,
-): Promise<{ readonly hello: Hello; readonly open: Open }> {
+): Promise<{ readonly hello: Hello; readonly open: Open; readonly session: Uint8Array }> {
   const hello: Hello = {
     type: 'hello',
     version: PROTOCOL_VERSION,
@@ -48,5 +48,5 @@ export async function prepareOpening(
       calls.fail(new ChoraleError(error.code, `${calls.server}: ${error.message}`))
     },
   })
-  return { hello, open }
+  return { hello, open, session: opening.session }
 }

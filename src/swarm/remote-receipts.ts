@@ -9,7 +9,7 @@ import {
   receiptSignedBytes,
   type UnverifiedReceipt,
 } from '../protocol/receipts.ts'
-import { type StepDigest, unpackSteps } from '../protocol/step-chain.ts'
+import { DIGEST_BYTES, type StepDigest, unpackSteps } from '../protocol/step-chain.ts'
 import type { Digest } from './digest.ts'
 import type { Ed25519 } from './ed25519.ts'
 import type { Identity } from './identity.ts'
@@ -23,6 +23,8 @@ export interface RemoteReceipts {
   input(seq: number, bytes: Uint8Array): void
   /** Its output came. */
   output(seq: number, bytes: Uint8Array): void
+  /** The server got these tokens from another one. */
+  handed(seq: number, position: number, tokens: number): void
   /** Steps from `seq` on were given up: their inputs may never be known. */
   forget(seq: number): void
   /** Takes RECEIPT's payload. @throws `protocol`. */
@@ -126,6 +128,18 @@ export function createRemoteReceipts(options: RemoteReceiptsOptions): RemoteRece
       expected = true
       const step = known.get(seq)
       if (step) step.output = digest(bytes)
+    },
+    handed: (seq, position, tokens) => {
+      expected = true
+      // What went in, the other server said: an audit of this one asks for it.
+      known.set(seq, {
+        position,
+        tokens,
+        input: undefined,
+        onInput: undefined,
+        givenUp: true,
+        output: new Uint8Array(DIGEST_BYTES),
+      })
     },
     forget: (from) => {
       for (const [seq, step] of known) {

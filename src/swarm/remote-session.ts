@@ -1,28 +1,27 @@
 import { ChoraleError } from '../errors.ts'
 import { createFrame, encodeFrame } from '../protocol/frame.ts'
 import { SPAN_PROTOCOL } from '../protocol/ids.ts'
-import {
-  MAX_EARLY_BYTES,
-  MAX_EARLY_STEP_TOKENS,
-  MAX_EARLY_STEPS,
-  MAX_STEP_PAYLOAD_BYTES,
-} from '../protocol/limits.ts'
+import { MAX_EARLY_STEP_TOKENS, MAX_STEP_PAYLOAD_BYTES } from '../protocol/limits.ts'
 import type { Link, Onward, Opened, SpanMessage, Step } from '../protocol/messages.ts'
 import { toWire, wireBytes, type WireDtype } from '../protocol/wire-dtype.ts'
 import type { ServerRecord } from '../routing/snapshot.ts'
+import { atMost } from '../session/race-signal.ts'
 import { checkOpen, checkRollback, checkStep, wantedCount } from '../session/check-step.ts'
 import type {
   PushedStep,
   PushLinks,
   PushPort,
   RouteHop,
+  SessionHandover,
   SpanSession,
   StepOptions,
 } from '../session/span-runner.ts'
 import { concatRows, rows, type Tensor } from '../tensor/tensor.ts'
+import { createEarlyWrites, type EarlyWrites } from './early-writes.ts'
 import { frameStream } from './framed-stream.ts'
 import type { Peer } from './peer.ts'
 import { RemoteCalls } from './remote-calls.ts'
+import { createRemoteHandover } from './remote-handover.ts'
 import { prepareOpening } from './remote-opening.ts'
 import type { RemoteTimeouts } from './remote-timeouts.ts'
 import type { Request } from './request-queue.ts'
@@ -97,10 +96,8 @@ class RemoteSession implements SpanSession {
   #sentBelow = 0
   /** A LINK was sent: from then on others may send steps too. */
   #linked = false
-  /** Steps sent before OPENED came. */
-  #early = { steps: 0, bytes: 0 }
-  /** Steps that wait for OPENED, because the server keeps no more before. */
-  readonly #held: (() => Uint8Array)[] = []
+  readonly #early: EarlyWrites
+  #handover: SessionHandover | undefined
   /** A step was refused before it was sent: later ones must not take its place. `rollback` clears it. */
   #refused: unknown
 
@@ -109,6 +106,10 @@ class RemoteSession implements SpanSession {
     this.#calls = calls
     this.#target = target
     this.#options = options
+    this.#early = createEarlyWrites(
+      () => calls.opened !== undefined,
+      (make) => calls.write(make),
+    )
     const maxStepTokens = (): number => this.#maxStepTokens()
     this.push = {
       get maxStepTokens() {
@@ -133,10 +134,15 @@ class RemoteSession implements SpanSession {
     return this.#calls.leaving.promise
   }
 
+  /** Once the server said that it can. */
+  get handover(): SessionHandover | undefined {
+    return this.#handover
+  }
+
   async open(): Promise<void> {
     const { hiddenSize, maxTokens, dtype, timeouts, signal } = this.#options
     const { modelId, start, end } = this.#target
-    const { hello, open } = await prepareOpening(this.#peer, this.#calls, {
+    const { hello, open, session } = await prepareOpening(this.#peer, this.#calls, {
       server: this.#target.peerId,
       modelId,
       start,
@@ -153,7 +159,7 @@ class RemoteSession implements SpanSession {
       this.#options.onSent?.(this)
       const [, { message }] = await Promise.all([welcome, answer])
       const opened = message as Opened
-      const otherDtype = this.#early.steps > 0 && opened.dtype !== dtype
+      const otherDtype = this.#early.any && opened.dtype !== dtype
       if (opened.hiddenSize !== hiddenSize || opened.leaseTokens < maxTokens || otherDtype) {
         const error = this.#calls.blame(
           `it granted ${opened.leaseTokens} tokens of hidden size ${opened.hiddenSize} as ${opened.dtype}, asked were ${maxTokens} of ${hiddenSize} as ${dtype}`,
@@ -161,7 +167,8 @@ class RemoteSession implements SpanSession {
         this.#calls.fail(error)
         throw error
       }
-      for (const make of this.#held.splice(0)) this.#calls.write(make)
+      if (opened.kv) this.#handover = this.#createHandover(opened.kv, session)
+      this.#early.release()
     })
   }
 
@@ -203,18 +210,22 @@ class RemoteSession implements SpanSession {
     return this.#calls.opened?.dtype ?? this.#options.dtype
   }
 
-  /** Sends a step; before OPENED only as much as a server keeps by then. */
-  #write(bytes: number, make: () => Uint8Array): void {
-    if (this.#calls.opened === undefined || this.#held.length > 0) {
-      const steps = this.#early.steps + 1
-      const sum = this.#early.bytes + bytes
-      if (this.#held.length > 0 || steps > MAX_EARLY_STEPS || sum > MAX_EARLY_BYTES) {
-        this.#held.push(make)
-        return
-      }
-      this.#early = { steps, bytes: sum }
-    }
-    this.#calls.write(make)
+  #createHandover(kv: NonNullable<Opened['kv']>, session: Uint8Array): SessionHandover {
+    return createRemoteHandover(kv, {
+      peer: this.#peer,
+      calls: this.#calls,
+      server: this.#target,
+      session,
+      maxTokens: this.#options.maxTokens,
+      nextSeq: () => {
+        const seq = this.#nextSeq++
+        this.#sentBelow = seq + 1
+        return seq
+      },
+      onPosition: (position) => {
+        this.#sentPosition = position
+      },
+    })
   }
 
   #link({ accept, next }: PushLinks): void {
@@ -257,7 +268,7 @@ class RemoteSession implements SpanSession {
         const step: Step = { type: 'step', seq, position, tokens, want, deadlineMs: timeoutMs }
         this.#sentBelow = Math.max(this.#sentBelow, seq + 1)
         const bytes = hidden.data.length * wireBytes(this.#dtype)
-        this.#write(bytes, () => this.#stepFrame(step, hidden, onward))
+        this.#early.write(bytes, () => this.#stepFrame(step, hidden, onward))
         this.#noteInput(seq, hidden)
       },
       given: (hidden) => this.#noteInput(seq, hidden),
@@ -299,7 +310,7 @@ class RemoteSession implements SpanSession {
     }
     this.#calls.receipts?.begin(step.seq, step.position, tokens)
     const answer = this.#calls.ask(request)
-    this.#write(hidden.data.length * wireBytes(this.#dtype), () => this.#stepFrame(step, hidden))
+    this.#early.write(hidden.data.length * wireBytes(this.#dtype), () => this.#stepFrame(step, hidden))
     // Hashed while the step is on its way.
     this.#noteInput(step.seq, hidden)
     return (await answer).hidden
@@ -332,14 +343,4 @@ class RemoteSession implements SpanSession {
     if (this.#calls.receipts?.expected) await atMost(this.#calls.receipts.final, FINAL_RECEIPT_MS)
     await wire?.close()
   }
-}
-
-/** Resolves when `work` did, or after `ms`. */
-async function atMost(work: Promise<void>, ms: number): Promise<void> {
-  let timer: ReturnType<typeof setTimeout> | undefined
-  const late = new Promise<void>((resolve) => {
-    timer = setTimeout(resolve, ms)
-  })
-  await Promise.race([work, late])
-  clearTimeout(timer)
 }

@@ -2,7 +2,7 @@ import type { ChoraleError } from '../errors.ts'
 
 /** Something sent that the other end must answer. */
 export interface Request {
-  readonly kind: 'hello' | 'open' | 'step'
+  readonly kind: 'hello' | 'open' | 'step' | 'adopt'
   readonly seq: number
   /** Position the answer must report. */
   readonly position: number

@@ -9,7 +9,14 @@ import {
   receiptSignedBytes,
 } from '../protocol/receipts.ts'
 import { encodeSigned } from '../protocol/signed.ts'
-import { DIGEST_BYTES, firstLink, linkedSteps, packSteps, type StepDigest } from '../protocol/step-chain.ts'
+import {
+  DIGEST_BYTES,
+  firstLink,
+  isHanded,
+  linkedSteps,
+  packSteps,
+  type StepDigest,
+} from '../protocol/step-chain.ts'
 import type { Digest } from './digest.ts'
 import type { Ed25519 } from './ed25519.ts'
 import type { Identity } from './identity.ts'
@@ -22,6 +29,8 @@ export interface ServedReceipts {
   /** Notes a step whose output was handed to the stream, and the bytes of both. Works behind the caller's back. */
   step(step: Step, input: Uint8Array, output: Uint8Array): void
   rollback(message: Rollback): void
+  /** Notes tokens that another server computed; `input` is undefined where it is not known what went in. */
+  handed(step: Pick<Step, 'seq' | 'position' | 'tokens'>, input: Uint8Array | undefined): void
   /** Takes the client's signature. */
   ack(message: Ack): void
   /** Signs what is left, and keeps all. Resolves when the client agreed, or after a second when `tell`. */
@@ -57,7 +66,10 @@ const NOTHING = new Uint8Array(DIGEST_BYTES)
 /** A step that was answered, or a rollback, to be hashed. */
 type Noted = {
   readonly step: Pick<Step, 'seq' | 'position' | 'tokens'>
-} & ({ readonly input: Uint8Array; readonly output: Uint8Array } | { readonly input?: never })
+  readonly input?: Uint8Array | undefined
+  /** Undefined for what was not computed here. */
+  readonly output?: Uint8Array | undefined
+}
 
 /**
  * No receipts yet: the first one comes after the first step (the prompt), then one every `everyTokens` tokens, and the
@@ -99,7 +111,7 @@ export function createServedReceipts(options: ServedReceiptsOptions): ServedRece
       for (let one = noted.shift(); one; one = noted.shift()) {
         const { seq, position: at, tokens } = one.step
         const input = one.input ? digest(one.input) : NOTHING
-        const output = one.input ? digest(one.output) : NOTHING
+        const output = one.output ? digest(one.output) : NOTHING
         note({
           seq,
           position: at,
@@ -121,6 +133,7 @@ export function createServedReceipts(options: ServedReceiptsOptions): ServedRece
   const note = (step: StepDigest): void => {
     steps.push(step)
     position = step.position + step.tokens
+    if (isHanded(step)) return
     fresh += step.tokens
     if (step.tokens > 1) prefilled += step.tokens
     else decoded += step.tokens
@@ -180,6 +193,7 @@ export function createServedReceipts(options: ServedReceiptsOptions): ServedRece
   return {
     step: (step, input, output) => later({ step, input, output }),
     rollback: ({ seq, position: at }) => later({ step: { seq, position: at, tokens: 0 } }),
+    handed: (step, input) => later({ step, input }),
     // Not behind the steps that wait to be hashed: the client's word is about what was sent.
     ack: (message) => acks.take(message),
     finish: (tell) => {

@@ -2,6 +2,7 @@ import type { Stream } from '@libp2p/interface'
 import { ChoraleError, errorMessage } from '../errors.ts'
 import { encodeFrame } from '../protocol/frame.ts'
 import { PROTOCOL_VERSION } from '../protocol/ids.ts'
+import { parseSources } from '../protocol/handover-messages.ts'
 import { MAX_STEP_PAYLOAD_BYTES } from '../protocol/limits.ts'
 import {
   failure,
@@ -100,6 +101,7 @@ export function serveSession(
   /** The engine's own trouble with freeing a lease is not the client's. */
   const freeLease = (): void => {
     links.close()
+    session?.end()
     session?.hosted.close().catch((error: unknown) => {
       context.peer.log.error('a session did not close', { reason: errorMessage(error) })
     })
@@ -191,6 +193,12 @@ export function serveSession(
         if (session === undefined) throw new ChoraleError('protocol', 'rollback before open')
         session.turns.rollback(message)
         session.queue.add({ message })
+        return
+      case 'adopt':
+        if (session === undefined) throw new ChoraleError('protocol', 'adopt before open')
+        admission.check('infer')
+        session.turns.adopt(message)
+        session.queue.add({ message, sources: parseSources(payload) })
         return
       case 'ack':
         if (session === undefined) throw new ChoraleError('protocol', 'ack before open')

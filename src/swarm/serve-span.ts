@@ -2,6 +2,8 @@ import type { Connection, Stream } from '@libp2p/interface'
 import { ChoraleError } from '../errors.ts'
 import { SPAN_PROTOCOL } from '../protocol/ids.ts'
 import { MAX_QUEUED_BYTES_PER_SERVER, MAX_WAITING_STREAMS } from '../protocol/limits.ts'
+import { giveSessions } from './give-session.ts'
+import { createHandoverDesk } from './handover-desk.ts'
 import { createOpeningGuard } from './opening-guard.ts'
 import type { Peer } from './peer.ts'
 import { createPushDesk } from './push-desk.ts'
@@ -51,8 +53,9 @@ export async function serveSpan(
     queued: 0,
     budget: byteBudget(MAX_QUEUED_BYTES_PER_SERVER),
     desk: createPushDesk(),
+    handovers: createHandoverDesk(),
     openings: createOpeningGuard(peer.id),
-    options: { handshakeMs: 10_000, heartbeatMs: 15_000, silenceMs: 75_000, ...options },
+    options: { handshakeMs: 10_000, heartbeatMs: 15_000, silenceMs: 75_000, handover: true, ...options },
   }
   const streams = new Set<ServedStream>()
   await peer.handle(
@@ -73,6 +76,7 @@ export async function serveSpan(
     },
     MAX_STREAMS_A_CONNECTION,
   )
+  const giving = context.options.handover ? await giveSessions(peer, context.handovers) : undefined
   // Sessions of who lost its stake end now, not with the next message.
   const unwatch = peer.gate?.onRevoked((peerId, reason, lost) => {
     for (const served of streams) {
@@ -96,6 +100,7 @@ export async function serveSpan(
     close: async (reason) => {
       unwatch?.()
       await peer.unhandle(SPAN_PROTOCOL)
+      await giving?.close()
       for (const served of streams) served.end(new ChoraleError('session_lost', reason))
     },
   }

@@ -3,6 +3,7 @@ import type { ServerLoad } from '../protocol/messages.ts'
 import type { StoredReceipt } from '../protocol/receipt-file.ts'
 import type { NumericMode } from '../protocol/receipts.ts'
 import type { Span, SpanSession } from '../session/span-runner.ts'
+import type { HandoverDesk } from './handover-desk.ts'
 import type { OpeningGuard } from './opening-guard.ts'
 import type { Peer } from './peer.ts'
 import type { PushDesk } from './push-desk.ts'
@@ -58,6 +59,8 @@ export interface ServeSpanOptions {
   readonly silenceMs?: number
   /** Is told what goes through the sessions. */
   readonly tap?: SessionTap
+  /** Whether sessions are handed over to other servers and taken from them (default true); false: their history is replayed. */
+  readonly handover?: boolean
 }
 
 /** Keeps what accountants may ask for (`attest/audit-store.ts`). Must not throw and must not wait. */
@@ -68,6 +71,8 @@ export interface SessionTap {
   step(session: string, step: TappedStep): void
   /** A receipt with the client's agreement, or at the end without. */
   receipt(receipt: StoredReceipt): void
+  /** The hidden states of tokens [from, to) that went into a session, as they travelled; undefined where they are gone. */
+  inputs?(session: string, from: number, to: number): Uint8Array | undefined
 }
 
 export interface TappedStep {
@@ -86,6 +91,8 @@ export interface ServeContext {
   readonly metrics: SpanMetrics
   readonly budget: ByteBudget
   readonly desk: PushDesk
+  /** Sessions that other servers may take over. */
+  readonly handovers: HandoverDesk
   readonly openings: OpeningGuard
   /** Steps received and not answered, of all sessions. */
   queued: number

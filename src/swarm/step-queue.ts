@@ -1,7 +1,12 @@
 import { ChoraleError } from '../errors.ts'
 import { createFrame, encodeFrame } from '../protocol/frame.ts'
-import { MAX_QUEUED_BYTES_PER_SESSION, MAX_QUEUED_STEPS } from '../protocol/limits.ts'
-import type { Output, Rollback, Step } from '../protocol/messages.ts'
+import {
+  MAX_ERROR_MESSAGE_LENGTH,
+  MAX_QUEUED_BYTES_PER_SESSION,
+  MAX_QUEUED_STEPS,
+} from '../protocol/limits.ts'
+import type { Adopt, Adopted, Output, Rollback, Step } from '../protocol/messages.ts'
+import type { AdoptSource } from '../protocol/handover-messages.ts'
 import { fromWire, toWire, type WireDtype, wireRows } from '../protocol/wire-dtype.ts'
 import type { SpanSession } from '../session/span-runner.ts'
 import { tensor } from '../tensor/tensor.ts'
@@ -9,11 +14,13 @@ import type { FramedStream } from './framed-stream.ts'
 import { createHeldOutputs } from './held-outputs.ts'
 import type { PushLink } from './push-link.ts'
 import type { ServeContext } from './span-host.ts'
+import type { Taken } from './take-session.ts'
 
 /** Something that waits for its turn in a session. */
 export type Work =
   | { readonly message: Step; readonly payload: Uint8Array; readonly receivedAt: number }
   | { readonly message: Rollback }
+  | { readonly message: Adopt; readonly sources: readonly AdoptSource[] }
 
 /** The steps of one session on a server: they run one after the other, and the client gets their outputs. */
 export interface StepQueue {
@@ -47,6 +54,10 @@ export interface StepQueueOptions {
   /** A step's output was handed to the stream: its input and the rows that were sent, as on the wire. */
   readonly onStep?: (step: Step, input: Uint8Array, output: Uint8Array) => void
   readonly onRollback?: (message: Rollback) => void
+  /** Gets tokens from other servers. Never rejects. */
+  readonly adopt: (message: Adopt, sources: readonly AdoptSource[]) => Promise<Taken>
+  /** The client was told how far that went. */
+  readonly onAdopted?: (message: Adopt, taken: Taken) => void
 }
 
 /** An empty queue. */
@@ -78,7 +89,11 @@ export function createStepQueue(options: StepQueueOptions): StepQueue {
         const work = queue[0]
         if (over() || work === undefined) break
         const done =
-          'payload' in work ? runStep(work.message, work.payload, work.receivedAt) : runRollback(work.message)
+          'payload' in work
+            ? runStep(work.message, work.payload, work.receivedAt)
+            : 'sources' in work
+              ? runAdopt(work.message, work.sources)
+              : runRollback(work.message)
         try {
           await done
         } finally {
@@ -103,6 +118,13 @@ export function createStepQueue(options: StepQueueOptions): StepQueue {
       throw new ChoraleError('timeout', `step ${step.seq} waited longer than the client would`)
     }
     if (step.position < hosted.position) await hosted.rollback(step.position)
+    // After a hand-over that brought less than was asked for.
+    if (step.position > hosted.position) {
+      throw new ChoraleError(
+        'protocol',
+        `step ${step.seq} at ${step.position}, the session holds ${hosted.position} tokens`,
+      )
+    }
     const wanted = await hosted.step(input, { want: step.onward ? 'all' : step.want })
     if (over()) return
     counters.tokens += step.tokens
@@ -146,6 +168,27 @@ export function createStepQueue(options: StepQueueOptions): StepQueue {
     await held.flush()
     await wire.send(() => encodeFrame({ type: 'rolledback', seq: message.seq, position: message.position }))
     options.onRollback?.(message)
+  }
+
+  const runAdopt = async (message: Adopt, sources: readonly AdoptSource[]): Promise<void> => {
+    if (message.from < hosted.position) await hosted.rollback(message.from)
+    if (message.from > hosted.position) {
+      throw new ChoraleError(
+        'protocol',
+        `adopt from ${message.from}, the session holds ${hosted.position} tokens`,
+      )
+    }
+    const taken = await options.adopt(message, sources)
+    if (over()) return
+    await held.flush()
+    const adopted: Adopted = {
+      type: 'adopted',
+      seq: message.seq,
+      position: taken.position,
+      ...(taken.reason !== undefined && { reason: taken.reason.slice(0, MAX_ERROR_MESSAGE_LENGTH) }),
+    }
+    await wire.send(() => encodeFrame(adopted))
+    options.onAdopted?.(message, taken)
   }
 
   return {

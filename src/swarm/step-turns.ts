@@ -1,5 +1,6 @@
 import { ChoraleError } from '../errors.ts'
-import type { Rollback, Step } from '../protocol/messages.ts'
+import { MAX_ADOPTS_PER_SESSION } from '../protocol/limits.ts'
+import type { Adopt, Rollback, Step } from '../protocol/messages.ts'
 
 /** What the next step of a session must say, counting those that wait. */
 export interface StepTurns {
@@ -11,6 +12,8 @@ export interface StepTurns {
   take(step: Step): boolean
   /** Notes a rollback. @throws `protocol`. */
   rollback(message: Rollback): void
+  /** Notes that tokens come from other servers. @throws `protocol`. */
+  adopt(message: Adopt): void
 }
 
 /** What bounds the steps of one session. */
@@ -28,6 +31,7 @@ export function createStepTurns({ maxTokens, maxStepTokens, rowBytes }: StepBoun
   let linked = false
   let nextSeq = 0
   let nextPosition = 0
+  let adopts = 0
   const wrong = (message: string): ChoraleError => new ChoraleError('protocol', message)
   return {
     get linked() {
@@ -64,6 +68,18 @@ export function createStepTurns({ maxTokens, maxStepTokens, rowBytes }: StepBoun
         throw wrong(`rollback ${seq} to ${position}, the session is at ${nextSeq} and ${nextPosition}`)
       }
       nextSeq = seq + 1
+      nextPosition = position
+    },
+    adopt: ({ seq, from, position }) => {
+      if (++adopts > MAX_ADOPTS_PER_SESSION) {
+        throw wrong(`more than ${MAX_ADOPTS_PER_SESSION} hand-overs of one session`)
+      }
+      if ((linked ? seq < nextSeq : seq !== nextSeq) || from > nextPosition) {
+        throw wrong(`adopt ${seq} from ${from}, the session is at ${nextSeq} and ${nextPosition}`)
+      }
+      if (position > maxTokens) throw wrong(`adopt to ${position} tokens passes the lease of ${maxTokens}`)
+      nextSeq = seq + 1
+      // At most: the queue knows how far it went.
       nextPosition = position
     },
   }
