@@ -1,7 +1,16 @@
 import { ChoraleError } from '../errors.ts'
+import { DIGEST_BYTES, fromHex, toHex } from '../model/blob.ts'
 import type { ModelRecord, ServerRecord } from '../routing/snapshot.ts'
 import { type CborMap, decodeCborMap, encodeCbor } from './cbor.ts'
-import { amountField, bytesField, choiceField, textField, textListField, uintField } from './fields.ts'
+import {
+  amountField,
+  booleanField,
+  bytesField,
+  choiceField,
+  textField,
+  textListField,
+  uintField,
+} from './fields.ts'
 import { RECORD_SIGNATURE_CONTEXT } from './ids.ts'
 import {
   CLOCK_TOLERANCE_MS,
@@ -65,6 +74,8 @@ export function encodeRecordBody({ record, model }: Announcement): Uint8Array {
     ...(record.prefillThroughput !== undefined && { prefillThroughput: record.prefillThroughput }),
     ...(record.queued !== undefined && { queued: record.queued }),
     ...(record.bandwidth !== undefined && { bandwidth: record.bandwidth }),
+    ...(record.blobs === true && { blobs: true }),
+    ...(record.manifest !== undefined && { manifest: fromHex(record.manifest) }),
     ...(record.intent && { intentStart: record.intent.start, intentEnd: record.intent.end }),
     ...(model.revision !== undefined && { modelRevision: model.revision }),
     ...(model.precision !== undefined && { modelPrecision: model.precision }),
@@ -141,6 +152,10 @@ function readBody(body: Uint8Array): Announcement {
       }),
       ...(map['intentStart'] !== undefined && { intent: readIntent(map, blockCount) }),
       ...(map['queued'] !== undefined && { queued: uintField(map, 'queued', 1 << 30) }),
+      ...(map['blobs'] !== undefined && { blobs: booleanField(map, 'blobs') }),
+      ...(map['manifest'] !== undefined && {
+        manifest: toHex(bytesField(map, 'manifest', DIGEST_BYTES, DIGEST_BYTES)),
+      }),
       ...(map['bandwidth'] !== undefined && { bandwidth: amountField(map, 'bandwidth', MAX_BANDWIDTH) }),
     },
     model: {

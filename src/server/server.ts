@@ -35,6 +35,8 @@ export interface ServerOptions {
   /** How often the record is published again (default 10 s). */
   readonly announceMs?: number
   readonly serve?: ServeSpanOptions
+  /** What the record says of weights that this peer gives to others; asked at every announcement. */
+  readonly weights?: () => Pick<ServerRecord, 'blobs' | 'manifest'>
   /** Where sessions come in, when this peer holds spans of several models; `serve` names only a tap then. Default: an own door. */
   readonly door?: SpanDoor
   readonly now?: () => number
@@ -112,6 +114,7 @@ export async function startServer(options: ServerOptions): Promise<ServingServer
       throughput: current?.throughput ?? 0,
       ...(current && current.prefillThroughput > 0 && { prefillThroughput: current.prefillThroughput }),
       ...(intent && { intent }),
+      ...options.weights?.(),
       queued: queued(),
       freeKvTokens: load.freeKvTokens,
       sessions: load.sessions,
