@@ -7,7 +7,7 @@ import type {
 } from '../session/language-model.ts'
 import type { Admission } from './admission.ts'
 import type { ApiMetrics } from './api-metrics.ts'
-import type { ApiLimits } from './limits.ts'
+import { type BlockHost, explainMissing, waitForBlocks } from './short-of-blocks.ts'
 
 /** One answer under way: its events, and the way to stop it from outside. */
 export interface Answer {
@@ -16,17 +16,15 @@ export interface Answer {
   abort(): void
 }
 
-export interface AnswerHost {
+export interface AnswerHost extends BlockHost {
   readonly admission: Admission
   readonly metrics: ApiMetrics
-  readonly limits: ApiLimits
-  /** Milliseconds, any origin. */
-  readonly now: () => number
 }
 
 /**
  * An answer that waits for its place, keeps its deadline, ends with its client and is counted.
  * Nothing starts before the first event is asked for.
+ * @param waitMs how long to wait for servers of missing blocks.
  * @throws from its events: `ApiError` 429, `timeout`, `cancelled`, and what `LanguageModel.generate` throws.
  */
 export function startAnswer(
@@ -34,6 +32,7 @@ export function startAnswer(
   model: LanguageModel,
   request: Omit<GenerateRequest, 'signal'>,
   client: AbortSignal,
+  waitMs = 0,
 ): Answer {
   const controller = new AbortController()
   const abort = () => controller.abort(new ChoraleError('cancelled', 'the client went away'))
@@ -49,6 +48,7 @@ export function startAnswer(
     }, host.limits.requestMs)
     let leave: (() => void) | undefined
     try {
+      await waitForBlocks(host, model, waitMs, controller.signal)
       leave = await host.admission.enter(controller.signal)
       let lastAt: number | undefined
       for await (const event of model.generate({ ...request, signal: controller.signal })) {
@@ -69,7 +69,7 @@ export function startAnswer(
       }
     } catch (error) {
       // Whatever an aborted generation throws, the reason is why it was aborted.
-      throw controller.signal.aborted ? controller.signal.reason : error
+      throw controller.signal.aborted ? controller.signal.reason : await explainMissing(host, model, error)
     } finally {
       clearTimeout(deadline)
       client.removeEventListener('abort', abort)

@@ -3,6 +3,7 @@ import { cors } from 'hono/cors'
 import { silentLogger, type Logger } from '../log.ts'
 import { createMetrics, type Metrics } from '../metrics.ts'
 import type { LanguageModel } from '../session/language-model.ts'
+import type { NetworkModel } from '../session/network-models.ts'
 import { checkLoopbackHost, checkOrigin, createKeyCheck } from './access.ts'
 import { createAdmission } from './admission.ts'
 import { createApiMetrics } from './api-metrics.ts'
@@ -35,6 +36,8 @@ export interface AppOptions {
   readonly now?: () => number
   /** What `GET /api/v1/state` gives, for dashboards. */
   readonly swarmState?: () => Promise<unknown>
+  /** Every model of the network, served here or not; asked at every look at the list. */
+  readonly networkModels?: () => Promise<readonly NetworkModel[]>
 }
 
 /** Paths that tell nothing but whether to send work here: open without a key, for probes. */
@@ -48,6 +51,7 @@ export function createApp(options: AppOptions): Hono<ApiEnv> {
   const now = options.now ?? Date.now
   const api: ApiContext = {
     models: options.models,
+    ...(options.networkModels && { networkModels: options.networkModels }),
     version: options.version,
     limits,
     metrics,

@@ -10,6 +10,7 @@ import { chatPromptIds, checkContext } from './prompt.ts'
 import { randomName } from './request-id.ts'
 import { samplingOf, stopOf, type SeededSampling } from './sampling-request.ts'
 import { chatRequest, type ChatRequest } from './schemas.ts'
+import { waitOf } from './short-of-blocks.ts'
 import { streamAnswer, type ChunkWriter } from './sse.ts'
 import { refuseUnsupported } from './unsupported.ts'
 
@@ -34,6 +35,7 @@ export async function chatCompletions(api: ApiContext, c: Context<ApiEnv>): Prom
       ignoreEos: body.ignore_eos ?? false,
     },
     c.req.raw.signal,
+    waitOf(c.req.raw.headers, api.limits),
   )
   const head = {
     id: `chatcmpl-${randomName()}`,

@@ -9,6 +9,7 @@ import { checkContext, rawPromptIds } from './prompt.ts'
 import { randomName } from './request-id.ts'
 import { samplingOf, stopOf, type SeededSampling } from './sampling-request.ts'
 import { completionRequest } from './schemas.ts'
+import { waitOf } from './short-of-blocks.ts'
 import { streamAnswer, type ChunkWriter } from './sse.ts'
 import { refuseUnsupported } from './unsupported.ts'
 
@@ -37,6 +38,7 @@ export async function completions(api: ApiContext, c: Context<ApiEnv>): Promise<
       ignoreEos: body.ignore_eos ?? false,
     },
     c.req.raw.signal,
+    waitOf(c.req.raw.headers, api.limits),
   )
   const head = {
     id: `cmpl-${randomName()}`,

@@ -7,7 +7,6 @@ import type { AnswerHost } from './answer.ts'
 
 /** What every endpoint is given. */
 export interface ApiContext extends AnswerHost {
-  readonly models: () => readonly LanguageModel[]
   readonly log: Logger
   readonly version: string
   /** Milliseconds since the epoch when the gateway started: `created` of its models. */

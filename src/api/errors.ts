@@ -8,6 +8,9 @@ export interface ErrorBody {
     /** The request's parameter at fault, as a dotted path. */
     readonly param: string | null
     readonly code: string | null
+    /** With `no_chain`: blocks [start, end) without a server, and models that have all of theirs. */
+    readonly missing_blocks?: readonly (readonly number[])[]
+    readonly complete_models?: readonly string[]
   }
 }
 
@@ -44,13 +47,29 @@ export class ApiError extends Error {
   readonly type: string
   readonly param: string | null
   readonly code: string | null
+  readonly retryAfterSeconds: number
+  readonly extra: Pick<ErrorBody['error'], 'missing_blocks' | 'complete_models'>
 
-  constructor(status: number, type: string, message: string, detail: { param?: string; code?: string } = {}) {
+  constructor(
+    status: number,
+    type: string,
+    message: string,
+    detail: {
+      param?: string
+      code?: string
+      /** After 429 and 503 only. */
+      retryAfterSeconds?: number
+      /** More fields of the body. */
+      extra?: ApiError['extra']
+    } = {},
+  ) {
     super(message)
     this.status = status
     this.type = type
     this.param = detail.param ?? null
     this.code = detail.code ?? null
+    this.retryAfterSeconds = detail.retryAfterSeconds ?? RETRY_AFTER_SECONDS
+    this.extra = detail.extra ?? {}
   }
 }
 
@@ -70,8 +89,8 @@ export function describeError(
   requestId: string,
 ): { status: number; body: ErrorBody; headers: Record<string, string>; isBug: boolean } {
   if (error instanceof ApiError) {
-    const { message, type, param, code } = error
-    return edge(error.status, { message, type, param, code })
+    const { message, type, param, code, extra } = error
+    return edge(error.status, { message, type, param, code, ...extra }, error.retryAfterSeconds)
   }
   const code = errorCode(error)
   const known = EDGES[code]
@@ -87,8 +106,8 @@ export function describeError(
   })
 }
 
-function edge(status: number, error: ErrorBody['error']) {
+function edge(status: number, error: ErrorBody['error'], retryAfterSeconds = RETRY_AFTER_SECONDS) {
   const headers: Record<string, string> =
-    status === 429 || status === 503 ? { 'retry-after': String(RETRY_AFTER_SECONDS) } : {}
+    status === 429 || status === 503 ? { 'retry-after': String(retryAfterSeconds) } : {}
   return { status, body: { error }, headers, isBug: false }
 }

@@ -427,7 +427,6 @@ describe('errors', () => {
 
   it.each([
     ['capacity', 503, 'unavailable_error'],
-    ['no_chain', 503, 'unavailable_error'],
     ['session_lost', 502, 'api_error'],
     ['timeout', 504, 'timeout_error'],
   ] as const)('%s before the first token keeps its status, streamed or not', async (code, status, type) => {
