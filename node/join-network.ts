@@ -1,4 +1,5 @@
 import type { Logger } from '../src/log.ts'
+import type { Metrics } from '../src/metrics.ts'
 import { createDhtDirectory, type DhtDirectory } from '../src/swarm/dht-directory.ts'
 import { gossip } from '../src/swarm/gossip.ts'
 import type { Identity } from '../src/swarm/identity.ts'
@@ -28,6 +29,8 @@ export interface JoinOptions {
   readonly sponsor?: PassIssuing
   /** Keeps the receipts of this peer's sessions. */
   readonly receipts?: ReceiptStore
+  /** What this peer does is counted here. */
+  readonly metrics?: Metrics
   readonly log: Logger
 }
 
@@ -40,7 +43,7 @@ export interface Network {
 
 /** Starts a peer over TCP and WebSocket and its directory. @throws `unreachable`, `bad_config`. */
 export async function joinNetwork(options: JoinOptions): Promise<Network> {
-  const { bootstrap, mode, listen, announce, identity, gate, sponsor, receipts, log } = options
+  const { bootstrap, mode, listen, announce, identity, gate, sponsor, receipts, metrics, log } = options
   const peer = await createPeer({
     transports: headlessTransports(),
     mode,
@@ -60,6 +63,7 @@ export async function joinNetwork(options: JoinOptions): Promise<Network> {
     ...(identity && { identity }),
     ...(gate && { gate }),
     ...(receipts && { receipts }),
+    ...(metrics && { metrics }),
   })
   const passes = gate && (await servePasses(peer, { gate, ...(sponsor && { issue: sponsor }) }))
   // Who comes without stake asks for a pass where passes are given; elsewhere there is nobody to ask.

@@ -5,6 +5,7 @@ import { createStakeSet, type StakeSet } from '../src/ledger/stake-set.ts'
 import type { Logger } from '../src/log.ts'
 import type { Metrics } from '../src/metrics.ts'
 import { createStakeGate, type StakeGate } from '../src/swarm/stake-gate.ts'
+import { watchLedger } from './ledger-metrics.ts'
 
 /** Where a subnet is: what the flags `--ledger`, `--genesis` and `--subnet` say. */
 export interface SubnetPlace {
@@ -46,12 +47,14 @@ export async function joinSubnet(
     }
     const stakes = await createStakeSet({ ledger, subnetId, log })
     const gate = createStakeGate({ stakes, ...(options.metrics && { metrics: options.metrics }) })
+    const unwatch = options.metrics && watchLedger(options.metrics, ledger, stakes)
     return {
       place,
       ledger,
       stakes,
       gate,
       close: async () => {
+        unwatch?.()
         gate.close()
         stakes.close()
         await ledger.close()

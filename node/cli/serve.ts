@@ -4,11 +4,13 @@ import { ChoraleError } from '../../src/errors.ts'
 import type { Logger } from '../../src/log.ts'
 import { createServedEvidence } from '../../src/server/served-evidence.ts'
 import { openSpanDoor } from '../../src/server/span-door.ts'
+import { createMetrics } from '../../src/metrics.ts'
 import { resolveModel } from '../../src/store/resolve-model.ts'
 import { memoryReceiptStore } from '../../src/swarm/receipt-store.ts'
 import { readIdentityFile } from '../identity-file.ts'
 import { joinNetwork } from '../join-network.ts'
 import { addSubnetFlags, joinSubnet, type SubnetFlags, subnetPlaceOf } from '../join-subnet.ts'
+import { parseMetricsPlace, serveMetrics } from '../metrics-endpoint.ts'
 import { BUNDLED_MODEL, createModelPorts } from '../model-ports.ts'
 import { createNodePlatform, stderrLogger } from '../platform.ts'
 import { receiptFiles } from '../receipt-files.ts'
@@ -26,6 +28,7 @@ import {
 import { type HeldSpan, holdSpan } from './serve/hold-span.ts'
 import { collect } from './serve/per-model.ts'
 import { dutyEvents, readyEvent, readyLines } from './serve/report.ts'
+import { watchSpans } from './serve/span-gauges.ts'
 import { takeCommands } from './serve/take-commands.ts'
 import { parseCount, parseMemory } from './serve/values.ts'
 import { createProgress, type Progress } from './terminal.ts'
@@ -49,6 +52,7 @@ interface ServeFlags extends SubnetFlags {
   hotkey?: string
   dutyFiles?: string
   receipts?: string
+  metrics?: string
   revision?: string[]
   control?: boolean
   json?: boolean
@@ -102,6 +106,10 @@ export function serveCommand(): Command {
     )
     .option('--sponsor', 'give passes to clients without stake, at the expense of this server')
     .option('--receipts <folder>', 'keep signed receipts of sessions here (chorale verify checks them)')
+    .option(
+      '--metrics <[host:]port>',
+      'show metrics at http://127.0.0.1:PORT/metrics, in Prometheus text format (default: nowhere)',
+    )
     .option('--revision <[model=]name>', 'branch, tag or commit of a hub model', collect)
     .option(
       '--control',
@@ -140,6 +148,8 @@ async function runServe(references: readonly string[], flags: ServeFlags): Promi
   const place = subnetPlaceOf(flags)
   refuseWithoutLedger(flags)
   const kv = parseKvFormat(flags.kv)
+  const metricsPlace = flags.metrics === undefined ? undefined : parseMetricsPlace(flags.metrics)
+  const metrics = createMetrics()
   const log = stderrLogger(flags.verbose === true ? 'debug' : 'warn')
   const say = flags.json === true ? () => undefined : (line: string) => process.stdout.write(`${line}\n`)
   const tell = (event: object) => flags.json === true && process.stdout.write(`${JSON.stringify(event)}\n`)
@@ -157,7 +167,7 @@ async function runServe(references: readonly string[], flags: ServeFlags): Promi
     })
     closers.push(() => choice.engine.close())
     say(`engine ${choice.engine.name}: ${choice.why}`)
-    const subnet = place && (await joinSubnet(place, { log }))
+    const subnet = place && (await joinSubnet(place, { log, metrics }))
     if (subnet) closers.push(() => subnet.close())
     const hotkey =
       subnet && flags.hotkey !== undefined
@@ -173,6 +183,7 @@ async function runServe(references: readonly string[], flags: ServeFlags): Promi
       listen: flags.listen,
       log,
       receipts,
+      metrics,
       ...(subnet && { gate: subnet.gate }),
       ...(flags.sponsor === true && { sponsor: {} }),
       ...(flags.announce && { announce: flags.announce }),
@@ -189,6 +200,9 @@ async function runServe(references: readonly string[], flags: ServeFlags): Promi
     const door = models.length > 1 ? await openSpanDoor(network.peer, { maxSessions }) : undefined
     if (door) closers.push(() => door.close('the server left'))
     const spans: HeldSpan[] = []
+    watchSpans(metrics, () => spans, kv === 'f16' && choice.engine.name === 'wgsl' ? 2 : 4)
+    const shown = metricsPlace && (await serveMetrics(metrics, metricsPlace))
+    if (shown) closers.push(() => shown.close(0))
     // One after the other: each measures its speed when it is loaded.
     for (const [i, held] of models.entries()) {
       const span = await holdSpan({
@@ -235,6 +249,7 @@ async function runServe(references: readonly string[], flags: ServeFlags): Promi
         server: first.server,
         evidence,
         log,
+        metrics,
         maxJudgeBytes: blockBytes(first.model, first.kvTokens) * maxBlocks[0]!,
         onState: dutyEvents(tell),
         ...(flags.dutyFiles !== undefined && { folder: flags.dutyFiles }),
@@ -242,6 +257,10 @@ async function runServe(references: readonly string[], flags: ServeFlags): Promi
       closers.push(() => duties.stop())
     }
     tell(readyEvent(network, spans, choice))
+    if (shown) {
+      tell({ event: 'metrics', url: `${shown.url}/metrics` })
+      say(`metrics ${shown.url}/metrics`)
+    }
     for (const line of readyLines(network, spans, flags.bootstrap === undefined)) say(line)
     const deaf = flags.control === true ? takeCommands(spans, drainMs, tell) : undefined
     await aborted(interrupt.signal)

@@ -1,6 +1,7 @@
 import { Command } from 'commander'
 import { parseEngineName, ENGINE_CHOICES } from '../../src/engine/select.ts'
 import { ChoraleError } from '../../src/errors.ts'
+import { createMetrics } from '../../src/metrics.ts'
 import type { HttpServer } from '../http.ts'
 import { removeLocalSwarm, writeLocalSwarm } from '../local-swarm-file.ts'
 import { stderrLogger } from '../platform.ts'
@@ -52,6 +53,7 @@ async function runStart(reference: string | undefined, options: StartOptions): P
   }
   const interrupt = catchInterrupt()
   const pages = createWebPages()
+  const metrics = createMetrics()
   // Built while the swarm comes up; one answer in the terminal needs none. A failure is shown by the page.
   if (options.once === undefined) void pages.ready().catch(() => undefined)
   try {
@@ -61,6 +63,7 @@ async function runStart(reference: string | undefined, options: StartOptions): P
       engine,
       local: false,
       bootstrap: undefined,
+      metrics,
       signal: interrupt.signal,
     })
     let gateway: HttpServer | undefined
@@ -69,6 +72,7 @@ async function runStart(reference: string | undefined, options: StartOptions): P
       gateway = await gatewayAt(port, options.once === undefined ? DEFAULT_GATEWAY_PORT : 0, {
         models: () => [languageModel],
         log: stderrLogger('warn'),
+        metrics,
         pages,
         ...(swarmState && { swarmState }),
       })

@@ -1,5 +1,6 @@
 import { ChoraleError } from '../errors.ts'
 import { encodeFrame } from '../protocol/frame.ts'
+import type { Counter } from '../metrics.ts'
 import { PROTOCOL_VERSION } from '../protocol/ids.ts'
 import { MAX_OPENING_BYTES } from '../protocol/limits.ts'
 import { failure, type Hello, type Open } from '../protocol/messages.ts'
@@ -10,6 +11,12 @@ import { signOpening } from './opening-guard.ts'
 import type { Peer } from './peer.ts'
 import type { RemoteCalls } from './remote-calls.ts'
 import { createRemoteReceipts } from './remote-receipts.ts'
+
+function receiptsTaken({ metrics }: Peer): Counter {
+  return metrics.counter('chorale_receipts_taken_total', 'Receipts of servers, by whether they are right.', [
+    'result',
+  ])
+}
 
 /** What a client says first, signed; from here on `calls` keeps the session's receipts. */
 export async function prepareOpening(
@@ -43,6 +50,7 @@ export async function prepareOpening(
     engine: () => calls.opened?.engine,
     post: (make) => calls.post(make),
     store: peer.receipts,
+    onTaken: (result) => receiptsTaken(peer).inc({ result }),
     onTrouble: (error) => {
       calls.post(() => encodeFrame(failure(error.code, error.message, false)))
       calls.fail(new ChoraleError(error.code, `${calls.server}: ${error.message}`))

@@ -47,6 +47,8 @@ export interface RemoteReceiptsOptions {
   readonly engine: () => string | undefined
   readonly post: (make: () => Uint8Array) => void
   readonly store: ReceiptStore | undefined
+  /** Counts receipts that came. */
+  readonly onTaken?: (result: 'agreed' | 'wrong') => void
   /** The server's receipts are wrong, or don't come: the session ends. */
   readonly onTrouble: (error: ChoraleError) => void
 }
@@ -101,6 +103,7 @@ export function createRemoteReceipts(options: RemoteReceiptsOptions): RemoteRece
       ack: agreed,
       ...(receipt.sequence === 0 && { opening: options.openingSigned }),
     })
+    options.onTaken?.('agreed')
     if (receipt.final) final.resolve()
   }
 
@@ -153,6 +156,7 @@ export function createRemoteReceipts(options: RemoteReceiptsOptions): RemoteRece
       tail = tail
         .then(() => take(unverified))
         .catch((error: unknown) => {
+          options.onTaken?.('wrong')
           onTrouble(
             error instanceof ChoraleError
               ? new ChoraleError('protocol', `receipt ${unverified.receipt.sequence}: ${error.message}`, {

@@ -57,6 +57,9 @@ export async function servePasses(peer: Peer, options: PassServiceOptions): Prom
   /** When the last pass of each client ends. */
   const holders = new Map<string, number>()
   let issued = 0
+  peer.metrics.watch('counter', 'chorale_passes_issued_total', 'Passes given to clients without stake.', () => [
+    [issued],
+  ])
 
   const living = (): number => {
     for (const [client, until] of holders) if (until <= now()) holders.delete(client)

@@ -88,8 +88,28 @@ export function createStakeGate(options: StakeGateOptions): StakeGate {
     'field',
   ])
   const charged = metrics.counter('chorale_sponsored_tokens_total', 'Tokens computed at a sponsor’s expense.')
+  const checks = { passed: 0, refused: 0 }
+  metrics.watch(
+    'counter',
+    'chorale_gate_checks_total',
+    'Checks of a peer’s stake or pass, before each message.',
+    () => [
+      [checks.passed, { result: 'passed' }],
+      [checks.refused, { result: 'refused' }],
+    ],
+    ['result'],
+  )
   const refusals = new Map<string, number>()
   const book = createPassBook((peerId) => stakes.check(peerId, 'sponsor'), now)
+  metrics.watch('counter', 'chorale_passes_taken_total', 'Passes of clients that were good.', () => [
+    [book.uses().reduce((sum, { passes }) => sum + passes, 0)],
+  ])
+  metrics.watch(
+    'counter',
+    'chorale_sponsored_sessions_total',
+    'Sessions opened at a sponsor’s expense.',
+    () => [[book.uses().reduce((sum, use) => sum + use.sessions, 0)]],
+  )
   const sessions = createRateLimit(() => performance.now())
   const messages = createRateLimit(() => performance.now())
   const listeners = new Set<Parameters<StakeGate['onRevoked']>[0]>()
@@ -120,7 +140,7 @@ export function createStakeGate(options: StakeGateOptions): StakeGate {
       }
     }
     // Whoever falls back on a pass loses only what a pass is not for.
-    const left = new Set([...lost].filter((action) => !check(peerId, action).ok))
+    const left = new Set([...lost].filter((action) => !admit(peerId, action).ok))
     if (left.size > 0) tell(peerId, reason, left)
   })
 
@@ -132,6 +152,12 @@ export function createStakeGate(options: StakeGateOptions): StakeGate {
   }
 
   const check = (peerId: string, action: StakeAction): StakeVerdict => {
+    const verdict = admit(peerId, action)
+    checks[verdict.ok ? 'passed' : 'refused']++
+    return verdict
+  }
+
+  const admit = (peerId: string, action: StakeAction): StakeVerdict => {
     const verdict = stakes.check(peerId, action)
     if (verdict.ok || !PASS_ACTIONS.has(action)) return verdict
     const shown = book.of(peerId)

@@ -1,4 +1,5 @@
 import type { Logger } from '../../../src/log.ts'
+import type { Metrics } from '../../../src/metrics.ts'
 import type { Model } from '../../../src/model/model.ts'
 import type { ServerRecord } from '../../../src/routing/snapshot.ts'
 import type { Backend } from '../../../src/session/client.ts'
@@ -37,6 +38,7 @@ export async function joinSwarm(options: {
   readonly sponsor?: PassIssuing
   readonly listen?: readonly string[]
   readonly receipts?: ReceiptStore
+  readonly metrics?: Metrics
   readonly log: Logger
 }): Promise<JoinedSwarm> {
   const { model, log, ...join } = options

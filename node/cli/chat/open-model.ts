@@ -108,6 +108,7 @@ async function open(options: OpenToAskOptions, closers: Closers, progress: Progr
         ...(identity && { identity }),
         ...(subnet && { gate: subnet.gate }),
         ...(receipts && { receipts }),
+        ...(metrics && { metrics }),
         ...(sponsor && { sponsor: {}, listen: sponsor.listen }),
       })
   if (joined !== undefined) closers.push(() => joined.close())
