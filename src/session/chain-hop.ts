@@ -1,14 +1,20 @@
 import { ChoraleError, errorCode, errorMessage } from '../errors.ts'
 import type { ServerRecord } from '../routing/snapshot.ts'
 import type { Tensor } from '../tensor/tensor.ts'
+import { checkOutput } from './check-output.ts'
 import { cancelled, wantedCount } from './check-step.ts'
 import type { History } from './history.ts'
 import { createHistory } from './history.ts'
+import { type Watch, watched } from './hop-watch.ts'
+import { atMost } from './race-signal.ts'
 import type {
+  AdoptRange,
+  HandoverGrantFrom,
   PushedStep,
   PushLinks,
   PushPort,
   RouteHop,
+  SessionHandover,
   SpanRunner,
   SpanSession,
   StepOptions,
@@ -46,6 +52,13 @@ export interface Hop {
   follow(step: PushedStep, options: FollowOptions): Promise<Awaited<PushedStep['answer']>>
   /** Gives up the steps from number `seq` on; the hop lives. */
   forget(seq: number): void
+  /** How the hop's server hands sessions over and takes them; undefined where it can't. */
+  readonly handover: SessionHandover | undefined
+  /**
+   * Has the server get tokens from those that the grants name; the history is the caller's to set. @returns the position
+   * reached. @throws what killed the hop.
+   */
+  adopt(grants: readonly HandoverGrantFrom[], range: AdoptRange): Promise<number>
   /** Resolves when no followed step waits for its answer. Never throws. */
   settled(): Promise<void>
   /** Takes server and history back to `position`; a server that can't is dead afterwards. Never throws. */
@@ -76,9 +89,6 @@ export interface HopOptions {
   /** Whether it was opened with a link to the next hop. */
   readonly linked?: boolean
 }
-
-/** After this part of its patience the client brings a step itself that should have come from another server. */
-const AGAIN_PART = 0.5
 
 /** A server that does not even answer a goodbye is not waited for. */
 const CLOSE_MS = 2_500
@@ -114,52 +124,19 @@ export function createHop(options: HopOptions): Hop {
     dead.abort(error)
   }
 
-  /** The outcome of `work`, or the hop's death, the caller's stop, or a stall: `patience` ms without any answer. */
-  function watched<T>(
-    work: Promise<T>,
+  const watch = (
     patience: number,
-    signal: AbortSignal | undefined,
+    signal?: AbortSignal,
     input?: Pick<FollowOptions, 'given' | 'again'>,
-  ): Promise<T> {
-    let sentAt = clock()
-    return new Promise<T>((resolve, reject) => {
-      let timer: ReturnType<typeof setTimeout> | undefined
-      let hedge: ReturnType<typeof setTimeout> | undefined
-      let over = false
-      const onDead = () => finish(() => reject(dead.signal.reason))
-      const onCancel = () => finish(() => reject(cancelled()))
-      // Steps wait for the ones before them, so the clock of each starts anew with every answer.
-      const check = () => {
-        const silent = clock() - Math.max(sentAt, lastSignOfLife)
-        if (silent < patience) timer = setTimeout(check, patience - silent)
-        else finish(() => reject(stalled(server, patience)))
-      }
-      const start = () => {
-        if (over) return
-        sentAt = clock()
-        timer = setTimeout(check, patience)
-        if (input) hedge = setTimeout(input.again, patience * AGAIN_PART)
-      }
-      function finish(settle: () => void): void {
-        over = true
-        clearTimeout(timer)
-        clearTimeout(hedge)
-        dead.signal.removeEventListener('abort', onDead)
-        signal?.removeEventListener('abort', onCancel)
-        settle()
-      }
-      if (input) void input.given.then(start, start)
-      else start()
-      dead.signal.addEventListener('abort', onDead)
-      signal?.addEventListener('abort', onCancel)
-      if (dead.signal.aborted) onDead()
-      else if (signal?.aborted) onCancel()
-      work.then(
-        (value) => finish(() => resolve(value)),
-        (error: unknown) => finish(() => reject(error)),
-      )
-    })
-  }
+  ): Watch => ({
+    server,
+    patience,
+    signal,
+    dead: dead.signal,
+    clock,
+    lastSignOfLife: () => lastSignOfLife,
+    ...(input && { input }),
+  })
 
   async function step(input: Tensor, want: StepOptions['want'], signal: AbortSignal | undefined) {
     if (failure !== undefined) throw failure
@@ -167,7 +144,7 @@ export function createHop(options: HopOptions): Hop {
     const [count] = input.shape
     try {
       const work = session.step(input, { want: want ?? 'all', ...(signal && { signal }) })
-      const output = await watched(work, pace.patience(server, count), signal)
+      const output = await watched(work, watch(pace.patience(server, count), signal))
       checkOutput(output, wantedCount(count, want), hiddenSize, server)
       const now = clock()
       pace.note(server.peerId, count, now - Math.max(sentAt, lastSignOfLife))
@@ -191,7 +168,7 @@ export function createHop(options: HopOptions): Hop {
       () => undefined,
     )
     try {
-      const answer = await watched(step.answer, pace.patience(server, tokens), signal, options)
+      const answer = await watched(step.answer, watch(pace.patience(server, tokens), signal, options))
       checkOutput(answer.hidden, wantedCount(tokens, step.want), hiddenSize, server)
       const now = clock()
       pace.note(server.peerId, tokens, now - Math.max(since, lastSignOfLife))
@@ -252,6 +229,22 @@ export function createHop(options: HopOptions): Hop {
       forgotten = { from: seq, to: nextSeq }
       session.push?.forget(seq)
     },
+    get handover() {
+      return session.handover
+    },
+    async adopt(grants, range) {
+      if (failure !== undefined) throw failure
+      try {
+        if (!session.handover) throw new ChoraleError('not_supported', 'the server takes no sessions over')
+        const work = session.handover.adopt(grants, range)
+        const reached = await watched(work, watch(range.deadlineMs + pace.patience(server, 1)))
+        lastSignOfLife = clock()
+        return reached
+      } catch (error) {
+        kill(error)
+        throw error
+      }
+    },
     async settled() {
       await Promise.all(following)
     },
@@ -259,7 +252,7 @@ export function createHop(options: HopOptions): Hop {
       history.truncate(position)
       if (failure !== undefined || session.position === position) return
       try {
-        await watched(session.rollback(position), pace.patience(server, 1), undefined)
+        await watched(session.rollback(position), watch(pace.patience(server, 1)))
         lastSignOfLife = clock()
       } catch (error) {
         kill(error)
@@ -285,39 +278,6 @@ async function closeBoth(session: SpanSession, runner: SpanRunner): Promise<void
     .then(() => runner.close())
     .catch(() => undefined)
   await atMost(goodbye, CLOSE_MS)
-}
-
-/** Resolves when `work` did, or after `ms`. */
-async function atMost(work: Promise<unknown>, ms: number): Promise<void> {
-  let timer: ReturnType<typeof setTimeout> | undefined
-  const late = new Promise<void>((resolve) => {
-    timer = setTimeout(resolve, ms)
-  })
-  await Promise.race([work, late])
-  clearTimeout(timer)
-}
-
-/** @throws `protocol` unless `output` is [count, hiddenSize] finite numbers: what a broken server sends first is NaN. */
-function checkOutput(output: Tensor, count: number, hiddenSize: number, server: ServerRecord): void {
-  const [gotRows, gotColumns] = output.shape
-  if (gotRows !== count || gotColumns !== hiddenSize || output.data.length !== count * hiddenSize) {
-    throw new ChoraleError(
-      'protocol',
-      `${server.peerId} answered [${gotRows}, ${gotColumns}] instead of [${count}, ${hiddenSize}]`,
-    )
-  }
-  for (let i = 0; i < output.data.length; i++) {
-    if (!Number.isFinite(output.data[i])) {
-      throw new ChoraleError(
-        'protocol',
-        `${server.peerId} answered hidden states that are not finite numbers`,
-      )
-    }
-  }
-}
-
-function stalled(server: ServerRecord, patience: number): ChoraleError {
-  return new ChoraleError('timeout', `${server.peerId} gave no answer for ${Math.round(patience)} ms`)
 }
 
 /** Why a hop failed, short enough for an event. */

@@ -28,6 +28,8 @@ export interface ChainOptions {
   readonly window?: number
   /** Let servers hand outputs to each other (default true); false: everything goes through this client. */
   readonly push?: boolean
+  /** Let servers that leave hand keys and values over (default true); false: histories are replayed. */
+  readonly handover?: boolean
   /** For one server to accept a session (default 5 s). */
   readonly hopOpenMs?: number
   /** For `open` to wait for servers while some block has none (default 3 s). */

@@ -96,6 +96,9 @@ function createChainSession(
   let failure: { readonly call: number; readonly error: unknown; readonly lost: boolean } | undefined
   let closing: Promise<void> | undefined
   const closed = new AbortController()
+  /** What came out last, up to which token. */
+  let lastOutputs: Tensor = { shape: [0, hiddenSize], data: new Float32Array(0) }
+  let lastOutputsEnd = 0
   /** Callers give the same signal for every token: joined once. */
   let joined: { readonly of: AbortSignal; readonly signal: AbortSignal } | undefined
 
@@ -114,6 +117,7 @@ function createChainSession(
     window: options.window ?? hops.length + 2,
     signal: closed.signal,
     position: () => position,
+    lastOutput,
     over: () => closing !== undefined || failure?.lost === true,
     betweenSteps(work) {
       const turn = tail.then(work)
@@ -123,6 +127,12 @@ function createChainSession(
     onFailover: tellFailover,
   })
   handovers.watch()
+
+  /** Of the token before `position`, unless a rollback went behind what came out last. */
+  function lastOutput(): Tensor | undefined {
+    const at = lastOutputs.shape[0] - (lastOutputsEnd - position)
+    return at > 0 && position <= lastOutputsEnd ? rows(lastOutputs, at - 1, at) : undefined
+  }
 
   function tellFailover(failover: Failover): void {
     const { span, from, reason, recoveryMs } = failover
@@ -198,6 +208,8 @@ function createChainSession(
       if (either.aborted) throw cancelled()
       const output = await advance(hidden, want, either, begun)
       position += hidden.shape[0]
+      lastOutputs = output
+      lastOutputsEnd = position
       return output
     } catch (error) {
       failure = { call, error, lost: true }

@@ -56,6 +56,8 @@ export interface Failover {
   readonly reason: string
   /** From the last sign of life of the failed server until its replacement held the session's history. */
   readonly recoveryMs: number
+  /** Tokens whose keys and values the server handed over before it left; the others were computed again. */
+  readonly handedTokens?: number
 }
 
 /**

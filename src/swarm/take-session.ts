@@ -183,10 +183,7 @@ async function takePart(
           if (!work) return
           // Few parts in memory at a time, whatever the line brings.
           wire.pause()
-          turn = turn.then(async () => {
-            if (!over) await work()
-            wire.resume()
-          })
+          turn = turn.then(() => (over ? undefined : work())).finally(() => wire.resume())
           turn.catch((error: unknown) => wire.fail(asError(error)))
         },
         onClose: (error) => {

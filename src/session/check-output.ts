@@ -1,0 +1,22 @@
+import { ChoraleError } from '../errors.ts'
+import type { ServerRecord } from '../routing/snapshot.ts'
+import type { Tensor } from '../tensor/tensor.ts'
+
+/** @throws `protocol` unless `output` is [count, hiddenSize] finite numbers: what a broken server sends first is NaN. */
+export function checkOutput(output: Tensor, count: number, hiddenSize: number, server: ServerRecord): void {
+  const [gotRows, gotColumns] = output.shape
+  if (gotRows !== count || gotColumns !== hiddenSize || output.data.length !== count * hiddenSize) {
+    throw new ChoraleError(
+      'protocol',
+      `${server.peerId} answered [${gotRows}, ${gotColumns}] instead of [${count}, ${hiddenSize}]`,
+    )
+  }
+  for (let i = 0; i < output.data.length; i++) {
+    if (!Number.isFinite(output.data[i])) {
+      throw new ChoraleError(
+        'protocol',
+        `${server.peerId} answered hidden states that are not finite numbers`,
+      )
+    }
+  }
+}
