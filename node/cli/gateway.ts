@@ -5,14 +5,17 @@ import { ChoraleError } from '../../src/errors.ts'
 import type { Logger } from '../../src/log.ts'
 import { createMetrics, type Metrics } from '../../src/metrics.ts'
 import type { LanguageModel } from '../../src/session/language-model.ts'
+import type { NetworkModel } from '../../src/session/network-models.ts'
 import { receiptFiles } from '../receipt-files.ts'
 import { isLoopbackHost, serveHttp, type HttpServer } from '../http.ts'
+import { BUNDLED_MODEL } from '../model-ports.ts'
 import { stderrLogger } from '../platform.ts'
 import { VERSION } from '../version.ts'
 import { createWebPages, type WebPages } from '../web-pages.ts'
 import { aborted, catchInterrupt } from './chat/interrupt.ts'
 import { addNetworkFlags, type NetworkFlags, networkOf } from './chat/network-flags.ts'
 import { openModelToAsk, showLines } from './chat/open-model.ts'
+import { collect, readPerModel } from './serve/per-model.ts'
 
 export const DEFAULT_GATEWAY_PORT = 8787
 /** Pages speak WebSocket; others' pages reach it where `--listen` says so. */
@@ -31,6 +34,8 @@ export interface GatewayOptions {
   readonly metrics?: Metrics
   /** What `GET /api/v1/state` gives. */
   readonly swarmState?: () => Promise<unknown>
+  /** Every model of the network. */
+  readonly networkModels?: () => Promise<readonly NetworkModel[]>
   /** Served at `/`. */
   readonly pages?: WebPages
 }
@@ -40,7 +45,17 @@ export interface GatewayOptions {
  * @throws `bad_config` when the port is in use, `CHORALE_API_KEYS` holds a bad key.
  */
 export async function startGateway(options: GatewayOptions): Promise<HttpServer> {
-  const { host = '127.0.0.1', port, models, corsOrigins, log, metrics, swarmState, pages } = options
+  const {
+    host = '127.0.0.1',
+    port,
+    models,
+    corsOrigins,
+    log,
+    metrics,
+    swarmState,
+    networkModels,
+    pages,
+  } = options
   const app = createApp({
     models,
     version: VERSION,
@@ -51,6 +66,7 @@ export async function startGateway(options: GatewayOptions): Promise<HttpServer>
     ...(log && { log }),
     ...(metrics && { metrics }),
     ...(swarmState && { swarmState }),
+    ...(networkModels && { networkModels }),
   })
   const fetch = (request: Request) => pages?.respond(request) ?? app.fetch(request)
   return await serveHttp({ fetch }, { host, port })
@@ -71,7 +87,7 @@ interface GatewayCommandOptions extends NetworkFlags {
   host: string
   port: string
   engine: string
-  revision?: string
+  revision?: string[]
   corsOrigin?: readonly string[]
   json?: boolean
   verbose?: boolean
@@ -81,7 +97,10 @@ interface GatewayCommandOptions extends NetworkFlags {
 export function gatewayCommand(): Command {
   const command = new Command('gateway')
     .description('serve an OpenAI-compatible HTTP API over the swarm')
-    .argument('[model]', 'folder, .gguf file or hub name (default: the bundled model)')
+    .argument(
+      '[models...]',
+      'folders, .gguf files or hub names; the first is the pages’ own (default: the bundled model)',
+    )
     .option('--bootstrap <addrs...>', 'peers that lead into the network')
     .option('--local', 'compute all blocks in this process, without a network')
     .option(
@@ -90,7 +109,7 @@ export function gatewayCommand(): Command {
       '127.0.0.1',
     )
     .option('--port <n>', 'port to listen on; 0 = any free one', String(DEFAULT_GATEWAY_PORT))
-    .option('--revision <name>', 'branch, tag or commit of a hub model')
+    .option('--revision <[model=]name>', 'branch, tag or commit of a hub model', collect)
     .option('--engine <name>', `${ENGINE_CHOICES}: computes the head`, 'auto')
     .option('--cors-origin <origins...>', 'pages of these origins may use it; * = all')
     .option('--sponsor', 'give passes to pages without stake, at the expense of this peer')
@@ -99,7 +118,7 @@ export function gatewayCommand(): Command {
       '--receipts <folder>',
       'keep the signed receipts of all answers here (chorale verify checks them)',
     )
-    .option('--json', 'print {"url", "model"} on stdout when it is ready')
+    .option('--json', 'print {"url", "model", "models"} on stdout when it is ready')
     .option('-v, --verbose', 'log every request (never its text)')
   return addNetworkFlags(command)
     .addHelpText(
@@ -116,7 +135,7 @@ Example:
 }
 
 async function runGatewayCommand(
-  reference: string | undefined,
+  references: readonly string[],
   options: GatewayCommandOptions,
 ): Promise<void> {
   const port = portOf(options.port)
@@ -135,6 +154,11 @@ async function runGatewayCommand(
       { field: 'sponsor' },
     )
   }
+  const revision = readPerModel('revision', options.revision ?? [], references)
+  const models = (references.length === 0 ? [undefined] : references).map((reference, i) => ({
+    reference: reference ?? BUNDLED_MODEL,
+    revision: revision.named.get(i) ?? revision.common,
+  }))
   const network = await networkOf(options)
   const log = stderrLogger(options.verbose === true ? 'debug' : 'warn')
   const receipts =
@@ -144,8 +168,8 @@ async function runGatewayCommand(
   const note = (line: string) => process.stderr.write(`${line}\n`)
   try {
     const opened = await openModelToAsk({
-      reference,
-      revision: options.revision,
+      ...models[0]!,
+      others: models.slice(1),
       engine,
       local: options.local ?? false,
       bootstrap: options.bootstrap,
@@ -157,9 +181,10 @@ async function runGatewayCommand(
     })
     try {
       showLines(opened.lines)
-      const { languageModel } = opened
+      const { languageModel, languageModels, networkModels } = opened
+      const ids = languageModels.map(({ model }) => model.id)
       const server = await startGateway({
-        models: () => [languageModel],
+        models: () => languageModels,
         host: options.host,
         port,
         log,
@@ -167,13 +192,18 @@ async function runGatewayCommand(
         pages: createWebPages(),
         ...(options.corsOrigin && { corsOrigins: options.corsOrigin }),
         ...(opened.swarmState && { swarmState: opened.swarmState }),
+        ...(networkModels && { networkModels }),
       })
       if (!isLoopbackHost(options.host) && (process.env['CHORALE_API_KEYS'] ?? '') === '') {
         note('warning: whoever reaches this address may use it; set CHORALE_API_KEYS to ask for a key')
       }
-      note(`gateway: ${server.url}/v1  (model ${languageModel.model.id}), pages: ${server.url}/`)
+      note(
+        `gateway: ${server.url}/v1  (model${ids.length > 1 ? 's' : ''} ${ids.join(', ')}), pages: ${server.url}/`,
+      )
       if (options.json === true) {
-        process.stdout.write(`${JSON.stringify({ url: server.url, model: languageModel.model.id })}\n`)
+        process.stdout.write(
+          `${JSON.stringify({ url: server.url, model: languageModel.model.id, models: ids })}\n`,
+        )
       }
       await aborted(interrupt.signal)
       note('finishing answers, then leaving; Ctrl-C again leaves at once')

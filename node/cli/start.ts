@@ -68,13 +68,14 @@ async function runStart(reference: string | undefined, options: StartOptions): P
     })
     let gateway: HttpServer | undefined
     try {
-      const { languageModel, swarmState } = opened
+      const { languageModel, swarmState, networkModels } = opened
       gateway = await gatewayAt(port, options.once === undefined ? DEFAULT_GATEWAY_PORT : 0, {
         models: () => [languageModel],
         log: stderrLogger('warn'),
         metrics,
         pages,
         ...(swarmState && { swarmState }),
+        ...(networkModels && { networkModels }),
       })
       await writeLocalSwarm({
         bootstrap: opened.bootstrap,

@@ -8,7 +8,7 @@ export interface ModelRecord {
   readonly hiddenSize: number
   /** Commit that its files came from, where a hub said so. Other weights have another `modelId` in any case. */
   readonly revision?: string
-  /** How its files store the blocks, e.g. `bf16` or `q4_0`; undefined where the server's version does not say. */
+  /** How its files store the blocks, e.g. `BF16` or `Q4_0`; undefined where the server's version does not say. */
   readonly precision?: string
 }
 

@@ -6,9 +6,11 @@ import type { Metrics } from '../../../src/metrics.ts'
 import type { Model } from '../../../src/model/model.ts'
 import { createClient } from '../../../src/session/client.ts'
 import type { LanguageModel } from '../../../src/session/language-model.ts'
+import type { NetworkModel } from '../../../src/session/network-models.ts'
 import type { Identity } from '../../../src/swarm/identity.ts'
 import type { ReceiptStore } from '../../../src/swarm/receipt-store.ts'
 import { createTokenizer } from '../../../src/tokenizer/hf-tokenizer.ts'
+import type { Tokenizer } from '../../../src/tokenizer/tokenizer.ts'
 import { BUNDLED_MODEL } from '../../model-ports.ts'
 import { joinSubnet, type Subnet, type SubnetPlace } from '../../join-subnet.ts'
 import { openModelArgument } from '../../open-model-argument.ts'
@@ -22,6 +24,8 @@ export interface OpenToAskOptions {
   /** A MODEL argument; default: the bundled model. */
   readonly reference: string | undefined
   readonly revision?: string | undefined
+  /** Further MODEL arguments to ask beside it. */
+  readonly others?: readonly { readonly reference: string; readonly revision?: string | undefined }[]
   readonly engine: EngineName | 'auto'
   /** All blocks in this process, no network. */
   readonly local: boolean
@@ -43,6 +47,10 @@ export interface OpenToAskOptions {
 /** A model one can ask, with what was started for it. */
 export interface OpenedModel {
   readonly languageModel: LanguageModel
+  /** It, and those of `others`. */
+  readonly languageModels: readonly LanguageModel[]
+  /** Every model of the network; undefined without one. */
+  readonly networkModels: (() => Promise<readonly NetworkModel[]>) | undefined
   /** For people: which engine and why, which peers serve what. */
   readonly lines: readonly string[]
   /** Peers that lead into the network; none with `local`. */
@@ -81,12 +89,11 @@ type Closers = (() => Promise<void>)[]
 
 async function open(options: OpenToAskOptions, closers: Closers, progress: Progress): Promise<Opened> {
   const { reference = BUNDLED_MODEL, revision, signal, log = stderrLogger('error') } = options
-  const model = await openModelArgument(reference, { revision, signal })
-  closers.push(() => model.close())
-  const files = await model.tokenizerFiles()
-  if (files === undefined) {
-    throw new ChoraleError('not_supported', `${model.name} holds no tokenizer (tokenizer.json is missing)`)
+  const asked = [await openWithTokenizer(reference, { revision, signal }, closers)]
+  for (const other of options.others ?? []) {
+    asked.push(await openWithTokenizer(other.reference, { revision: other.revision, signal }, closers))
   }
+  const [{ model }, ...others] = asked as [AskedModel, ...AskedModel[]]
   const { engine, why } = await createEngine(createNodePlatform(log), { name: options.engine })
   closers.push(() => engine.close())
   const own =
@@ -103,6 +110,7 @@ async function open(options: OpenToAskOptions, closers: Closers, progress: Progr
     ? undefined
     : await joinSwarm({
         model,
+        others: others.map((other) => other.model),
         bootstrap,
         log,
         ...(identity && { identity }),
@@ -115,18 +123,24 @@ async function open(options: OpenToAskOptions, closers: Closers, progress: Progr
   if (joined && subnet && sponsor) assertSponsor(subnet, joined.peerId)
   // Pages that need a pass ask for it where it is given.
   const entrances = [...bootstrap, ...(joined?.addrs ?? [])]
-  const languageModel = await createClient({
-    model,
-    tokenizer: createTokenizer(files, model.spec),
-    engine,
-    backend: joined?.backend ?? { kind: 'local' },
-    signal,
-    onProgress: (loaded, total) => progress.update('loading', loaded, total),
-  })
-  closers.push(() => languageModel.close())
+  const languageModels: LanguageModel[] = []
+  for (const one of asked) {
+    const client = await createClient({
+      ...one,
+      engine,
+      backend: joined?.backendOf(one.model) ?? { kind: 'local' },
+      signal,
+      onProgress: (loaded, total) => progress.update('loading', loaded, total),
+    })
+    closers.push(() => client.close())
+    languageModels.push(client)
+  }
+  const [languageModel] = languageModels as [LanguageModel, ...LanguageModel[]]
   const who = joined === undefined ? 'all blocks run in this process' : await joined.describe(signal)
   return {
     languageModel,
+    languageModels,
+    networkModels: joined?.models,
     lines: [`engine ${engine.name}: ${why}`, who],
     bootstrap,
     subnet: place,
@@ -139,6 +153,26 @@ async function open(options: OpenToAskOptions, closers: Closers, progress: Progr
         ...(subnet && { subnet: await viewSubnet(subnet).catch(() => undefined) }),
       })),
   }
+}
+
+interface AskedModel {
+  readonly model: Model
+  readonly tokenizer: Tokenizer
+}
+
+/** @throws `not_supported` without a tokenizer, and as `openModelArgument`. */
+async function openWithTokenizer(
+  reference: string,
+  options: { readonly revision?: string | undefined; readonly signal: AbortSignal },
+  closers: Closers,
+): Promise<AskedModel> {
+  const model = await openModelArgument(reference, options)
+  closers.push(() => model.close())
+  const files = await model.tokenizerFiles()
+  if (files === undefined) {
+    throw new ChoraleError('not_supported', `${model.name} holds no tokenizer (tokenizer.json is missing)`)
+  }
+  return { model, tokenizer: createTokenizer(files, model.spec) }
 }
 
 /** @throws `refused` for a peer whose passes nobody would take. */
