@@ -174,6 +174,11 @@ export const strings = {
       'Where the model’s client part and the way into the network come from. Empty: this page’s host.',
     key: 'Gateway key',
     keyHelp: 'Only if the gateway asks for one. Kept in this browser.',
+    draft: 'Draft model',
+    draftNone: 'None',
+    draftHelp:
+      'A small model that this browser runs to guess ahead: the same answers in fewer round trips. It is fetched once. Used from the next connection on.',
+    draftUsed: (name: string) => `In use: ${name}.`,
     reconnect: 'Connect again',
     data: 'Your data',
     cache: (size: string) => `Model parts kept in this browser: ${size}`,

@@ -2,6 +2,7 @@ import { Hono, type Context } from 'hono'
 import { cors } from 'hono/cors'
 import { silentLogger, type Logger } from '../log.ts'
 import { createMetrics, type Metrics } from '../metrics.ts'
+import type { Model } from '../model/model.ts'
 import type { LanguageModel } from '../session/language-model.ts'
 import type { NetworkModel } from '../session/network-models.ts'
 import { checkLoopbackHost, checkOrigin, createKeyCheck } from './access.ts'
@@ -38,6 +39,8 @@ export interface AppOptions {
   readonly swarmState?: () => Promise<unknown>
   /** Every model of the network, served here or not; asked at every look at the list. */
   readonly networkModels?: () => Promise<readonly NetworkModel[]>
+  /** Draft models that pages may fetch whole and run themselves. */
+  readonly drafts?: () => readonly Model[]
 }
 
 /** Paths that tell nothing but whether to send work here: open without a key, for probes. */
@@ -52,6 +55,7 @@ export function createApp(options: AppOptions): Hono<ApiEnv> {
   const api: ApiContext = {
     models: options.models,
     ...(options.networkModels && { networkModels: options.networkModels }),
+    ...(options.drafts && { drafts: options.drafts }),
     version: options.version,
     limits,
     metrics,

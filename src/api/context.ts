@@ -1,6 +1,7 @@
 import { sha256 } from '@noble/hashes/sha2.js'
 import { bytesToHex } from '@noble/hashes/utils.js'
 import type { Logger } from '../log.ts'
+import type { Model } from '../model/model.ts'
 import type { LanguageModel } from '../session/language-model.ts'
 import { describeError } from './errors.ts'
 import type { AnswerHost } from './answer.ts'
@@ -11,6 +12,8 @@ export interface ApiContext extends AnswerHost {
   readonly version: string
   /** Milliseconds since the epoch when the gateway started: `created` of its models. */
   readonly startedAt: number
+  /** Models whose parts pages may fetch though nobody asks them anything here. */
+  readonly drafts?: () => readonly Model[]
 }
 
 /** What a request carries through the middleware. */

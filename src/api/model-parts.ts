@@ -29,13 +29,13 @@ const keptOf = new WeakMap<Model, Map<string, Kept>>()
 
 /** `GET /api/v1/client/{model}`. @throws `ApiError` 404, `not_supported` without a tokenizer. */
 export async function showClientPart(api: ApiContext, c: Context<ApiEnv>): Promise<Response> {
-  const { model } = findModel(api.models(), c.req.param('model') ?? '')
+  const model = offeredModel(api, c)
   return c.json(await partOf(model))
 }
 
 /** `GET /api/v1/client/{model}/{blob}`: its bytes, from `Range: bytes=N-` on where one is asked for. */
 export async function sendClientBlob(api: ApiContext, c: Context<ApiEnv>): Promise<Response> {
-  const { model } = findModel(api.models(), c.req.param('model') ?? '')
+  const model = offeredModel(api, c)
   const name = c.req.param('blob') ?? ''
   const blob = (await partOf(model)).blobs.find((known) => known.name === name)
   if (blob === undefined) {
@@ -60,8 +60,14 @@ export async function sendBlock(api: ApiContext, c: Context<ApiEnv>): Promise<Re
   return await send(c, part, async () => bytes)
 }
 
+/** A model that is asked here, or a draft for pages, by its id. @throws `ApiError` 404. */
+function offeredModel(api: ApiContext, c: Context<ApiEnv>): Model {
+  const name = c.req.param('model') ?? ''
+  return api.drafts?.().find((draft) => draft.id === name) ?? findModel(api.models(), name).model
+}
+
 async function blockOf(api: ApiContext, c: Context<ApiEnv>) {
-  const { model } = findModel(api.models(), c.req.param('model') ?? '')
+  const model = offeredModel(api, c)
   const text = c.req.param('block') ?? ''
   const block = /^\d{1,5}$/.test(text) ? Number(text) : -1
   if (block < 0 || block >= model.spec.blockCount) {

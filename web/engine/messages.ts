@@ -1,4 +1,5 @@
 import { ChoraleError, errorCode, errorMessage, type ErrorCode } from '../../src/errors.ts'
+import type { BlockPart } from '../../src/model/block-part.ts'
 import type { ClientPart } from '../../src/model/client-part.ts'
 import type { SamplingOptions } from '../../src/sampling/options.ts'
 import type { GenerateDone } from '../../src/session/language-model.ts'
@@ -31,6 +32,13 @@ export interface AnswerRequest {
   readonly sampling: SamplingOptions
 }
 
+/** Where a draft model comes from: its client's part and its blocks. */
+export interface DraftSource {
+  readonly part: ClientPart
+  readonly url: string
+  readonly blocks: readonly { readonly part: BlockPart; readonly url: string }[]
+}
+
 /** What was loaded, for people. */
 export interface LoadedModel {
   readonly engine: string
@@ -38,6 +46,8 @@ export interface LoadedModel {
   readonly why: string
   readonly contextLength: number
   readonly hasChatTemplate: boolean
+  /** The name of the model that guesses for it. */
+  readonly draft: string | undefined
   /** Bytes that came over the network, and bytes that were here already. */
   readonly fetchedBytes: number
   readonly cachedBytes: number
@@ -51,6 +61,8 @@ export type Command =
       /** Blobs of the part are at this address, each under its name. */
       readonly url: string
       readonly key: string | undefined
+      /** A model that guesses for it. */
+      readonly draft: DraftSource | undefined
     }
   | { readonly type: 'answer'; readonly id: number; readonly request: AnswerRequest }
   | { readonly type: 'stop'; readonly id: number }

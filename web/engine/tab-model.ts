@@ -2,7 +2,7 @@ import { ChoraleError } from '../../src/errors.ts'
 import type { ClientPart } from '../../src/model/client-part.ts'
 import type { GenerateDone } from '../../src/session/language-model.ts'
 import type { Failover, SpanRunner } from '../../src/session/span-runner.ts'
-import type { AnswerRequest, Command, LoadedModel, Report } from './messages.ts'
+import type { AnswerRequest, Command, DraftSource, LoadedModel, Report } from './messages.ts'
 import { fromWire } from './messages.ts'
 import { createPageRunner } from './page-runner.ts'
 
@@ -27,6 +27,7 @@ export interface TabModelOptions {
   readonly part: ClientPart
   readonly url: string
   readonly key: string | undefined
+  readonly draft: DraftSource | undefined
   /** Runs all blocks; may come later than the weights. */
   readonly runner: SpanRunner
   readonly onProgress: (loadedBytes: number, totalBytes: number) => void
@@ -41,7 +42,7 @@ interface Running {
 
 /** Loads a client's part in a worker. @throws `unreachable`, `bad_file`, `engine`. */
 export async function loadTabModel(options: TabModelOptions): Promise<TabModel> {
-  const { part, url, key, runner, onProgress, onLog } = options
+  const { part, url, key, draft, runner, onProgress, onLog } = options
   const worker = new Worker(new URL('./worker.ts', import.meta.url), { type: 'module' })
   const post = (command: Command, transfer: Transferable[] = []) => worker.postMessage(command, transfer)
   const page = createPageRunner(runner, post)
@@ -94,7 +95,7 @@ export async function loadTabModel(options: TabModelOptions): Promise<TabModel> 
           page.receive(data)
       }
     })
-    post({ type: 'load', part, url, key })
+    post({ type: 'load', part, url, key, draft })
   }).catch((error: unknown) => {
     worker.terminate()
     throw error

@@ -1,15 +1,17 @@
 /// <reference lib="webworker" />
-import type { EngineHead } from '../../src/engine/engine.ts'
-import { ChoraleError } from '../../src/errors.ts'
+import type { Engine, EngineHead } from '../../src/engine/engine.ts'
+import { ChoraleError, errorMessage } from '../../src/errors.ts'
 import { createLogger } from '../../src/log.ts'
 import { loadEmbedding } from '../../src/model/embedding.ts'
+import type { Model } from '../../src/model/model.ts'
 import { fitConversation, rawPrompt } from '../../src/session/conversation.ts'
+import type { DraftModel } from '../../src/session/draft-model.ts'
 import { createLanguageModel } from '../../src/session/generate.ts'
 import type { LanguageModel } from '../../src/session/language-model.ts'
 import { createTokenizer } from '../../src/tokenizer/hf-tokenizer.ts'
 import { type ChosenEngine, tabEngines } from './choose-engine.ts'
 import { type FetchedPart, fetchClientPart } from './fetch-part.ts'
-import type { AnswerRequest, Command, Report } from './messages.ts'
+import type { AnswerRequest, Command, DraftSource, Report } from './messages.ts'
 import { toWire } from './messages.ts'
 import { createWorkerRunner, type WorkerRunner } from './worker-runner.ts'
 
@@ -36,6 +38,7 @@ async function load(command: Extract<Command, { type: 'load' }>): Promise<void> 
   const tokenizer = createTokenizer(files, model.spec)
   const embedding = await loadEmbedding(model)
   const { chosen, head } = await loadHead(part)
+  const draft = command.draft && (await loadDraft(command.draft, command.key, model, chosen.engine))
   part.release()
   const { hiddenSize, blockCount } = model.spec
   runner = createWorkerRunner({ modelId: model.id, hiddenSize, blockCount }, post)
@@ -45,6 +48,9 @@ async function load(command: Extract<Command, { type: 'load' }>): Promise<void> 
     embedding,
     head,
     runner,
+    // Laps over the network are long, and the text is the same.
+    drafts: true,
+    ...(draft && { draft }),
     close: async () => {
       await head.close()
       await chosen.engine.close()
@@ -58,10 +64,28 @@ async function load(command: Extract<Command, { type: 'load' }>): Promise<void> 
       why: chosen.why,
       contextLength: languageModel.contextLength,
       hasChatTemplate: tokenizer.hasChatTemplate,
+      draft: draft?.name,
       fetchedBytes: part.fetchedBytes,
       cachedBytes: part.cachedBytes,
     },
   })
+}
+
+/** The draft in whole, on the same engine. Chats go on without one that does not load. */
+async function loadDraft(
+  source: DraftSource,
+  key: string | undefined,
+  target: Model,
+  engine: Engine,
+): Promise<DraftModel | undefined> {
+  try {
+    // Few use it: the page's start should not wait for its code.
+    const { fetchDraft } = await import('./fetch-draft.ts')
+    return await fetchDraft(source, { key, target, engine, log })
+  } catch (error) {
+    log.warn(`no draft model: ${errorMessage(error)}`)
+    return undefined
+  }
 }
 
 async function loadHead({ model }: FetchedPart): Promise<{ chosen: ChosenEngine; head: EngineHead }> {

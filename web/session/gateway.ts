@@ -27,6 +27,8 @@ export interface SwarmState {
   readonly missing: readonly Span[]
   /** Addresses of peers that lead into the network. */
   readonly bootstrap: readonly string[]
+  /** Ids of models that guess for it and that pages may fetch whole. */
+  readonly drafts: readonly string[]
   /** Its subnet, where peers need stake. */
   readonly subnet: SubnetView | undefined
 }
@@ -116,6 +118,7 @@ function readState(value: unknown): SwarmState {
     bootstrap: [],
     blocks: 0,
     ...state,
+    drafts: Array.isArray(state.drafts) ? state.drafts.filter((id) => typeof id === 'string') : [],
     subnet: readSubnetView(state.subnet),
   } as SwarmState
 }

@@ -2,12 +2,14 @@ import { effect, signal } from '@preact/signals'
 import type { MeasuredHop } from '../chat/chat.ts'
 import type { RouteHop } from '../../src/session/span-runner.ts'
 import { ChoraleError, errorCode, errorMessage } from '../../src/errors.ts'
+import { checkBlockPart } from '../../src/model/block-part.ts'
 import type { ClientPart } from '../../src/model/client-part.ts'
+import type { DraftSource } from '../engine/messages.ts'
 import type { TabModel } from '../engine/tab-model.ts'
 import { loadTabModel } from '../engine/tab-model.ts'
 import { joinSwarm, type TabSwarm } from '../network/join-swarm.ts'
 import { createGateway, type Gateway, type SwarmState } from './gateway.ts'
-import { gatewayOf } from '../settings/settings.ts'
+import { gatewayOf, settings } from '../settings/settings.ts'
 import { strings } from '../strings.ts'
 import { problemText } from './problem-text.ts'
 import { note, tabLog } from './tab-log.ts'
@@ -53,8 +55,10 @@ export async function startSession(gatewayUrl: string, key: string | undefined):
     const addrs = [...state.bootstrap, ...state.servers.flatMap((server) => server.addrs)]
     swarm = await joinSwarm(record, addrs, state.subnet !== undefined, tabLog)
     peerId.value = swarm.peerId
+    const draft = await draftSource(gateway, state.drafts, settings.value.draft)
     const model = await loadTabModel({
       part,
+      draft,
       url: gateway.partUrl(part.id),
       key,
       runner: swarm.chain,
@@ -71,6 +75,26 @@ export async function startSession(gatewayUrl: string, key: string | undefined):
     note(`failed: ${errorMessage(error)}`)
     const field = error instanceof ChoraleError ? error.field : undefined
     phase.value = { kind: 'failed', problem: problemText(errorCode(error), errorMessage(error), field) }
+  }
+}
+
+/** The draft model that the settings name, where the gateway has it still. A chat goes on without. */
+async function draftSource(
+  gateway: Gateway,
+  offered: readonly string[],
+  wanted: string,
+): Promise<DraftSource | undefined> {
+  if (!offered.includes(wanted)) return undefined
+  try {
+    const part = await gateway.clientPart(wanted)
+    const blocks = Array.from({ length: part.spec.blockCount }, async (_, block) => ({
+      part: checkBlockPart(await gateway.blockPart(part.id, block), block),
+      url: gateway.blockUrl(part.id, block),
+    }))
+    return { part, url: gateway.partUrl(part.id), blocks: await Promise.all(blocks) }
+  } catch (error) {
+    note(`no draft model: ${errorMessage(error)}`)
+    return undefined
   }
 }
 

@@ -3,7 +3,7 @@ import { chatsFromJson, chatsToJson } from '../chat/chat.ts'
 import { addChats, chats, removeAllChats } from '../chat/conversations.ts'
 import { cachedBytes, clearCache } from '../engine/blob-cache.ts'
 import { logLines } from '../session/tab-log.ts'
-import { peerId, restartSession } from '../session/tab-session.ts'
+import { peerId, restartSession, swarmState, tabModel } from '../session/tab-session.ts'
 import { strings } from '../strings.ts'
 import { CopyButton } from '../ui/copy-button.tsx'
 import { formatBytes } from '../ui/format.ts'
@@ -123,11 +123,41 @@ function ConnectionSection() {
           />
           <small id="gateway-key-help">{words.keyHelp}</small>
         </div>
+        <DraftField />
         <div class="row">
           <button type="submit">{words.reconnect}</button>
         </div>
       </form>
     </section>
+  )
+}
+
+/** Which of the gateway's draft models this browser runs; nothing where there is none. */
+function DraftField() {
+  const words = strings.settings
+  const offered = swarmState.value?.drafts ?? []
+  const used = tabModel.value?.loaded.draft
+  if (offered.length === 0) return null
+  return (
+    <div class="field">
+      <label for="draft-model">{words.draft}</label>
+      <select
+        id="draft-model"
+        aria-describedby="draft-model-help"
+        value={settings.value.draft}
+        onChange={({ currentTarget }) => changeSettings({ draft: currentTarget.value })}
+      >
+        <option value="">{words.draftNone}</option>
+        {offered.map((id) => (
+          <option key={id} value={id}>
+            {id.replace(/@[0-9a-f]+$/, '')}
+          </option>
+        ))}
+      </select>
+      <small id="draft-model-help">
+        {words.draftHelp} {used !== undefined && words.draftUsed(used)}
+      </small>
+    </div>
   )
 }
 

@@ -20,6 +20,8 @@ export interface Settings {
   /** Empty: the page's own host. */
   readonly gateway: string
   readonly key: string
+  /** Id of the draft model that this browser runs; empty: none. */
+  readonly draft: string
   readonly privacyAccepted: boolean
 }
 
@@ -38,6 +40,7 @@ const DEFAULTS: Settings = {
   sendKey: 'enter',
   gateway: '',
   key: '',
+  draft: '',
   privacyAccepted: false,
 }
 
@@ -128,6 +131,7 @@ function checkSettings(stored: Partial<Settings>): Settings {
     sendKey: oneOf(stored.sendKey, ['enter', 'ctrl-enter'], DEFAULTS.sendKey),
     gateway: typeof stored.gateway === 'string' ? stored.gateway : '',
     key: typeof stored.key === 'string' ? stored.key : '',
+    draft: typeof stored.draft === 'string' ? stored.draft : '',
     privacyAccepted: stored.privacyAccepted === true,
   }
 }
