@@ -5,7 +5,7 @@ import type { Logger } from '../../src/log.ts'
 import { createServedEvidence } from '../../src/server/served-evidence.ts'
 import { openSpanDoor } from '../../src/server/span-door.ts'
 import { createMetrics } from '../../src/metrics.ts'
-import { resolveModel } from '../../src/store/resolve-model.ts'
+import { locateModel, resolveModel } from '../../src/store/resolve-model.ts'
 import { memoryReceiptStore } from '../../src/swarm/receipt-store.ts'
 import { readIdentityFile } from '../identity-file.ts'
 import { joinNetwork } from '../join-network.ts'
@@ -29,11 +29,14 @@ import { type HeldSpan, holdSpan } from './serve/hold-span.ts'
 import { collect } from './serve/per-model.ts'
 import { dutyEvents, readyEvent, readyLines } from './serve/report.ts'
 import { watchSpans } from './serve/span-gauges.ts'
+import { readPolicyFile } from './serve/policy-files.ts'
 import { takeCommands } from './serve/take-commands.ts'
+import { openFromPeers } from './serve/open-from-peers.ts'
+import { readWeightsFlags, startSharing, type WeightsFlags, type WeightsWish } from './serve/peer-files.ts'
 import { parseCount, parseMemory } from './serve/values.ts'
 import { createProgress, type Progress } from './terminal.ts'
 
-interface ServeFlags extends SubnetFlags {
+interface ServeFlags extends SubnetFlags, WeightsFlags {
   blocks?: string[]
   dwell?: string
   maxMemory?: string
@@ -51,6 +54,7 @@ interface ServeFlags extends SubnetFlags {
   sponsor?: boolean
   hotkey?: string
   dutyFiles?: string
+  policy?: string
   receipts?: string
   metrics?: string
   revision?: string[]
@@ -104,6 +108,10 @@ export function serveCommand(): Command {
       '--duty-files <folder>',
       "where a node's reports and fault proofs lie (default: the state folder)",
     )
+    .option(
+      '--policy <file>',
+      "with --hotkey: wasm of a program that scores in the formula's place where the ledger names its hash; other nodes get it from this one",
+    )
     .option('--sponsor', 'give passes to clients without stake, at the expense of this server')
     .option('--receipts <folder>', 'keep signed receipts of sessions here (chorale verify checks them)')
     .option(
@@ -111,6 +119,20 @@ export function serveCommand(): Command {
       'show metrics at http://127.0.0.1:PORT/metrics, in Prometheus text format (default: nowhere)',
     )
     .option('--revision <[model=]name>', 'branch, tag or commit of a hub model', collect)
+    .option(
+      '--weights <[model=]where>',
+      'files: those that MODEL names; peers: from servers that share them, MODEL being a name or id that the network knows (default: files)',
+      collect,
+    )
+    .option(
+      '--manifest <[model=]sha256>',
+      'with --weights peers: take only the weights of this manifest (default: that of most servers)',
+      collect,
+    )
+    .option(
+      '--share <amount>',
+      'give weights to others, at most so many bytes a second, e.g. 5MB (default: not; 8MB with --weights peers)',
+    )
     .option(
       '--control',
       'take commands on standard input, one JSON object a line: {"move": "4:8", "overlap": true, "model": "…"}',
@@ -120,12 +142,14 @@ export function serveCommand(): Command {
     .addHelpText(
       'after',
       `
-Ctrl-C lets running sessions finish, then leaves; a second one leaves at once.
+Ctrl-C lets running sessions finish, then leaves; a second one leaves at once. A fetch from peers that was cut
+goes on where it stopped.
 
 Examples:
   chorale serve --blocks 0:4
   chorale serve HuggingFaceTB/SmolLM2-135M-Instruct --blocks auto --max-memory 2GB \\
     --bootstrap /ip4/192.0.2.7/tcp/4001/p2p/12D3…
+  chorale serve SmolLM2-135M-Instruct --weights peers --blocks 0:8 --bootstrap /ip4/192.0.2.7/tcp/4001/p2p/12D3…
   chorale serve storyteller models/other --blocks other=4:8 --max-memory 4GB   # two models, one peer
 
 With several models duties of a --hotkey are done for the first.`,
@@ -139,6 +163,10 @@ async function runServe(references: readonly string[], flags: ServeFlags): Promi
     kvTokens: flags.kvTokens ?? [],
     revision: flags.revision ?? [],
   })
+  const { wishes, shareBytes } = readWeightsFlags(
+    flags,
+    wanted.map(({ reference }) => reference),
+  )
   const maxMemory = flags.maxMemory === undefined ? undefined : parseMemory(flags.maxMemory)
   const maxSessions = parseCount('max-sessions', flags.maxSessions, 1)
   const drainMs = parseCount('drain', flags.drain, 0) * 1_000
@@ -147,6 +175,7 @@ async function runServe(references: readonly string[], flags: ServeFlags): Promi
   const engineName = parseEngineName(flags.engine)
   const place = subnetPlaceOf(flags)
   refuseWithoutLedger(flags)
+  const policy = flags.policy === undefined ? undefined : await readPolicyFile(flags.policy)
   const kv = parseKvFormat(flags.kv)
   const metricsPlace = flags.metrics === undefined ? undefined : parseMetricsPlace(flags.metrics)
   const metrics = createMetrics()
@@ -157,8 +186,9 @@ async function runServe(references: readonly string[], flags: ServeFlags): Promi
   const progress = createProgress(process.stderr)
   const closers: (() => Promise<void>)[] = []
   try {
-    const models = await openAll(wanted, closers, { log, progress, signal: interrupt.signal })
-    checkHeld(models)
+    const opening = { log, progress, signal: interrupt.signal }
+    const files = await openFiles(wanted, wishes, closers, opening)
+    checkHeld(files.flatMap((held) => held ?? []))
     const platform = createNodePlatform(log)
     const choice = await createEngine(platform, {
       name: engineName,
@@ -190,6 +220,15 @@ async function runServe(references: readonly string[], flags: ServeFlags): Promi
       ...(flags.identity && { identity: await readIdentityFile(flags.identity) }),
     })
     closers.push(() => network.close())
+    const sharing = await startSharing(network, shareBytes, {
+      log,
+      onManifest: (modelId, manifest) => tell({ event: 'sharing', modelId, manifest }),
+    })
+    closers.push(() => sharing.close())
+    const fromPeers = await openFromPeers(wanted, wishes, { ...opening, network, sharing, say, tell })
+    for (const one of fromPeers) if (one) closers.push(() => one.store.close())
+    const models = wanted.map((one, i) => files[i] ?? { ...one, model: fromPeers[i]!.model })
+    checkHeld(models)
     const { engine } = choice
     const records = await Promise.all(models.map(({ model }) => network.directory.servers(model.id)))
     const maxBlocks = blocksOfEach(models, records, {
@@ -205,6 +244,9 @@ async function runServe(references: readonly string[], flags: ServeFlags): Promi
     if (shown) closers.push(() => shown.close(0))
     // One after the other: each measures its speed when it is loaded.
     for (const [i, held] of models.entries()) {
+      const { model } = held
+      const peerFiles = fromPeers[i]
+      const local = files[i] !== undefined && (await isLocal(held.reference, log))
       const span = await holdSpan({
         held,
         network,
@@ -216,6 +258,12 @@ async function runServe(references: readonly string[], flags: ServeFlags): Promi
         signal: interrupt.signal,
         log,
         ...(door && { door }),
+        weights: () => sharing.recordOf(model.id),
+        fetchSpan: async (blocks) => {
+          if (peerFiles) await peerFiles.fetchSpan(blocks, interrupt.signal)
+          else sharing.shareFiles(model, local, blocks)
+          progress.end()
+        },
         ...(dwellMs !== undefined && { dwellMs }),
         // Accounts are of one model: the subnet scores no other.
         ...(evidence && i === 0 && { serve: { tap: evidence.tap } }),
@@ -250,11 +298,16 @@ async function runServe(references: readonly string[], flags: ServeFlags): Promi
         evidence,
         log,
         metrics,
+        ...(policy && { policy }),
         maxJudgeBytes: blockBytes(first.model, first.kvTokens) * maxBlocks[0]!,
         onState: dutyEvents(tell),
         ...(flags.dutyFiles !== undefined && { folder: flags.dutyFiles }),
       })
       closers.push(() => duties.stop())
+      if (policy) {
+        const named = subnet.stakes.parameters.policy?.sha256 === policy.sha256
+        say(`policy ${policy.sha256}${named ? '' : ': the ledger does not name it now'}`)
+      }
     }
     tell(readyEvent(network, spans, choice))
     if (shown) {
@@ -291,6 +344,11 @@ function refuseWithoutLedger(flags: ServeFlags): void {
       { field: 'sponsor' },
     )
   }
+  if (flags.policy !== undefined && flags.hotkey === undefined) {
+    throw new ChoraleError('bad_config', '--policy needs --hotkey: only a node that scores runs it', {
+      field: 'policy',
+    })
+  }
   if (flags.hotkey !== undefined) {
     throw new ChoraleError(
       'bad_config',
@@ -300,17 +358,25 @@ function refuseWithoutLedger(flags: ServeFlags): void {
   }
 }
 
-async function openAll(
+interface Opening {
+  readonly log: Logger
+  readonly progress: Progress
+  readonly signal: AbortSignal
+}
+
+/** Models by their place on the command line; undefined where the weights come from peers. */
+async function openFiles(
   wanted: readonly WantedSpan[],
+  wishes: readonly WeightsWish[],
   closers: (() => Promise<void>)[],
-  {
-    log,
-    progress,
-    signal,
-  }: { readonly log: Logger; readonly progress: Progress; readonly signal: AbortSignal },
-): Promise<readonly HeldModel[]> {
-  const models: HeldModel[] = []
-  for (const one of wanted) {
+  { log, progress, signal }: Opening,
+): Promise<readonly (HeldModel | undefined)[]> {
+  const models: (HeldModel | undefined)[] = []
+  for (const [i, one] of wanted.entries()) {
+    if (wishes[i]?.fromPeers === true) {
+      models.push(undefined)
+      continue
+    }
     const model = await resolveModel(one.reference, createModelPorts(log), {
       signal,
       revision: one.revision,
@@ -320,6 +386,10 @@ async function openAll(
     models.push({ ...one, model })
   }
   return models
+}
+
+async function isLocal(reference: string, log: Logger): Promise<boolean> {
+  return (await locateModel(reference, createModelPorts(log))).kind === 'local'
 }
 
 async function closeQuietly(close: () => Promise<void>, log: Logger): Promise<void> {

@@ -7,14 +7,16 @@ import type { PartName } from './part-bytes.ts'
 
 /**
  * A model whose weights are parts that a manifest names.
+ * @param called what people call it (default: the id's part before `@`), and the hub's revision
  * @param read bytes [offset, offset + length) of a part, checked against its root
  */
 export function manifestModel(
   manifest: WeightsManifest,
   read: (name: PartName, offset: number, length: number, signal?: AbortSignal) => Promise<Uint8Array>,
+  called: { readonly name?: string; readonly revision?: string } = {},
 ): Model {
   const { spec, modelId, modelFormat } = manifest
-  const name = modelId.slice(0, modelId.lastIndexOf('@'))
+  const { name = modelId.slice(0, modelId.lastIndexOf('@')), revision } = called
   const blockInfo: Model['weights']['blockInfo'] = (block, role) => weightOf(block, role)
   const weightOf = (block: number, role: string) => {
     const layout = manifest.layouts[manifest.blocks[block]?.layout ?? -1]
@@ -31,6 +33,7 @@ export function manifestModel(
   return {
     id: modelId,
     name,
+    ...(revision !== undefined && { revision }),
     format: modelFormat,
     spec,
     generationDefaults: {},

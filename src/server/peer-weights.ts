@@ -25,6 +25,8 @@ export interface WeightsProgress {
 export interface PeerWeightsOptions {
   /** Its hash must be trusted. */
   readonly manifest: NamedManifest
+  /** What people call the model, and the hub's revision, as the network knows them. */
+  readonly called?: { readonly name?: string; readonly revision?: string }
   readonly store: BlobStore
   readonly ask: AskBlob
   readonly sources: () => Promise<readonly BlobSource[]>
@@ -151,16 +153,20 @@ export function openPeerWeights(options: PeerWeightsOptions): PeerWeights {
     }
   }
 
-  const model = manifestModel(manifest, async (name, offset, length, signal) => {
-    const blob = blobOf(name)
-    // Damaged pieces show when they are read, and are fetched again.
-    for (let tries = 0; tries < 3; tries++) {
-      const bytes = await store.read(blob, offset, length)
-      if (bytes !== undefined) return bytes
-      await fetchParts([name], signal)
-    }
-    throw new ChoraleError('bad_file', `the cache does not keep ${name} of ${manifest.modelId}`)
-  })
+  const model = manifestModel(
+    manifest,
+    async (name, offset, length, signal) => {
+      const blob = blobOf(name)
+      // Damaged pieces show when they are read, and are fetched again.
+      for (let tries = 0; tries < 3; tries++) {
+        const bytes = await store.read(blob, offset, length)
+        if (bytes !== undefined) return bytes
+        await fetchParts([name], signal)
+      }
+      throw new ChoraleError('bad_file', `the cache does not keep ${name} of ${manifest.modelId}`)
+    },
+    options.called,
+  )
   return {
     model,
     fetchParts,

@@ -253,7 +253,6 @@ export async function fetchBlobs(
         if (!right) return lie(source, `piece ${index} of ${want.root} has other bytes`)
         if (want.state[index] === 0) return
         want.state[index] = 0
-        state.open--
         source.failures = 0
         source.window = Math.min(MAX_WINDOW, source.window + 0.5)
         from.set(source.peerId, (from.get(source.peerId) ?? 0) + bytes.length)
@@ -261,6 +260,8 @@ export async function fetchBlobs(
         // Whoever else was asked for it need not go on.
         for (const other of flights.get(key) ?? []) if (other !== flight) other.abort.abort()
         await options.keepPiece(want.root, index, bytes, source.peerId).catch(fail)
+        // Counted when it is kept: who gets the report finds everything in place.
+        state.open--
       },
     )
     const others = (flights.get(key) ?? []).filter((other) => other !== flight)

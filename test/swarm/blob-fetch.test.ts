@@ -103,6 +103,8 @@ async function fetchFrom(
     sources: async () => Object.keys(peers).map((peerId) => ({ peerId, addrs: [] })),
     keepList: async () => void counts.lists++,
     keepPiece: async (root, index, bytes) => {
+      // A disk takes its time.
+      await new Promise((resolve) => setTimeout(resolve, index % 3))
       counts.pieces++
       got.get(root)!.set(bytes, index * PIECE_BYTES)
     },

@@ -9,7 +9,7 @@ import type { HeldModel } from './held-models.ts'
 
 export interface HoldSpanOptions extends Pick<
   ServerOptions,
-  'door' | 'serve' | 'maxSessions' | 'prefixCache'
+  'door' | 'serve' | 'maxSessions' | 'prefixCache' | 'weights'
 > {
   readonly held: HeldModel
   readonly network: Network
@@ -21,6 +21,8 @@ export interface HoldSpanOptions extends Pick<
   readonly dwellMs?: number
   readonly signal: AbortSignal
   readonly log: Logger
+  /** Brings a span's weights here before it is loaded, where they come from peers. */
+  readonly fetchSpan?: (span: Span) => Promise<void>
   readonly onProgress: (span: Span, loadedBytes: number, totalBytes: number) => void
   /** Called before and after a move. */
   readonly onMove: (move: { readonly from: Span; readonly to: Span; readonly done: boolean }) => void
@@ -57,13 +59,16 @@ export async function holdSpan(options: HoldSpanOptions): Promise<HeldSpan> {
     ...(options.serve && { serve: options.serve }),
     ...(options.maxSessions !== undefined && { maxSessions: options.maxSessions }),
     ...(options.prefixCache !== undefined && { prefixCache: options.prefixCache }),
-    load: (blocks) =>
-      engine.loadSpan(model, {
+    ...(options.weights && { weights: options.weights }),
+    load: async (blocks) => {
+      await options.fetchSpan?.(blocks)
+      return await engine.loadSpan(model, {
         ...blocks,
         kvTokens,
         signal,
         onProgress: (loaded, total) => options.onProgress(blocks, loaded, total),
-      }),
+      })
+    },
   })
   const loop =
     asked === undefined

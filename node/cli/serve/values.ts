@@ -14,14 +14,14 @@ const UNITS: Readonly<Record<string, number>> = {
   TIB: 1024 ** 4,
 }
 
-/** Bytes of `2GB`, `512MiB`, `1.5gb`. @throws `bad_config`. */
-export function parseMemory(text: string): number {
+/** Bytes of `2GB`, `512MiB`, `1.5gb`. @throws `bad_config` naming the flag. */
+export function parseMemory(text: string, flag = 'max-memory'): number {
   const match = /^(\d+(?:\.\d+)?)\s*([A-Za-z]*)$/.exec(text.trim())
   const unit = UNITS[match?.[2]?.toUpperCase() ?? 'x']
   const bytes = Math.floor(Number(match?.[1]) * (unit ?? Number.NaN))
   if (!Number.isSafeInteger(bytes) || bytes <= 0) {
-    throw new ChoraleError('bad_config', `--max-memory ${text}: give an amount like 2GB or 512MiB`, {
-      field: 'max-memory',
+    throw new ChoraleError('bad_config', `--${flag} ${text}: give an amount like 2GB or 512MiB`, {
+      field: flag,
     })
   }
   return bytes
