@@ -4,6 +4,7 @@ import { parseEngineName, ENGINE_CHOICES } from '../../src/engine/select.ts'
 import { ChoraleError } from '../../src/errors.ts'
 import type { Logger } from '../../src/log.ts'
 import { createMetrics, type Metrics } from '../../src/metrics.ts'
+import type { Model } from '../../src/model/model.ts'
 import type { LanguageModel } from '../../src/session/language-model.ts'
 import type { NetworkModel } from '../../src/session/network-models.ts'
 import { receiptFiles } from '../receipt-files.ts'
@@ -12,6 +13,7 @@ import { BUNDLED_MODEL } from '../model-ports.ts'
 import { stderrLogger } from '../platform.ts'
 import { VERSION } from '../version.ts'
 import { createWebPages, type WebPages } from '../web-pages.ts'
+import { DRAFT_HELP } from './chat/flags.ts'
 import { aborted, catchInterrupt } from './chat/interrupt.ts'
 import { addNetworkFlags, type NetworkFlags, networkOf } from './chat/network-flags.ts'
 import { openModelToAsk, showLines } from './chat/open-model.ts'
@@ -36,6 +38,8 @@ export interface GatewayOptions {
   readonly swarmState?: () => Promise<unknown>
   /** Every model of the network. */
   readonly networkModels?: () => Promise<readonly NetworkModel[]>
+  /** Draft models for pages to run themselves. */
+  readonly drafts?: () => readonly Model[]
   /** Served at `/`. */
   readonly pages?: WebPages
 }
@@ -54,6 +58,7 @@ export async function startGateway(options: GatewayOptions): Promise<HttpServer>
     metrics,
     swarmState,
     networkModels,
+    drafts,
     pages,
   } = options
   const app = createApp({
@@ -67,6 +72,7 @@ export async function startGateway(options: GatewayOptions): Promise<HttpServer>
     ...(metrics && { metrics }),
     ...(swarmState && { swarmState }),
     ...(networkModels && { networkModels }),
+    ...(drafts && { drafts }),
   })
   const fetch = (request: Request) => pages?.respond(request) ?? app.fetch(request)
   return await serveHttp({ fetch }, { host, port })
@@ -88,6 +94,7 @@ interface GatewayCommandOptions extends NetworkFlags {
   port: string
   engine: string
   revision?: string[]
+  draft?: string[]
   corsOrigin?: readonly string[]
   json?: boolean
   verbose?: boolean
@@ -110,6 +117,7 @@ export function gatewayCommand(): Command {
     )
     .option('--port <n>', 'port to listen on; 0 = any free one', String(DEFAULT_GATEWAY_PORT))
     .option('--revision <[model=]name>', 'branch, tag or commit of a hub model', collect)
+    .option('--draft <[model=]name>', DRAFT_HELP, collect)
     .option('--engine <name>', `${ENGINE_CHOICES}: computes the head`, 'auto')
     .option('--cors-origin <origins...>', 'pages of these origins may use it; * = all')
     .option('--sponsor', 'give passes to pages without stake, at the expense of this peer')
@@ -155,9 +163,11 @@ async function runGatewayCommand(
     )
   }
   const revision = readPerModel('revision', options.revision ?? [], references)
+  const draft = readPerModel('draft', options.draft ?? [], references)
   const models = (references.length === 0 ? [undefined] : references).map((reference, i) => ({
     reference: reference ?? BUNDLED_MODEL,
     revision: revision.named.get(i) ?? revision.common,
+    draft: draft.named.get(i) ?? draft.common,
   }))
   const network = await networkOf(options)
   const log = stderrLogger(options.verbose === true ? 'debug' : 'warn')
@@ -181,7 +191,7 @@ async function runGatewayCommand(
     })
     try {
       showLines(opened.lines)
-      const { languageModel, languageModels, networkModels } = opened
+      const { languageModel, languageModels, networkModels, drafts } = opened
       const ids = languageModels.map(({ model }) => model.id)
       const server = await startGateway({
         models: () => languageModels,
@@ -193,6 +203,7 @@ async function runGatewayCommand(
         ...(options.corsOrigin && { corsOrigins: options.corsOrigin }),
         ...(opened.swarmState && { swarmState: opened.swarmState }),
         ...(networkModels && { networkModels }),
+        drafts: () => drafts,
       })
       if (!isLoopbackHost(options.host) && (process.env['CHORALE_API_KEYS'] ?? '') === '') {
         note('warning: whoever reaches this address may use it; set CHORALE_API_KEYS to ask for a key')

@@ -39,7 +39,8 @@ Examples:
   npm start
   npm start -- --once "Tell me a story about a fox."
   npm start -- --no-chat --port 8787
-  npm start -- HuggingFaceTB/SmolLM2-135M-Instruct`,
+  npm start -- HuggingFaceTB/SmolLM2-135M-Instruct
+  npm start -- HuggingFaceTB/SmolLM2-1.7B-Instruct --draft HuggingFaceTB/SmolLM2-135M-Instruct`,
     )
     .action(runStart)
 }
@@ -60,6 +61,7 @@ async function runStart(reference: string | undefined, options: StartOptions): P
     const opened = await openModelToAsk({
       reference,
       revision: options.revision,
+      draft: options.draft,
       engine,
       local: false,
       bootstrap: undefined,
@@ -68,7 +70,7 @@ async function runStart(reference: string | undefined, options: StartOptions): P
     })
     let gateway: HttpServer | undefined
     try {
-      const { languageModel, swarmState, networkModels } = opened
+      const { languageModel, swarmState, networkModels, drafts } = opened
       gateway = await gatewayAt(port, options.once === undefined ? DEFAULT_GATEWAY_PORT : 0, {
         models: () => [languageModel],
         log: stderrLogger('warn'),
@@ -76,6 +78,7 @@ async function runStart(reference: string | undefined, options: StartOptions): P
         pages,
         ...(swarmState && { swarmState }),
         ...(networkModels && { networkModels }),
+        drafts: () => drafts,
       })
       await writeLocalSwarm({
         bootstrap: opened.bootstrap,

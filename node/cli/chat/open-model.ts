@@ -5,6 +5,7 @@ import type { Logger } from '../../../src/log.ts'
 import type { Metrics } from '../../../src/metrics.ts'
 import type { Model } from '../../../src/model/model.ts'
 import { createClient } from '../../../src/session/client.ts'
+import { assertSameTokenizer } from '../../../src/session/draft-tokenizer.ts'
 import type { LanguageModel } from '../../../src/session/language-model.ts'
 import type { NetworkModel } from '../../../src/session/network-models.ts'
 import type { Identity } from '../../../src/swarm/identity.ts'
@@ -24,8 +25,14 @@ export interface OpenToAskOptions {
   /** A MODEL argument; default: the bundled model. */
   readonly reference: string | undefined
   readonly revision?: string | undefined
+  /** A MODEL argument: what guesses for it on this machine; `none` or undefined: nothing does. */
+  readonly draft?: string | undefined
   /** Further MODEL arguments to ask beside it. */
-  readonly others?: readonly { readonly reference: string; readonly revision?: string | undefined }[]
+  readonly others?: readonly {
+    readonly reference: string
+    readonly revision?: string | undefined
+    readonly draft?: string | undefined
+  }[]
   readonly engine: EngineName | 'auto'
   /** All blocks in this process, no network. */
   readonly local: boolean
@@ -49,6 +56,8 @@ export interface OpenedModel {
   readonly languageModel: LanguageModel
   /** It, and those of `others`. */
   readonly languageModels: readonly LanguageModel[]
+  /** Models that guess for the first one. */
+  readonly drafts: readonly Model[]
   /** Every model of the network; undefined without one. */
   readonly networkModels: (() => Promise<readonly NetworkModel[]>) | undefined
   /** For people: which engine and why, which peers serve what. */
@@ -65,7 +74,8 @@ export interface OpenedModel {
 
 /**
  * Opens a model where the flags say: in this process, in a network, or in an offline swarm of its own.
- * @throws `not_found`, `bad_file`, `not_supported` without a tokenizer, `engine`, `unreachable`, `cancelled`.
+ * @throws `not_found`, `bad_file`, `not_supported` without a tokenizer, `bad_config` for a draft with another one,
+ * `engine`, `unreachable`, `cancelled`.
  */
 export async function openModelToAsk(options: OpenToAskOptions): Promise<OpenedModel> {
   const progress = createProgress(process.stderr)
@@ -88,10 +98,10 @@ type Opened = Omit<OpenedModel, 'close'>
 type Closers = (() => Promise<void>)[]
 
 async function open(options: OpenToAskOptions, closers: Closers, progress: Progress): Promise<Opened> {
-  const { reference = BUNDLED_MODEL, revision, signal, log = stderrLogger('error') } = options
-  const asked = [await openWithTokenizer(reference, { revision, signal }, closers)]
-  for (const other of options.others ?? []) {
-    asked.push(await openWithTokenizer(other.reference, { revision: other.revision, signal }, closers))
+  const { reference = BUNDLED_MODEL, signal, log = stderrLogger('error') } = options
+  const asked: AskedModel[] = []
+  for (const one of [{ ...options, reference }, ...(options.others ?? [])]) {
+    asked.push(await openWithTokenizer(one.reference, { ...one, signal }, closers))
   }
   const [{ model }, ...others] = asked as [AskedModel, ...AskedModel[]]
   const { engine, why } = await createEngine(createNodePlatform(log), { name: options.engine })
@@ -128,6 +138,7 @@ async function open(options: OpenToAskOptions, closers: Closers, progress: Progr
     const client = await createClient({
       ...one,
       engine,
+      log,
       backend: joined?.backendOf(one.model) ?? { kind: 'local' },
       signal,
       onProgress: (loaded, total) => progress.update('loading', loaded, total),
@@ -135,13 +146,19 @@ async function open(options: OpenToAskOptions, closers: Closers, progress: Progr
     closers.push(() => client.close())
     languageModels.push(client)
   }
+  const drafts = asked.slice(0, 1).flatMap(({ draft }) => draft ?? [])
   const [languageModel] = languageModels as [LanguageModel, ...LanguageModel[]]
   const who = joined === undefined ? 'all blocks run in this process' : await joined.describe(signal)
   return {
     languageModel,
     languageModels,
+    drafts,
     networkModels: joined?.models,
-    lines: [`engine ${engine.name}: ${why}`, who],
+    lines: [
+      `engine ${engine.name}: ${why}`,
+      ...drafts.map((draft) => `draft model ${draft.name}: guesses ahead in this process`),
+      who,
+    ],
     bootstrap,
     subnet: place,
     swarmState:
@@ -150,6 +167,7 @@ async function open(options: OpenToAskOptions, closers: Closers, progress: Progr
         ...(await joined.state()),
         ...(await languageModel.readiness()),
         bootstrap: entrances,
+        drafts: drafts.map((draft) => draft.id),
         ...(subnet && { subnet: await viewSubnet(subnet).catch(() => undefined) }),
       })),
   }
@@ -158,12 +176,17 @@ async function open(options: OpenToAskOptions, closers: Closers, progress: Progr
 interface AskedModel {
   readonly model: Model
   readonly tokenizer: Tokenizer
+  readonly draft?: Model
 }
 
-/** @throws `not_supported` without a tokenizer, and as `openModelArgument`. */
+/** @throws `not_supported` without a tokenizer, `bad_config` for a draft with another one, and as `openModelArgument`. */
 async function openWithTokenizer(
   reference: string,
-  options: { readonly revision?: string | undefined; readonly signal: AbortSignal },
+  options: {
+    readonly revision?: string | undefined
+    readonly draft?: string | undefined
+    readonly signal: AbortSignal
+  },
   closers: Closers,
 ): Promise<AskedModel> {
   const model = await openModelArgument(reference, options)
@@ -172,7 +195,13 @@ async function openWithTokenizer(
   if (files === undefined) {
     throw new ChoraleError('not_supported', `${model.name} holds no tokenizer (tokenizer.json is missing)`)
   }
-  return { model, tokenizer: createTokenizer(files, model.spec) }
+  const tokenizer = createTokenizer(files, model.spec)
+  if (options.draft === undefined || options.draft === 'none') return { model, tokenizer }
+  const draft = await openModelArgument(options.draft, { signal: options.signal })
+  closers.push(() => draft.close())
+  // Before anything is started for it.
+  await assertSameTokenizer(model, draft)
+  return { model, tokenizer, draft }
 }
 
 /** @throws `refused` for a peer whose passes nobody would take. */
