@@ -27,8 +27,9 @@ export interface Pass {
   readonly audience: string
   /** Models it is good for; empty = all. */
   readonly models: readonly string[]
-  /** What each server may let its holder use, in all its sessions together. */
+  /** What its holder may use, on all servers together; each tells the sponsor (`swarm/client-account.ts`). */
   readonly tokens: number
+  /** Sessions that its holder may open on each server. */
   readonly sessions: number
   readonly issuedAt: number
   readonly expiresAt: number
@@ -52,11 +53,11 @@ export function encodePassBody(pass: Pass): Uint8Array {
 }
 
 /**
- * Reads a pass, cheapest refusals first: size, fields, whom it is for, times. NOT checked: the signature and the
+ * Reads a pass, cheapest refusals first: size, fields, whom it is for (unless `audience` is undefined), times. NOT checked: the signature and the
  * sponsor's stake, which come after in this order: stake (a look-up), then signature.
  * @throws `protocol` for bytes that are no pass, `refused` naming the field for a pass that is not good here and now.
  */
-export function parsePass(bytes: Uint8Array, audience: string, now: number): UnverifiedPass {
+export function parsePass(bytes: Uint8Array, audience: string | undefined, now: number): UnverifiedPass {
   const { body, signature } = parseSigned(bytes, 'pass', MAX_PASS_BYTES)
   const map = decodeCborMap(body, 'pass body')
   const nonce = bytesField(map, 'nonce', 16, 16)
@@ -70,7 +71,7 @@ export function parsePass(bytes: Uint8Array, audience: string, now: number): Unv
     expiresAt: uintField(map, 'expiresAt', MAX_TIME_MS),
     nonce,
   }
-  if (pass.audience !== audience) {
+  if (audience !== undefined && pass.audience !== audience) {
     throw refused('audience', `the pass is for ${pass.audience}, the connection is of ${audience}`)
   }
   const { issuedAt, expiresAt } = pass

@@ -1,7 +1,10 @@
 import { ChoraleError } from '../errors.ts'
 import type { StakeVerdict } from '../ledger/stake-verdict.ts'
 import { type Pass, parsePass } from '../protocol/pass.ts'
+import type { Span } from '../session/span-runner.ts'
+import { type ClientAccount, createClientAccount } from './client-account.ts'
 import { verifySignature } from './identity.ts'
+import type { ReportedUse } from './sponsor-accounts.ts'
 
 /** A pass that a client showed to this peer, and what it used here. */
 export interface ShownPass {
@@ -11,6 +14,23 @@ export interface ShownPass {
   readonly bytes: Uint8Array
   tokens: number
   sessions: number
+  /** The tokens by span. */
+  readonly work: (ReportedUse & { tokens: number })[]
+  /** Of all passes that the client has from this sponsor. */
+  readonly account: ClientAccount
+}
+
+/** What computes a client's tokens. */
+export interface ChargedSpan {
+  readonly modelId: string
+  readonly span: Span
+}
+
+/** A client's account that its sponsor should hear of, and its passes that are good. */
+export interface DueAccount {
+  readonly sponsor: string
+  readonly account: ClientAccount
+  readonly passes: readonly ShownPass[]
 }
 
 /** What clients used here at one sponsor's expense, for accounts. */
@@ -33,8 +53,14 @@ export interface PassBook {
   drop(peerId: string): void
   /** Forgets passes that ended, and names their clients. */
   dropEnded(): readonly string[]
-  /** Counts what a client used, for its pass and its sponsor. */
-  use(peerId: string, sessions: number, tokens: number): void
+  /** Counts a session of a client, for its pass and its sponsor. */
+  useSession(peerId: string): void
+  /** Counts tokens of a client, for its pass and its sponsor. @throws `refused` when they are used up, `capacity`. */
+  useTokens(peerId: string, tokens: number, by: ChargedSpan): void
+  /** How long the client's next message should wait, because its sponsor is behind; in milliseconds. */
+  heldMs(peerId: string): number
+  /** Accounts that their sponsors should hear of now. */
+  due(): DueAccount[]
   /** What each sponsor was charged since the start, most first. */
   uses(): readonly SponsorUse[]
 }
@@ -50,14 +76,19 @@ export function createPassBook(sponsor: (peerId: string) => StakeVerdict, now: (
   /** What was used on passes: showing one again must not begin anew. */
   const used = new Map<string, ShownPass>()
   const uses = new Map<string, SponsorUse>()
+  const accounts = new Map<string, ClientAccount>()
+  const steadyNow = (): number => performance.now()
 
   const dropEnded = (): string[] => {
     const ended = [...shown].filter(([, { pass }]) => pass.expiresAt <= now()).map(([peerId]) => peerId)
     for (const peerId of ended) shown.delete(peerId)
+    dropUsed()
     return ended
   }
   const dropUsed = (): void => {
     for (const [name, { pass }] of used) if (pass.expiresAt <= now()) used.delete(name)
+    const open = new Set([...used.values()].map(({ account }) => account))
+    for (const [name, account] of accounts) if (!open.has(account)) accounts.delete(name)
   }
 
   const useOf = (name: string): SponsorUse => {
@@ -95,12 +126,23 @@ export function createPassBook(sponsor: (peerId: string) => StakeVerdict, now: (
         })
       }
       // Two may be verified at once; the one that came first keeps its counts.
-      const entry = used.get(name) ?? { id, pass, bytes: bytes.slice(), tokens: 0, sessions: 0 }
+      const holder = `${pass.sponsor} ${pass.audience}`
+      const account = accounts.get(holder) ?? createClientAccount(steadyNow)
+      const entry = used.get(name) ?? {
+        id,
+        pass,
+        bytes: bytes.slice(),
+        tokens: 0,
+        sessions: 0,
+        work: [],
+        account,
+      }
       if (entry.pass.audience !== pass.audience) {
         throw new ChoraleError('refused', 'its sponsor gave this nonce to another client', { field: 'nonce' })
       }
       if (!used.has(name)) useOf(pass.sponsor).passes++
       used.set(name, entry)
+      accounts.set(holder, entry.account)
       const present = shown.get(peerId)
       if (present === undefined || present.pass.expiresAt <= pass.expiresAt) shown.set(peerId, entry)
       return entry
@@ -110,14 +152,41 @@ export function createPassBook(sponsor: (peerId: string) => StakeVerdict, now: (
       shown.delete(peerId)
     },
     dropEnded,
-    use: (peerId, sessions, tokens) => {
+    useSession: (peerId) => {
       const entry = shown.get(peerId)
       if (entry === undefined) return
-      entry.sessions += sessions
-      entry.tokens += tokens
-      const use = useOf(entry.pass.sponsor)
-      use.sessions += sessions
+      entry.sessions++
+      useOf(entry.pass.sponsor).sessions++
+    },
+    useTokens: (peerId, tokens, { modelId, span }) => {
+      const entry = shown.get(peerId)
+      if (entry === undefined) return
+      const { pass, work, account } = entry
+      if (entry.tokens + tokens > pass.tokens) {
+        throw new ChoraleError('refused', `the pass was good for ${pass.tokens} tokens: ask for a new one`, {
+          field: 'tokens',
+        })
+      }
+      const { start, end } = span
+      let use = work.find((one) => one.start === start && one.end === end && one.modelId === modelId)
+      if (use === undefined) work.push((use = { modelId, start, end, tokens: 0 }))
+      account.charge(pass.tokens, tokens)
       use.tokens += tokens
+      entry.tokens += tokens
+      useOf(pass.sponsor).tokens += tokens
+    },
+    heldMs: (peerId) => {
+      const entry = shown.get(peerId)
+      return entry?.account.heldMs(entry.pass.tokens) ?? 0
+    },
+    due: () => {
+      const found = new Map<ClientAccount, ShownPass[]>()
+      for (const entry of used.values()) {
+        const { pass, account } = entry
+        if (entry.work.length === 0 || pass.expiresAt <= now() || !account.isDue(pass.tokens)) continue
+        found.set(account, [...(found.get(account) ?? []), entry])
+      }
+      return [...found].map(([account, passes]) => ({ sponsor: passes[0]!.pass.sponsor, account, passes }))
     },
     uses: () => [...uses.values()].toSorted((a, b) => b.tokens - a.tokens),
   }

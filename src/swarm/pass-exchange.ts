@@ -6,11 +6,12 @@ import { parsePassMessage, type PassMessage, passRefusal } from '../protocol/pas
 import { refusalError } from '../protocol/refusal.ts'
 import { answerQuestions, askQuestion, type QuestionProtocol } from './one-question.ts'
 import type { Peer } from './peer.ts'
+import type { ReportedUse } from './sponsor-accounts.ts'
 
 /** `/chorale/pass/1`: one request and one answer a stream. */
 
-/** Requests one peer may have under way at once. */
-const MAX_STREAMS_A_CONNECTION = 4
+/** Requests one peer may have under way at once: a server reports for several clients. */
+const MAX_STREAMS_A_CONNECTION = 8
 
 const PASSES: QuestionProtocol<PassMessage> = {
   id: PASS_PROTOCOL,
@@ -27,6 +28,8 @@ export interface PassHandler {
   issue(client: string, models: readonly string[]): Promise<Uint8Array>
   /** Takes a client's pass. @returns until when it is admitted. @throws `refused`, `protocol`, `capacity`. */
   show(client: string, pass: Uint8Array): Promise<number>
+  /** Takes a server's report. @returns tokens left. @throws `refused`, `protocol`, `capacity`, `not_supported`. */
+  used(server: string, pass: Uint8Array, use: ReportedUse): Promise<number>
 }
 
 /** Answers requests about passes until closed. */
@@ -49,6 +52,8 @@ async function answer(
         return encodeFrame({ type: 'pass' }, await handler.issue(client, message.models))
       case 'show':
         return encodeFrame({ type: 'admitted', until: await handler.show(client, payload) })
+      case 'used':
+        return encodeFrame({ type: 'left', tokens: await handler.used(client, payload, message) })
       default:
         return encodeFrame(passRefusal('protocol', `${message.type} is no request`))
     }
@@ -79,6 +84,19 @@ export async function showPass(peer: Peer, to: string, pass: Uint8Array): Promis
   const { message } = await askQuestion(peer, to, PASSES, encodeFrame({ type: 'show' }, pass))
   if (message.type !== 'admitted') throw unexpected(to, message)
   return message.until
+}
+
+/** Tells a sponsor what its client used here. @returns tokens left. @throws what it says, `unreachable`, `timeout`. */
+export async function tellUse(
+  peer: Peer,
+  sponsor: string,
+  pass: Uint8Array,
+  { modelId, start, end, tokens }: ReportedUse,
+): Promise<number> {
+  const question = encodeFrame({ type: 'used', modelId, start, end, tokens }, pass)
+  const { message } = await askQuestion(peer, sponsor, PASSES, question)
+  if (message.type !== 'left') throw unexpected(sponsor, message)
+  return message.tokens
 }
 
 function unexpected(peerId: string, message: PassMessage): ChoraleError {

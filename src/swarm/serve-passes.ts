@@ -1,18 +1,21 @@
 import { ChoraleError } from '../errors.ts'
 import { PASS_SIGNATURE_CONTEXT } from '../protocol/ids.ts'
 import { MAX_PASS_BYTES } from '../protocol/limits.ts'
-import { encodePassBody, type Pass } from '../protocol/pass.ts'
+import { encodePassBody, type Pass, parsePass } from '../protocol/pass.ts'
 import { encodeSigned, signedBytes } from '../protocol/signed.ts'
-import { type Identity, signBytes } from './identity.ts'
-import { answerPasses } from './pass-exchange.ts'
+import { type Identity, signBytes, verifySignature } from './identity.ts'
+import { answerPasses, tellUse } from './pass-exchange.ts'
 import type { Peer } from './peer.ts'
 import { createRateLimit } from './rate-limit.ts'
+import { reportUse } from './report-use.ts'
+import { createSponsorAccounts, type ReportedUse } from './sponsor-accounts.ts'
 import type { StakeGate } from './stake-gate.ts'
 
 /** What a sponsor gives to clients without stake, and how much of it. */
 export interface PassIssuing {
-  /** Of each pass: what each server may let its holder use (default 100,000 tokens in 100 sessions). */
+  /** What a client may use in the life of a pass, on all servers together (default 200,000 tokens). */
   readonly tokens?: number
+  /** Sessions that each server may let a pass's holder open (default 100). */
   readonly sessions?: number
   /** How long a pass is good (default 10 min). */
   readonly lifetimeMs?: number
@@ -34,35 +37,54 @@ export interface PassService {
   readonly issued: number
   /** Clients whose pass is still good. */
   readonly clients: number
+  /** Tokens that servers say this peer's clients used; one that went through a chain of three counts three times. */
+  readonly reportedTokens: number
   close(): Promise<void>
 }
 
 const DEFAULTS: Required<PassIssuing> = {
-  tokens: 100_000,
+  tokens: 200_000,
   sessions: 100,
   lifetimeMs: 10 * 60_000,
   perMinute: 60,
   maxClients: 256,
 }
 
+/** A pass that is younger than this part of its life is given again: who asks often gets no second quota. */
+const GIVEN_AGAIN = 0.4
+/** Reports of one server: many clients, each a few times a minute. */
+const REPORTS_PER_SECOND = 50
+const REPORTS_BURST = 500
+
+/** What a sponsor gave to one client. */
+interface Holder {
+  until: number
+  /** The last pass for each list of models. */
+  readonly given: Map<string, { readonly pass: Uint8Array; readonly againUntil: number }>
+}
+
 /**
  * Answers `/chorale/pass/1`: takes passes that clients show, so that they are admitted, and gives them at this peer's own
- * expense when told to. Every gated peer needs it, or unstaked clients can't stay connected.
+ * expense when told to. Tells sponsors what their clients use here. Every gated peer needs it, or unstaked clients can't
+ * stay connected.
  */
 export async function servePasses(peer: Peer, options: PassServiceOptions): Promise<PassService> {
   const { gate } = options
   const now = options.now ?? Date.now
   const issuing = options.issue && { ...DEFAULTS, ...options.issue }
   const rate = createRateLimit(() => performance.now())
-  /** When the last pass of each client ends. */
-  const holders = new Map<string, number>()
+  const holders = new Map<string, Holder>()
+  const accounts = createSponsorAccounts(now)
   let issued = 0
-  peer.metrics.watch('counter', 'chorale_passes_issued_total', 'Passes given to clients without stake.', () => [
-    [issued],
-  ])
+  peer.metrics.watch(
+    'counter',
+    'chorale_passes_issued_total',
+    'Passes given to clients without stake.',
+    () => [[issued]],
+  )
 
   const living = (): number => {
-    for (const [client, until] of holders) if (until <= now()) holders.delete(client)
+    for (const [client, { until }] of holders) if (until <= now()) holders.delete(client)
     return holders.size
   }
 
@@ -88,6 +110,17 @@ export async function servePasses(peer: Peer, options: PassServiceOptions): Prom
           throw new ChoraleError('capacity', `too many passes were asked for`, { retryAfterMs: waitMs })
         }
       }
+      const holder: Holder = holders.get(client) ?? { until: 0, given: new Map() }
+      const wanted = JSON.stringify(models)
+      const last = holder.given.get(wanted)
+      if (last && last.againUntil > now()) return last.pass
+      const left = accounts.left(client, issuing.tokens)
+      if (left.tokens === 0) {
+        throw new ChoraleError('capacity', `the ${issuing.tokens} tokens of your last passes are used up`, {
+          field: 'tokens',
+          retryAfterMs: left.moreInMs,
+        })
+      }
       const issuedAt = now()
       const pass = await signPass(peer.identity, {
         audience: client,
@@ -97,7 +130,10 @@ export async function servePasses(peer: Peer, options: PassServiceOptions): Prom
         issuedAt,
         expiresAt: issuedAt + issuing.lifetimeMs,
       })
-      holders.set(client, issuedAt + issuing.lifetimeMs)
+      holder.until = issuedAt + issuing.lifetimeMs
+      for (const [name, { againUntil }] of holder.given) if (againUntil <= now()) holder.given.delete(name)
+      holder.given.set(wanted, { pass, againUntil: issuedAt + GIVEN_AGAIN * issuing.lifetimeMs })
+      holders.set(client, holder)
       await gate.show(client, pass)
       issued++
       return pass
@@ -106,6 +142,29 @@ export async function servePasses(peer: Peer, options: PassServiceOptions): Prom
       const shown = await gate.show(client, pass)
       return shown.pass.expiresAt
     },
+    used: async (server, bytes, use) => {
+      const verdict = gate.staked(server, 'serve')
+      if (!verdict.ok) throw new ChoraleError('refused', `no server: ${verdict.reason}`)
+      const waitMs = rate.take(`used ${server}`, REPORTS_PER_SECOND, REPORTS_BURST)
+      if (waitMs > 0) throw new ChoraleError('capacity', 'too many reports', { retryAfterMs: waitMs })
+      return await count(server, bytes, use)
+    },
+  })
+  /** Takes a server's word for what a client of this peer used. */
+  const count = async (server: string, bytes: Uint8Array, use: ReportedUse): Promise<number> => {
+    const { pass, id, signature, signedBytes: signed } = parsePass(bytes, undefined, now())
+    if (pass.sponsor !== peer.id || !(await verifySignature(peer.id, signed, signature))) {
+      throw new ChoraleError('refused', `not a pass of this sponsor but of ${pass.sponsor}`, {
+        field: 'sponsor',
+      })
+    }
+    return accounts.report(server, id, pass, { ...use, tokens: Math.min(use.tokens, pass.tokens) })
+  }
+  const reporting = reportUse({
+    book: gate.passes,
+    tell: (sponsor, bytes, use) =>
+      sponsor === peer.id ? count(peer.id, bytes, use) : tellUse(peer, sponsor, bytes, use),
+    onTrouble: (sponsor, reason) => peer.log.debug('a sponsor took no report', { sponsor, reason }),
   })
   return {
     get issued() {
@@ -114,7 +173,13 @@ export async function servePasses(peer: Peer, options: PassServiceOptions): Prom
     get clients() {
       return living()
     },
-    close: () => service.close(),
+    get reportedTokens() {
+      return accounts.reported
+    },
+    close: async () => {
+      reporting.close()
+      await service.close()
+    },
   }
 }
 

@@ -131,7 +131,7 @@ export function serveSession(
       if (told !== undefined || over || session?.turns.take(step) !== true) return
       // The session is its client's, whoever brings the step.
       admission.check('infer')
-      gate?.charge(peerId, step.tokens)
+      if (host) gate?.charge(peerId, step.tokens, host)
       session.queue.add({ message: step, payload, receivedAt: performance.now() })
     },
   }

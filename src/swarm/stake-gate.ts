@@ -3,7 +3,7 @@ import type { StakeSet } from '../ledger/stake-set.ts'
 import { STAKE_ACTIONS, type StakeVerdict } from '../ledger/stake-verdict.ts'
 import type { StakeAction, SubnetParameters } from '../ledger/subnet-parameters.ts'
 import { createMetrics, type Metrics } from '../metrics.ts'
-import { createPassBook, type PassBook, type ShownPass } from './pass-book.ts'
+import { type ChargedSpan, createPassBook, type PassBook, type ShownPass } from './pass-book.ts'
 import { createPendingPeers, type PendingPeers } from './pending-peers.ts'
 import { createRateLimit } from './rate-limit.ts'
 
@@ -41,8 +41,8 @@ export interface StakeGate {
   takeSession(peerId: string, modelId: string): void
   /** Takes the place of one message. @returns how long to wait before the next one is read, in milliseconds. */
   takeMessage(peerId: string): number
-  /** Charges tokens to a client's pass. @throws `refused` when it is used up. */
-  charge(peerId: string, tokens: number): void
+  /** Charges tokens to a client's pass. @throws `refused` when it is used up, `capacity` while its sponsor is silent. */
+  charge(peerId: string, tokens: number, by: ChargedSpan): void
   /**
    * Refuses a peer from now on, whatever the ledger says of it, until this process ends: it was proven a liar. Its
    * sessions and connections are cut.
@@ -52,7 +52,7 @@ export interface StakeGate {
   refuse(place: GatePlace, field?: string): void
   /** Refusals since the start, by place and field. */
   readonly refusals: ReadonlyMap<string, number>
-  readonly passes: Pick<PassBook, 'of' | 'uses'>
+  readonly passes: Pick<PassBook, 'due' | 'of' | 'uses'>
   readonly pending: PendingPeers
   /** Watches for peers that are no more admitted for all they were, and for those that never were. Returns how to stop. */
   onRevoked(listener: (peerId: string, reason: string, lost: ReadonlySet<StakeAction>) => void): () => void
@@ -223,28 +223,18 @@ export function createStakeGate(options: StakeGateOptions): StakeGate {
           { field: 'rate', retryAfterMs: waitMs },
         )
       }
-      if (shown) book.use(peerId, 1, 0)
+      if (shown) book.useSession(peerId)
     },
     takeMessage: (peerId) => {
       const { name, ratio } = payer(peerId)
       const { base, max } = stakes.parameters.rate.messagesPerSecond
       const perSecond = Math.min(max, base * ratio)
-      return messages.owe(name, perSecond, 2 * perSecond)
+      const owedMs = messages.owe(name, perSecond, 2 * perSecond)
+      return name === peerId ? owedMs : Math.max(owedMs, book.heldMs(peerId))
     },
-    charge: (peerId, tokens) => {
-      if (stakes.check(peerId, 'infer').ok) return
-      const shown = book.of(peerId)
-      if (shown === undefined) return
-      if (shown.tokens + tokens > shown.pass.tokens) {
-        throw new ChoraleError(
-          'refused',
-          `the pass was good for ${shown.pass.tokens} tokens: ask for a new one`,
-          {
-            field: 'tokens',
-          },
-        )
-      }
-      book.use(peerId, 0, tokens)
+    charge: (peerId, tokens, by) => {
+      if (stakes.check(peerId, 'infer').ok || book.of(peerId) === undefined) return
+      book.useTokens(peerId, tokens, by)
       charged.inc({}, tokens)
     },
     refuse,

@@ -61,6 +61,8 @@ describe('parsePass', () => {
     const messages = [
       { type: 'request', models: ['m@1'] },
       { type: 'admitted', until: 5 },
+      { type: 'used', modelId: 'm@1', start: 0, end: 4, tokens: 9 },
+      { type: 'left', tokens: 5 },
       { ...passRefusal('capacity', 'later', 20) },
     ].map(encodeCbor)
     withoutStackTraces(() => {
@@ -106,10 +108,19 @@ describe('parsePassMessage', () => {
     { type: 'pass' },
     { type: 'show' },
     { type: 'admitted', until: 7 },
+    { type: 'used', modelId: 'm@1', start: 0, end: 4, tokens: 9 },
+    { type: 'left', tokens: 0 },
     { ...passRefusal('capacity', 'later', 20.2) },
     { ...passRefusal('engine', 'why') },
   ])('$type comes back as it was sent', (message) => {
     expect(parsePassMessage(encodeCbor(message), 0)).toEqual(message)
+  })
+
+  it('use of no block, or of more than a pass can be good for, is refused with the field', () => {
+    const used = { type: 'used', modelId: 'm@1', start: 0, end: 4, tokens: 9 }
+    expect(() => parsePassMessage(encodeCbor({ ...used, end: 0 }), 0)).toThrow('empty span 0:0')
+    expect(() => parsePassMessage(encodeCbor({ ...used, tokens: 2 ** 31 }), 0)).toThrow('tokens')
+    expect(() => parsePassMessage(encodeCbor({ ...used, start: 5_000, end: 5_001 }), 0)).toThrow('start')
   })
 
   it('only passes have a payload, up to the limit', () => {

@@ -19,6 +19,7 @@ describe('createServedEvidence', () => {
       passes: {
         of: (id) => (book.has(id) ? ({ bytes: book.get(id) } as ShownPass) : undefined),
         uses: () => [],
+        due: () => [],
       },
     })
     for (const [id, by] of [client, staked].entries()) {
