@@ -2,13 +2,14 @@ import type { EngineHead } from '../engine/engine.ts'
 import { ChoraleError, errorCode } from '../errors.ts'
 import type { Embedding } from '../model/embedding.ts'
 import type { Model } from '../model/model.ts'
-import { createSampler } from '../sampling/sampler.ts'
+import type { SampledToken } from '../sampling/options.ts'
+import { createSampler, type Sampler } from '../sampling/sampler.ts'
 import { rows, type Tensor } from '../tensor/tensor.ts'
 import { createDetokenizer } from '../tokenizer/detokenize-stream.ts'
 import type { Tokenizer } from '../tokenizer/tokenizer.ts'
 import { cancelled } from './check-step.ts'
 import { createDraftWindow } from './draft-window.ts'
-import { batchedLogits, type Logits } from './head-batch.ts'
+import { type BatchedHead, batchHead } from './head-batch.ts'
 import type { GenerateDone, GenerateEvent, GenerateRequest, LanguageModel } from './language-model.ts'
 import { createPromptLookup } from './prompt-lookup.ts'
 import { raceSignal } from './race-signal.ts'
@@ -44,12 +45,12 @@ const LEAST_ANSWER_TOKENS = 64
 export function createLanguageModel(parts: LanguageModelParts): LanguageModel {
   const { model, tokenizer } = parts
   const contextLength = Math.min(parts.contextLength ?? model.spec.contextLength, model.spec.contextLength)
-  const logits = batchedLogits(parts.head)
+  const batched = batchHead(parts.head)
   return {
     model,
     tokenizer,
     contextLength,
-    generate: (request) => generate({ ...parts, contextLength, logits }, request),
+    generate: (request) => generate({ ...parts, contextLength, batched }, request),
     readiness: parts.readiness ?? (async () => ({ ready: true, missing: [] })),
     close: async () => await parts.close?.(),
   }
@@ -57,7 +58,7 @@ export function createLanguageModel(parts: LanguageModelParts): LanguageModel {
 
 interface Generation extends LanguageModelParts {
   readonly contextLength: number
-  readonly logits: Logits
+  readonly batched: BatchedHead
 }
 
 async function* generate(
@@ -99,7 +100,7 @@ async function* generate(
       const position = promptIds.length + completionTokens
       const want = guesses.length > 0 ? 'all' : 'last'
       const output = await raceSignal(session.step(hidden, { want, ...(signal && { signal }) }), signal)
-      const logits = await raceSignal(parts.logits(output), signal)
+      const next = await raceSignal(choices(parts.batched, sampler, output), signal)
       for (; reported < failovers.length; reported++) yield failoverEvent(failovers[reported]!)
       if (signal?.aborted) throw cancelled()
       const lapMs = clock() - lapStart
@@ -110,7 +111,7 @@ async function* generate(
       let last = -1
       let right = 0
       for (let row = 0; row <= guesses.length; row++) {
-        const token = sampler.sample(rows(logits, row, row + 1).data, position + row)
+        const token = next(row, position + row)
         completionTokens++
         last = token.id
         drafter?.append(last)
@@ -166,6 +167,29 @@ async function* generate(
     failovers: failovers.length,
     ...(drafter && { drafts }),
   }
+}
+
+/**
+ * What chooses the token of each row of a lap's output. Greedy answers leave it to the head, unless a logit is not finite:
+ * then the sampler says which.
+ */
+async function choices(
+  head: BatchedHead,
+  sampler: Sampler,
+  output: Tensor,
+): Promise<(row: number, position: number) => SampledToken> {
+  if (sampler.greedy) {
+    const ids = await head.best(output)
+    if (!ids.includes(-1)) {
+      return (row) => {
+        const id = ids[row] as number
+        sampler.accept(id)
+        return { id, logprob: undefined, topLogprobs: [] }
+      }
+    }
+  }
+  const logits = await head.logits(output)
+  return (row, position) => sampler.sample(rows(logits, row, row + 1).data, position)
 }
 
 function failoverEvent({ span, from, reason, recoveryMs }: Failover): GenerateEvent {
