@@ -80,6 +80,11 @@ export interface EngineHead {
    * Callers pass only the rows they sample from.
    */
   logits(hidden: Tensor): Promise<Tensor>
+  /**
+   * The token of the highest logit of each row [rows], lowest id on ties; -1 where a logit is not finite. Engines that
+   * have it spare the callers of greedy answers the logits.
+   */
+  best?(hidden: Tensor): Promise<Int32Array>
   /** Hidden states after the final norm [rows, hiddenSize]; for traces. */
   finalNorm(hidden: Tensor): Promise<Tensor>
   close(): Promise<void>

@@ -1,5 +1,5 @@
 import { ChoraleError } from '../errors.ts'
-import { argmax, minP, topK, topP } from './filters.ts'
+import { allFinite, argmax, minP, topK, topP } from './filters.ts'
 import { gumbelArgmax, gumbelArgmaxOf, seedKey } from './gumbel.ts'
 import { logprobsOf } from './logprobs.ts'
 import type { SampledToken, SamplingOptions } from './options.ts'
@@ -12,6 +12,8 @@ export interface Sampler {
   readonly seed: bigint
   /** Absolute position of the next token: prompt length + tokens of the answer so far. */
   readonly position: number
+  /** Tokens are those of the highest logits and nothing else is wanted of logits: `sample` may be spared for `accept`. */
+  readonly greedy: boolean
   /**
    * Chooses the token at `position` from the model's raw logits [vocabSize] and appends it to the history.
    * The choice depends on the options, the history and the position, not on how often `sample` was called before.
@@ -64,6 +66,7 @@ export function createSampler(options: SamplingOptions, promptIds: readonly numb
 
   return {
     seed,
+    greedy: temperature === 0 && !changed && options.topLogprobs === undefined,
     get position() {
       return history.length
     },
@@ -91,10 +94,7 @@ export function createSampler(options: SamplingOptions, promptIds: readonly numb
 /** @throws `engine`: a NaN would win or lose every comparison, so nothing chosen from it means anything. */
 function checkFinite(logits: Float32Array, position: number): void {
   if (logits.length === 0) throw new ChoraleError('engine', `no logits for position ${position}`)
-  let sum = 0
-  // x − x is 0 for finite numbers and NaN for all others.
-  for (let id = 0; id < logits.length; id++) sum += (logits[id] as number) - (logits[id] as number)
-  if (sum === 0) return
+  if (allFinite(logits)) return
   const id = logits.findIndex((logit) => !Number.isFinite(logit))
   throw new ChoraleError(
     'engine',

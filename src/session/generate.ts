@@ -2,14 +2,15 @@ import type { EngineHead } from '../engine/engine.ts'
 import { ChoraleError, errorCode } from '../errors.ts'
 import type { Embedding } from '../model/embedding.ts'
 import type { Model } from '../model/model.ts'
-import { createSampler } from '../sampling/sampler.ts'
+import type { SampledToken } from '../sampling/options.ts'
+import { createSampler, type Sampler } from '../sampling/sampler.ts'
 import { rows, type Tensor } from '../tensor/tensor.ts'
 import { createDetokenizer } from '../tokenizer/detokenize-stream.ts'
 import type { Tokenizer } from '../tokenizer/tokenizer.ts'
 import { cancelled } from './check-step.ts'
 import { createDraftLaps, type DraftLaps } from './draft-laps.ts'
 import type { DraftModel } from './draft-model.ts'
-import { batchedLogits, type Logits } from './head-batch.ts'
+import { type BatchedHead, batchHead } from './head-batch.ts'
 import type { GenerateDone, GenerateEvent, GenerateRequest, LanguageModel } from './language-model.ts'
 import { raceSignal } from './race-signal.ts'
 import type { Failover, SpanRunner, SpanSession } from './span-runner.ts'
@@ -46,12 +47,12 @@ const LEAST_ANSWER_TOKENS = 64
 export function createLanguageModel(parts: LanguageModelParts): LanguageModel {
   const { model, tokenizer } = parts
   const contextLength = Math.min(parts.contextLength ?? model.spec.contextLength, model.spec.contextLength)
-  const logits = batchedLogits(parts.head)
+  const batched = batchHead(parts.head)
   return {
     model,
     tokenizer,
     contextLength,
-    generate: (request) => generate({ ...parts, contextLength, logits }, request),
+    generate: (request) => generate({ ...parts, contextLength, batched }, request),
     readiness: parts.readiness ?? (async () => ({ ready: true, missing: [] })),
     close: async () => {
       await parts.draft?.close()
@@ -62,7 +63,7 @@ export function createLanguageModel(parts: LanguageModelParts): LanguageModel {
 
 interface Generation extends LanguageModelParts {
   readonly contextLength: number
-  readonly logits: Logits
+  readonly batched: BatchedHead
 }
 
 async function* generate(
@@ -112,7 +113,7 @@ async function* generate(
       const step = session.step(hidden, { want, ...(signal && { signal }) })
       if (prefilledAt !== undefined) drafts?.started()
       const output = await raceSignal(step, signal)
-      const logits = await raceSignal(parts.logits(output), signal)
+      const next = await raceSignal(choices(parts.batched, sampler, output), signal)
       for (; reported < failovers.length; reported++) yield failoverEvent(failovers[reported]!)
       if (signal?.aborted) throw cancelled()
       const lapMs = clock() - lapStart
@@ -123,7 +124,7 @@ async function* generate(
       let last = -1
       let right = 0
       for (let row = 0; row <= guesses.length; row++) {
-        const token = sampler.sample(rows(logits, row, row + 1).data, position + row)
+        const token = next(row, position + row)
         completionTokens++
         last = token.id
         drafts?.append(last)
@@ -169,6 +170,29 @@ async function* generate(
     failovers: failovers.length,
     ...(drafts && { drafts: drafts.stats }),
   }
+}
+
+/**
+ * What chooses the token of each row of a lap's output. Greedy answers leave it to the head, unless a logit is not finite:
+ * then the sampler says which.
+ */
+async function choices(
+  head: BatchedHead,
+  sampler: Sampler,
+  output: Tensor,
+): Promise<(row: number, position: number) => SampledToken> {
+  if (sampler.greedy) {
+    const ids = await head.best(output)
+    if (!ids.includes(-1)) {
+      return (row) => {
+        const id = ids[row] as number
+        sampler.accept(id)
+        return { id, logprob: undefined, topLogprobs: [] }
+      }
+    }
+  }
+  const logits = await head.logits(output)
+  return (row, position) => sampler.sample(rows(logits, row, row + 1).data, position)
 }
 
 function failoverEvent({ span, from, reason, recoveryMs }: Failover): GenerateEvent {

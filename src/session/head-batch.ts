@@ -1,16 +1,24 @@
 import type { EngineHead } from '../engine/engine.ts'
 import { ChoraleError } from '../errors.ts'
+import { allFinite, argmax } from '../sampling/filters.ts'
 import { concatRows, rows, type Tensor } from '../tensor/tensor.ts'
 
-/** Logits [rows, vocabSize] of hidden states [rows, hiddenSize]. */
-export type Logits = (hidden: Tensor) => Promise<Tensor>
+/** A head that sessions share. */
+export interface BatchedHead {
+  /** Logits [rows, vocabSize] of hidden states [rows, hiddenSize]. */
+  logits(hidden: Tensor): Promise<Tensor>
+  /** The token of the highest logit of each row, as `EngineHead.best`. */
+  best(hidden: Tensor): Promise<Int32Array>
+}
 
 /** Rows of one call of the head: a large vocabulary's logits take half a megabyte a row. */
 const MAX_ROWS = 32
 
 interface Waiting {
   readonly hidden: Tensor
-  resolve(logits: Tensor): void
+  /** Only the best token of each row is wanted. */
+  readonly best: boolean
+  resolve(answer: Tensor | Int32Array): void
   reject(error: unknown): void
 }
 
@@ -18,7 +26,7 @@ interface Waiting {
  * Calls the head once for all sessions that wait for it: it reads its weights once for many rows, and the engine
  * gets one call at a time. A row's logits do not depend on the rows beside it (`Engine`).
  */
-export function batchedLogits(head: EngineHead): Logits {
+export function batchHead(head: EngineHead): BatchedHead {
   const waiting: Waiting[] = []
   let running = false
 
@@ -37,11 +45,17 @@ export function batchedLogits(head: EngineHead): Logits {
                 batch.map((one) => one.hidden),
                 columns,
               )
-        const logits = await head.logits(joined)
+        // One call for all: logits hold the best, so where any session wants logits, all get theirs from them.
+        const ids = head.best && batch.every(({ best }) => best) ? await head.best(joined) : undefined
+        const logits = ids === undefined ? await head.logits(joined) : undefined
         let start = 0
         for (const one of batch) {
           const end = start + one.hidden.shape[0]
-          one.resolve(batch.length === 1 ? logits : rows(logits, start, end))
+          if (logits === undefined) one.resolve((ids as Int32Array).subarray(start, end))
+          else {
+            const own = batch.length === 1 ? logits : rows(logits, start, end)
+            one.resolve(one.best ? bestOfRows(own) : own)
+          }
           start = end
         }
       } catch (error) {
@@ -63,12 +77,24 @@ export function batchedLogits(head: EngineHead): Logits {
     return waiting.splice(0, count)
   }
 
-  return (hidden) => {
+  function ask(hidden: Tensor, best: boolean): Promise<Tensor | Int32Array> {
     if (hidden.shape[0] < 1)
       return Promise.reject(new ChoraleError('bad_request', 'logits of no rows were asked for'))
     return new Promise((resolve, reject) => {
-      waiting.push({ hidden, resolve, reject })
+      waiting.push({ hidden, best, resolve, reject })
       if (!running) void run()
     })
   }
+
+  return {
+    logits: async (hidden) => (await ask(hidden, false)) as Tensor,
+    best: async (hidden) => (await ask(hidden, true)) as Int32Array,
+  }
+}
+
+function bestOfRows(logits: Tensor): Int32Array {
+  return Int32Array.from({ length: logits.shape[0] }, (_, row) => {
+    const { data } = rows(logits, row, row + 1)
+    return allFinite(data) ? argmax(data) : -1
+  })
 }

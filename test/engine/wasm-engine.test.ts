@@ -10,7 +10,8 @@ import { createReferenceEngine } from '../../src/engine/reference/reference-engi
 import { createWasmEngine, type WasmEngineOptions } from '../../src/engine/wasm-engine.ts'
 import type { Model } from '../../src/model/model.ts'
 import type { ModelSpec } from '../../src/model/spec.ts'
-import { concatRows, rows, type Tensor } from '../../src/tensor/tensor.ts'
+import { argmax } from '../../src/sampling/filters.ts'
+import { concatRows, rows, tensor, type Tensor } from '../../src/tensor/tensor.ts'
 import type { WeightDtype } from '../../src/tensor/weight.ts'
 import { QUANTIZED_SPEC, quantizedModel } from './quantized-model.ts'
 import { ODD_SPEC, randomModel } from './random-model.ts'
@@ -206,6 +207,66 @@ describe('wasm engine invariance', () => {
       expect((await head.logits(rows(hidden, row, row + 1))).data).toEqual(rows(all, row, row + 1).data)
     }
     await head.close()
+  })
+})
+
+describe('wasm head, best', () => {
+  const bestOf = (logits: Tensor): number[] =>
+    Array.from({ length: logits.shape[0] }, (_, row) => argmax(rows(logits, row, row + 1).data))
+
+  it('is the argmax of the logits, on one thread and two, for any vocabulary', async () => {
+    for (const vocabSize of [1, 5, 8, 61, 259, 1000]) {
+      const model = randomModel({ ...ODD_SPEC, vocabSize }, () => 'F32')
+      const hidden = noise(19, ODD_SPEC.hiddenSize)
+      for (const each of [engine, threaded]) {
+        const head = await each.loadHead(model)
+        const best = await head.best?.(hidden)
+        expect(Array.from(best ?? [])).toEqual(bestOf(await head.logits(hidden)))
+        // The logits' own path is as it was.
+        expect(Array.from((await head.best?.(rows(hidden, 3, 4))) ?? [])).toEqual([best?.[3]])
+        await head.close()
+      }
+    }
+  })
+
+  it('takes the lowest id of equal logits, and says -1 where one is not finite', async () => {
+    const { hiddenSize } = ODD_SPEC
+    const vocabSize = 203
+    const model = randomModel({ ...ODD_SPEC, vocabSize }, () => 'F32')
+    const withHead = (change: (row: number) => number): Model => {
+      const values = Float32Array.from({ length: vocabSize * hiddenSize }, (_, i) =>
+        change(Math.floor(i / hiddenSize)),
+      )
+      const head = {
+        dtype: 'F32' as const,
+        shape: [vocabSize, hiddenSize],
+        bytes: new Uint8Array(values.buffer),
+      }
+      const client: Model['weights']['client'] = async (role) =>
+        role === 'head' ? head : await model.weights.client(role)
+      return { ...model, weights: { ...model.weights, client } }
+    }
+    const hidden = tensor(2, hiddenSize, new Float32Array(2 * hiddenSize).fill(1))
+    for (const each of [engine, threaded, plain]) {
+      for (const [change, best] of [
+        [() => 0.5, 0],
+        [() => -0.5, 0],
+        [(row: number) => (row === 77 || row === 202 ? 3 : 1), 77],
+        [(row: number) => (row === 202 ? Infinity : 1), -1],
+        [(row: number) => (row === 3 ? -Infinity : 1), -1],
+      ] as const) {
+        const head = await each.loadHead(withHead(change))
+        expect(Array.from((await head.best?.(hidden)) ?? [])).toEqual([best, best])
+        await head.close()
+      }
+      const head = await each.loadHead(model)
+      const spoiled = tensor(2, hiddenSize, hidden.data.slice())
+      spoiled.data[hiddenSize + 1] = Number.NaN
+      const [first, second] = (await head.best?.(spoiled)) ?? []
+      expect(first).toBeGreaterThanOrEqual(0)
+      expect(second).toBe(-1)
+      await head.close()
+    }
   })
 })
 

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { argmax, minP, topK, topP } from '../../src/sampling/filters.ts'
+import { allFinite, argmax, minP, topK, topP } from '../../src/sampling/filters.ts'
 
 /** Few distinct values, so that ties are common. */
 const logitsArbitrary = fc
@@ -77,5 +77,19 @@ describe('minP', () => {
 describe('argmax', () => {
   it('takes the lowest id of equals', () => {
     expect(argmax(Float32Array.of(-1, 2, 2, 1))).toBe(1)
+  })
+
+  it('allFinite sees what is not, wherever it stands', () => {
+    for (const length of [0, 1, 3, 4, 9, 1024]) {
+      const numbers = new Float32Array(length).map((_, i) => (i - 3) * 1e35)
+      expect(allFinite(numbers)).toBe(true)
+      for (const bad of [Number.NaN, Infinity, -Infinity]) {
+        for (let at = 0; at < Math.min(length, 12); at++) {
+          const spoiled = numbers.slice()
+          spoiled[at] = bad
+          expect(allFinite(spoiled)).toBe(false)
+        }
+      }
+    }
   })
 })

@@ -236,7 +236,17 @@ export const HEAD_PRIVATE = 44
 export const HEAD_PRIVATE_BYTES = 48
 /** Bias of the norm, which makes it a layer norm, or 0. */
 export const HEAD_NORM_BIAS = 52
+/** Logits of a row, without those that fill the last octet. */
+export const HEAD_VOCABULARY = 56
+/** Best records of all threads, one after the other, or 0 when logits are wanted. */
+export const HEAD_BEST = 60
 export const HEAD_BYTES = 64
+
+/** Best record, of one row and thread: float32 highest logit, its id, 1 when a logit was not finite. */
+export const BEST_VALUE = 0
+export const BEST_ID = 4
+export const BEST_SPOILED = 8
+export const BEST_BYTES = 16
 
 /** Rows so few that each thread prepares them for itself: cheaper than meeting once more. */
 export const PRIVATE_ROWS = 4

@@ -3,6 +3,11 @@ import type { Model } from '../../model/model.ts'
 import { tensor, type Tensor } from '../../tensor/tensor.ts'
 import type { EngineHead, LoadOptions } from '../engine.ts'
 import {
+  BEST_BYTES,
+  BEST_ID,
+  BEST_SPOILED,
+  BEST_VALUE,
+  HEAD_BEST,
   HEAD_BYTES,
   HEAD_EPSILON,
   HEAD_HIDDEN,
@@ -18,6 +23,7 @@ import {
   HEAD_PRIVATE,
   HEAD_PRIVATE_BYTES,
   HEAD_ROW_COUNT,
+  HEAD_VOCABULARY,
   OCTET,
   OPERATION_HEAD,
   ROUNDED_BYTES_PER_VALUE,
@@ -76,16 +82,12 @@ export async function loadWasmHead(
     scratch(HEAD_PREPARED_ROUNDED, MAX_ROWS * hiddenStride * ROUNDED_BYTES_PER_VALUE)
     scratch(HEAD_PRIVATE, runtime.threads * privateBytes)
     const logits = scratch(HEAD_LOGITS, MAX_ROWS * logitsStride * 4)
+    record.integer(HEAD_VOCABULARY, vocabSize)
+    const best = arena.allocate(runtime.threads * MAX_ROWS * BEST_BYTES, 'scratch')
     let closed = false
 
-    /** Runs `compute` over pieces of `hidden`'s rows and collects `width` values a row from `from`. */
-    const inPieces = (
-      hidden: Tensor,
-      compute: () => void,
-      from: number,
-      stride: number,
-      width: number,
-    ): Tensor => {
+    /** Calls `run` with pieces of `hidden`'s rows that lie ready in linear memory. */
+    const eachPiece = (hidden: Tensor, run: (first: number, count: number) => void): void => {
       if (closed) throw new ChoraleError('engine', `the head of ${model.name} was closed`)
       const [rows, columns] = hidden.shape
       if (columns !== hiddenSize || hidden.data.length !== rows * columns) {
@@ -94,7 +96,6 @@ export async function loadWasmHead(
           `hidden states of ${columns} values; the model's hidden size is ${hiddenSize}`,
         )
       }
-      let out: Float32Array | undefined
       for (let first = 0; first < rows; first += MAX_ROWS) {
         const count = Math.min(MAX_ROWS, rows - first)
         for (let row = 0; row < count; row++) {
@@ -102,23 +103,66 @@ export async function loadWasmHead(
           memory.floats(input + row * hiddenStride * 4, columns).set(data)
         }
         record.integer(HEAD_ROW_COUNT, count)
+        run(first, count)
+      }
+    }
+
+    /** Collects `width` values a row from `from` after `compute` ran. */
+    const inPieces = (
+      hidden: Tensor,
+      compute: () => void,
+      from: number,
+      stride: number,
+      width: number,
+    ): Tensor => {
+      const rows = hidden.shape[0]
+      let out: Float32Array | undefined
+      eachPiece(hidden, (first, count) => {
         compute()
-        // Megabytes of logits: a plain copy need not be zeroed first.
-        if (count === rows && stride === width)
-          return tensor(rows, width, memory.floats(from, rows * width).slice())
+        if (count === rows && stride === width) {
+          // Megabytes of logits: a plain copy need not be zeroed first.
+          out = memory.floats(from, rows * width).slice()
+          return
+        }
         out ??= new Float32Array(rows * width)
         for (let row = 0; row < count; row++) {
           out.set(memory.floats(from + row * stride * 4, width), (first + row) * width)
         }
-      }
+      })
       return tensor(rows, width, out ?? new Float32Array(0))
+    }
+
+    /** The best of row `row` of `count` rows among the threads' best; -1 when a logit was not finite. */
+    const bestOf = (row: number, count: number): number => {
+      let value = -Infinity
+      let id = -1
+      for (let thread = 0; thread < runtime.threads; thread++) {
+        const address = best + (thread * count + row) * BEST_BYTES
+        const [other] = memory.floats(address + BEST_VALUE, 1) as unknown as [number]
+        const [otherId] = memory.integers(address + BEST_ID, 1) as unknown as [number]
+        if (memory.integers(address + BEST_SPOILED, 1)[0] !== 0) return -1
+        if (other < value || (other === value && otherId > id)) continue
+        value = other
+        id = otherId
+      }
+      return id
     }
 
     return {
       weightBytes,
       async logits(hidden) {
+        record.integer(HEAD_BEST, 0)
         const compute = () => runtime.run(OPERATION_HEAD, record.address)
         return inPieces(hidden, compute, logits, logitsStride, vocabSize)
+      },
+      async best(hidden) {
+        const ids = new Int32Array(hidden.shape[0])
+        record.integer(HEAD_BEST, best)
+        eachPiece(hidden, (first, count) => {
+          runtime.run(OPERATION_HEAD, record.address)
+          for (let row = 0; row < count; row++) ids[first + row] = bestOf(row, count)
+        })
+        return ids
       },
       async finalNorm(hidden) {
         const compute = () => runtime.exports.finalNorm(record.address)

@@ -1,6 +1,8 @@
-// Final norm and logits.
+// Final norm, logits and the best of them.
 
 import {
+  BEST_BYTES,
+  HEAD_BEST,
   HEAD_EPSILON,
   HEAD_HIDDEN,
   HEAD_HIDDEN_SIZE,
@@ -15,14 +17,17 @@ import {
   HEAD_PRIVATE,
   HEAD_PRIVATE_BYTES,
   HEAD_ROW_COUNT,
+  HEAD_VOCABULARY,
   MATRIX_OCTETS,
+  OCTET,
 } from '../layout'
+import { clearBest, noteBest } from './best'
 import { isQuantized, isWide, matmul } from './matmul'
 import { normalize } from './norm'
 import { prepare } from './prepare'
 import { barrier, claim, pieceOf, thread } from './threads'
 
-/** This thread's part of logits = head · norm(hidden). */
+/** This thread's part of logits = head · norm(hidden), and of each row's best when it is wanted. */
 export function runHead(head: usize): void {
   const rows = load<i32>(head, HEAD_ROW_COUNT)
   const matrix = load<usize>(head, HEAD_MATRIX)
@@ -41,11 +46,19 @@ export function runHead(head: usize): void {
     load<usize>(head, HEAD_PREPARED_ROUNDED),
   )
   const total = load<i32>(matrix, MATRIX_OCTETS)
-  const piece = pieceOf(total)
   const logits = load<usize>(head, HEAD_LOGITS)
   const stride = load<usize>(head, HEAD_LOGITS_STRIDE) * 4
+  const vocabulary = load<i32>(head, HEAD_VOCABULARY)
+  let best = load<usize>(head, HEAD_BEST)
+  if (best != 0) {
+    best += <usize>(thread * rows) * BEST_BYTES
+    clearBest(best, rows)
+  }
+  const piece = pieceOf(total)
   for (let from = claim() * piece; from < total; from = claim() * piece) {
-    matmul(matrix, from, min(from + piece, total), rows, logits, stride, false)
+    const to = min(from + piece, total)
+    matmul(matrix, from, to, rows, logits, stride, false)
+    if (best != 0) noteBest(best, logits, stride, rows, from * OCTET, min(to * OCTET, vocabulary))
   }
   barrier()
 }

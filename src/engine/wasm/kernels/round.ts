@@ -21,6 +21,7 @@ import {
   ROUNDED_MASK,
   WIDE_LEVELS,
 } from '../layout'
+import { ROUNDER } from './exponential'
 
 /** Bytes from a group of row `row` of `rows` to the row's next: whole quads of rows lie together. */
 // @ts-ignore: decorator
@@ -95,9 +96,6 @@ export function roundGroup(x: usize, to: usize, wide: bool): void {
   store<i32>(to, low, GROUP_NEGATIVE_LOW)
   store<i32>(to, high, GROUP_NEGATIVE_HIGH)
 }
-
-/** 1.5 · 2^23: what is added to it loses all binary places, to nearest, ties to even. Source: as in ggml's nearest_int. */
-const ROUNDER: f32 = 12582912
 
 /** Four values times `factor`, below 2^22, as integers in the low bits of floats from `ROUNDER` on. */
 // @ts-ignore: decorator
