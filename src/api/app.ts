@@ -41,6 +41,8 @@ export interface AppOptions {
   readonly networkModels?: () => Promise<readonly NetworkModel[]>
   /** Draft models that pages may fetch whole and run themselves. */
   readonly drafts?: () => readonly Model[]
+  /** Whether pages may fetch weights here (default true); otherwise they take them from peers. */
+  readonly givesWeights?: boolean
 }
 
 /** Paths that tell nothing but whether to send work here: open without a key, for probes. */
@@ -56,6 +58,7 @@ export function createApp(options: AppOptions): Hono<ApiEnv> {
     models: options.models,
     ...(options.networkModels && { networkModels: options.networkModels }),
     ...(options.drafts && { drafts: options.drafts }),
+    ...(options.givesWeights !== undefined && { givesWeights: options.givesWeights }),
     version: options.version,
     limits,
     metrics,

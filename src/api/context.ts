@@ -14,6 +14,8 @@ export interface ApiContext extends AnswerHost {
   readonly startedAt: number
   /** Models whose parts pages may fetch though nobody asks them anything here. */
   readonly drafts?: () => readonly Model[]
+  /** False: pages take the weights of models asked here from peers; descriptions are given all the same. */
+  readonly givesWeights?: boolean
 }
 
 /** What a request carries through the middleware. */

@@ -33,9 +33,10 @@ export async function showClientPart(api: ApiContext, c: Context<ApiEnv>): Promi
   return c.json(await partOf(model))
 }
 
-/** `GET /api/v1/client/{model}/{blob}`: its bytes, from `Range: bytes=N-` on where one is asked for. */
+/** `GET /api/v1/client/{model}/{blob}`: its bytes, or those of `Range: bytes=N-` or `bytes=N-M`. */
 export async function sendClientBlob(api: ApiContext, c: Context<ApiEnv>): Promise<Response> {
   const model = offeredModel(api, c)
+  checkGiven(api, model)
   const name = c.req.param('blob') ?? ''
   const blob = (await partOf(model)).blobs.find((known) => known.name === name)
   if (blob === undefined) {
@@ -54,10 +55,17 @@ export async function showBlockPart(api: ApiContext, c: Context<ApiEnv>): Promis
   return c.json(part)
 }
 
-/** `GET /api/v1/blocks/{model}/{block}/bytes`, with `Range: bytes=N-` as above. */
+/** `GET /api/v1/blocks/{model}/{block}/bytes`, with `Range` as above. */
 export async function sendBlock(api: ApiContext, c: Context<ApiEnv>): Promise<Response> {
+  checkGiven(api, offeredModel(api, c))
   const { part, bytes } = await blockOf(api, c)
   return await send(c, part, async () => bytes)
+}
+
+/** @throws `ApiError` 404 where weights are left to peers. */
+function checkGiven(api: ApiContext, model: Model): void {
+  if (api.givesWeights !== false || api.drafts?.().includes(model) === true) return
+  throw new ApiError(404, 'not_found_error', 'this gateway gives no weights: peers of the network do')
 }
 
 /** A model that is asked here, or a draft for pages, by its id. @throws `ApiError` 404. */
@@ -88,17 +96,19 @@ async function send(
     etag: `"${sha256}"`,
   }
   const range = c.req.header('range')
-  const from = range === undefined ? 0 : Number(/^bytes=(\d{1,15})-$/.exec(range)?.[1] ?? Number.NaN)
-  if (!(from < size)) {
+  const asked = range === undefined ? undefined : /^bytes=(\d{1,15})-(\d{0,15})$/.exec(range)
+  const from = range === undefined ? 0 : Number(asked?.[1] ?? Number.NaN)
+  const end = Math.min(size, asked?.[2] ? Number(asked[2]) + 1 : size)
+  if (!(from < end)) {
     return new Response(null, { status: 416, headers: { ...headers, 'content-range': `bytes */${size}` } })
   }
   const bytes = await read()
-  return new Response(inPieces(bytes.subarray(from)), {
+  return new Response(inPieces(bytes.subarray(from, end)), {
     status: range === undefined ? 200 : 206,
     headers: {
       ...headers,
-      'content-length': String(size - from),
-      ...(range !== undefined && { 'content-range': `bytes ${from}-${size - 1}/${size}` }),
+      'content-length': String(end - from),
+      ...(range !== undefined && { 'content-range': `bytes ${from}-${end - 1}/${size}` }),
     },
   })
 }
