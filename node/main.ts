@@ -112,6 +112,8 @@ const VERBS: Readonly<Record<string, Verb>> = {
 
 const EXIT_FAILURE = 1
 const EXIT_USAGE = 2
+/** Blocks of the model have no server: later, or with another model, the same may work. */
+const EXIT_NO_CHAIN = 3
 
 async function main(args: readonly string[]): Promise<void> {
   const program = new Command('chorale')
@@ -147,6 +149,7 @@ function report(error: unknown): number {
   if (errorCode(error) === 'cancelled') return 130
   if (isChoraleError(error)) {
     process.stderr.write(`chorale: ${error.message}\n`)
+    if (error.code === 'no_chain') return EXIT_NO_CHAIN
     return error.code === 'bad_config' ? EXIT_USAGE : EXIT_FAILURE
   }
   process.stderr.write(

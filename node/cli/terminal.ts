@@ -103,6 +103,24 @@ export function formatSeconds(ms: number): string {
   return `${seconds >= 10 ? Math.round(seconds) : Number(seconds.toPrecision(2))} s`
 }
 
+/** Asks for a line on stderr; undefined when the input ends, or on Ctrl-C. */
+export async function askLine(
+  question: string,
+  input: NodeJS.ReadableStream = process.stdin,
+  output: OutputStream = process.stderr,
+): Promise<string | undefined> {
+  const lines = createInterface({ input, output })
+  try {
+    const ended = new Promise<undefined>((resolve) => {
+      lines.once('SIGINT', () => resolve(undefined))
+      lines.once('close', () => resolve(undefined))
+    })
+    return await Promise.race([lines.question(question), ended])
+  } finally {
+    lines.close()
+  }
+}
+
 /** Asks a yes-or-no question on stderr; `no` where there is no terminal to answer on. */
 export async function askYes(
   question: string,
