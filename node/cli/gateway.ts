@@ -42,6 +42,8 @@ export interface GatewayOptions {
   readonly drafts?: () => readonly Model[]
   /** Served at `/`. */
   readonly pages?: WebPages
+  /** False: pages take weights from peers of the network. */
+  readonly givesWeights?: boolean
 }
 
 /**
@@ -73,6 +75,7 @@ export async function startGateway(options: GatewayOptions): Promise<HttpServer>
     ...(swarmState && { swarmState }),
     ...(networkModels && { networkModels }),
     ...(drafts && { drafts }),
+    ...(options.givesWeights !== undefined && { givesWeights: options.givesWeights }),
   })
   const fetch = (request: Request) => pages?.respond(request) ?? app.fetch(request)
   return await serveHttp({ fetch }, { host, port })
@@ -96,6 +99,7 @@ interface GatewayCommandOptions extends NetworkFlags {
   revision?: string[]
   draft?: string[]
   corsOrigin?: readonly string[]
+  weights: boolean
   json?: boolean
   verbose?: boolean
 }
@@ -122,6 +126,7 @@ export function gatewayCommand(): Command {
     .option('--cors-origin <origins...>', 'pages of these origins may use it; * = all')
     .option('--sponsor', 'give passes to pages without stake, at the expense of this peer')
     .option('--listen <addrs...>', 'with --sponsor: multiaddrs where pages ask for passes', [...PASS_LISTEN])
+    .option('--no-weights', 'give pages no weights: they take them from servers that share (serve --share)')
     .option(
       '--receipts <folder>',
       'keep the signed receipts of all answers here (chorale verify checks them)',
@@ -200,6 +205,7 @@ async function runGatewayCommand(
         log,
         metrics,
         pages: createWebPages(),
+        givesWeights: options.weights,
         ...(options.corsOrigin && { corsOrigins: options.corsOrigin }),
         ...(opened.swarmState && { swarmState: opened.swarmState }),
         ...(networkModels && { networkModels }),
