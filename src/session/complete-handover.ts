@@ -31,7 +31,7 @@ const OTHER_ENGINE = 5e-2
  * Where keys and values were handed over, the last token is computed on the fresh hops all the same, and must come out as it
  * did of the old ones: its attention reads all that was handed over, so a server can hand over nothing but what its own
  * signed outputs came from.
- * @returns `done`; `unproven` where it came out otherwise, or nobody knows how; `failed`. If not done, the fresh hops are closed and the old ones stay.
+ * @returns `done`; otherwise the fresh hops are closed and the old ones stay, and `unproven` says that a replay may do better.
  */
 export async function completeHandover(
   context: ChainContext,
@@ -41,37 +41,37 @@ export async function completeHandover(
 ): Promise<'done' | 'unproven' | 'failed'> {
   const { old, fresh, handed } = handover
   const { position, chunkTokens, window, signal } = options
-  const fail = async (outcome: 'unproven' | 'failed'): Promise<'unproven' | 'failed'> => {
+  const fail = async (): Promise<'unproven' | 'failed'> => {
     await Promise.all(fresh.map((hop) => hop.close()))
-    return outcome
+    return handed > 0 ? 'unproven' : 'failed'
   }
   const from = hops.indexOf(old[0]!)
   const inPlace = from >= 0 && old.every((hop, i) => hops[from + i] === hop)
   const first = old[0]!
   if (inPlace) await Promise.all(hops.map((hop) => hop.settled()))
-  if (!inPlace || first.history.length < position) return await fail('failed')
+  if (!inPlace || first.history.length < position) return await fail()
   const to = from + old.length
   const successor = hops[to]
   // What the old server may not have reported yet is what its successor's history lacks.
   const missing = successor !== undefined && successor.history.length < position
   const expected = successor ? rowOf(successor.history, position) : options.lastOutput
-  if (handed > 0 && (position === 0 || expected === undefined)) return await fail('unproven')
+  if (handed > 0 && (position === 0 || expected === undefined)) return await fail()
   const known = await catchUp(handover, missing ? successor.history.length : position, options)
   const reached = missing ? known <= successor.history.length : true
   if (!reached || fresh.some((hop) => hop.failure !== undefined) || first.history.start > known) {
-    return await fail('failed')
+    return await fail()
   }
   await inheritHistories(old, fresh, known)
   const rest = first.history.rows(known, position)
   const want = missing ? 'all' : handed > 0 ? 'last' : 'none'
   const replay = await runThroughHops(fresh, rest, { chunkTokens, window, want, signal })
-  if (replay.failure) return await fail('failed')
+  if (replay.failure) return await fail()
   const outputs = want === 'none' ? undefined : concatRows(replay.outputs, context.options.model.hiddenSize)
   if (handed > 0 && !isSame(lastRow(outputs!), expected!, marginOf(old, fresh))) {
     context.options.log?.warn('what was handed over is not what the old server computed with', {
       from: old.map(({ server }) => server.peerId).join(' '),
     })
-    return await fail('unproven')
+    return await fail()
   }
   if (missing) {
     successor.history.append(rows(outputs!, successor.history.length - known, position - known))

@@ -231,7 +231,9 @@ function createPartReader(
       return
     }
     const { from, to } = part
-    kv.write({ start, end, from, to }, fromWire(payload, 'f32'))
+    const rows = fromWire(payload, 'f32')
+    if (!rows.every(Number.isFinite)) throw wrong('keys and values that are no numbers')
+    kv.write({ start, end, from, to }, rows)
     taken.reached = to
   }
 

@@ -7,6 +7,7 @@ import {
   parseDirectoryMessage,
 } from '../../src/protocol/directory-messages.ts'
 import {
+  MAX_ADOPT_BYTES,
   MAX_LIST_PAYLOAD_BYTES,
   MAX_RECEIPT_PAYLOAD_BYTES,
   MAX_RECORD_BYTES,
@@ -35,6 +36,8 @@ const MESSAGES: readonly Record<string, unknown>[] = [
   { type: 'attach', token: new Uint8Array(16) },
   { type: 'rollback', seq: 1, position: 0 },
   { type: 'rolledback', seq: 1, position: 0 },
+  { type: 'adopt', seq: 2, from: 16, position: 70, deadlineMs: 4000 },
+  { type: 'adopted', seq: 2, position: 70 },
   { type: 'close' },
   { type: 'ping' },
   { type: 'pong' },
@@ -61,6 +64,8 @@ const WITH_OPTIONAL: readonly Record<string, unknown>[] = [
   { type: 'output', seq: 0, position: 1, serverMs: 0.25, pushed: true },
   { type: 'hello', version: 3, role: 'client', software: 's', dtypes: [], pass: new Uint8Array(9) },
   { type: 'error', code: 'refused', message: 'late', retryable: false, retryAfterMs: 250 },
+  { type: 'adopted', seq: 2, position: 16, reason: 'the session is not here any more' },
+  { ...MESSAGES[5], kv: { precision: 'f16', width: 192 } },
 ]
 
 describe('parseSpanMessage', () => {
@@ -82,6 +87,9 @@ describe('parseSpanMessage', () => {
       expect(() => parseSpanMessage(encodeCbor({ ...step, onward }), 0)).toThrow()
     }
     expect(() => parseSpanMessage(encodeCbor({ ...WITH_OPTIONAL[4], pushed: 1 }), 0)).toThrow('pushed')
+    for (const kv of [7, {}, { precision: 'f8', width: 1 }, { precision: 'f32', width: -1 }]) {
+      expect(() => parseSpanMessage(encodeCbor({ ...MESSAGES[5], kv }), 0)).toThrow()
+    }
   })
 
   it.each(MESSAGES.map((message) => [message['type'], message] as const))(
@@ -112,13 +120,14 @@ describe('parseSpanMessage', () => {
     },
   )
 
-  it('only step, output and receipt carry a payload, up to the limit', () => {
+  it('only step, output, adopt and receipt carry a payload, up to the limit', () => {
     for (const message of MESSAGES) {
       const header = encodeCbor(message)
       const bounds: Record<string, number> = {
         step: MAX_STEP_PAYLOAD_BYTES,
         output: MAX_STEP_PAYLOAD_BYTES,
         receipt: MAX_RECEIPT_PAYLOAD_BYTES,
+        adopt: MAX_ADOPT_BYTES,
       }
       const most = bounds[message['type'] as string] ?? 0
       expect(() => parseSpanMessage(header, most)).not.toThrow()
