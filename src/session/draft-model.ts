@@ -7,7 +7,7 @@ import { createDraftText, type DraftCosts, type DraftedAnswer, MODEL_KIND } from
 import { assertSameTokenizer } from './draft-tokenizer.ts'
 import { type KindRecord, newKindRecord } from './draft-window.ts'
 import type { Drafter } from './drafter.ts'
-import { batchedLogits, type Logits } from './head-batch.ts'
+import { type BatchedHead, batchHead } from './head-batch.ts'
 import { createLocalSpan } from './local-span.ts'
 import type { SpanRunner } from './span-runner.ts'
 
@@ -27,7 +27,7 @@ export interface DraftModel {
 /** A draft model in memory, and what its guesses are for. */
 export interface DraftModelParts {
   readonly embedding: Embedding
-  readonly logits: Logits
+  readonly logits: BatchedHead['logits']
   /** Runs all blocks, here. */
   readonly runner: SpanRunner
   readonly contextLength: number
@@ -90,7 +90,7 @@ export async function loadDraftModel(options: DraftModelOptions): Promise<DraftM
     }
     const parts: DraftModelParts = {
       embedding,
-      logits: batchedLogits(head),
+      logits: batchHead(head).logits,
       runner,
       contextLength,
       vocabSize: target.spec.vocabSize,
