@@ -2,12 +2,12 @@ import type { EngineHead } from '../engine/engine.ts'
 import { ChoraleError, errorCode } from '../errors.ts'
 import type { Embedding } from '../model/embedding.ts'
 import type { Model } from '../model/model.ts'
-import type { SampledToken } from '../sampling/options.ts'
-import { createSampler, type Sampler } from '../sampling/sampler.ts'
-import { rows, type Tensor } from '../tensor/tensor.ts'
+import { createSampler } from '../sampling/sampler.ts'
+import type { Tensor } from '../tensor/tensor.ts'
 import { createDetokenizer } from '../tokenizer/detokenize-stream.ts'
 import type { Tokenizer } from '../tokenizer/tokenizer.ts'
 import { cancelled } from './check-step.ts'
+import { choices } from './choices.ts'
 import { createDraftLaps, type DraftLaps } from './draft-laps.ts'
 import type { DraftModel } from './draft-model.ts'
 import { type BatchedHead, batchHead } from './head-batch.ts'
@@ -170,29 +170,6 @@ async function* generate(
     failovers: failovers.length,
     ...(drafts && { drafts: drafts.stats }),
   }
-}
-
-/**
- * What chooses the token of each row of a lap's output. Greedy answers leave it to the head, unless a logit is not finite:
- * then the sampler says which.
- */
-async function choices(
-  head: BatchedHead,
-  sampler: Sampler,
-  output: Tensor,
-): Promise<(row: number, position: number) => SampledToken> {
-  if (sampler.greedy) {
-    const ids = await head.best(output)
-    if (!ids.includes(-1)) {
-      return (row) => {
-        const id = ids[row] as number
-        sampler.accept(id)
-        return { id, logprob: undefined, topLogprobs: [] }
-      }
-    }
-  }
-  const logits = await head.logits(output)
-  return (row, position) => sampler.sample(rows(logits, row, row + 1).data, position)
 }
 
 function failoverEvent({ span, from, reason, recoveryMs }: Failover): GenerateEvent {

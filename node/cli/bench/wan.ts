@@ -1,11 +1,8 @@
 import { Command } from 'commander'
 import { createEngine, parseEngineName } from '../../../src/engine/select.ts'
 import { ChoraleError } from '../../../src/errors.ts'
-import type { Model } from '../../../src/model/model.ts'
-import type { SamplingOptions } from '../../../src/sampling/options.ts'
 import { createClient } from '../../../src/session/client.ts'
-import type { DraftWish } from '../../../src/session/draft-laps.ts'
-import type { GenerateDone, LanguageModel } from '../../../src/session/language-model.ts'
+import type { LanguageModel } from '../../../src/session/language-model.ts'
 import { splitEvenly } from '../../../src/session/trace.ts'
 import { createTokenizer } from '../../../src/tokenizer/hf-tokenizer.ts'
 import { startOfflineSwarm } from '../../offline-swarm.ts'
@@ -16,7 +13,8 @@ import { catchInterrupt } from '../chat/interrupt.ts'
 import { joinSwarm } from '../chat/join-swarm.ts'
 import { type DelayedLinks, freePort, startDelayedLinks } from './delayed-links.ts'
 import { draftArgument } from './draft-models.ts'
-import { median, positiveFlag, roundTo } from './flags.ts'
+import { positiveFlag, roundTo } from './flags.ts'
+import { type DraftsShown, measureText, prompts, type Run, type TextKind } from './wan-answers.ts'
 
 interface WanOptions {
   model: string
@@ -37,7 +35,7 @@ export interface WanMeasure {
   /** Delay of every link, one way. */
   readonly oneWayMs: number
   /** Whether guesses of the next tokens travelled along: none, what the text holds (true), a draft model's as well. */
-  readonly drafts: boolean | 'model'
+  readonly drafts: DraftsShown
   /** `repeats`: the answer repeats its prompt, as an edit or a summary does; `story`: it goes its own way. */
   readonly text: TextKind
   readonly tokS: number
@@ -52,20 +50,7 @@ export interface WanMeasure {
   readonly firstTokenBoundMs: number
 }
 
-type TextKind = 'repeats' | 'story'
 const KINDS: readonly TextKind[] = ['repeats', 'story']
-const PROMPT_TOKENS = 300
-const QUESTION = 'Tell me a story about a brave cat.'
-const STORY = [
-  'Once upon a time there was a small fox who lived near a river. Every morning he went to the water to see the fish.',
-  'One day a bear came to the forest. The bear was old and sad, because he had lost his way. The fox said hello and asked him where he came from.',
-  'The bear told him about a high mountain with snow, about a cave full of honey and about his brother, who was waiting for him.',
-  'So the two friends took some bread and apples and began to walk. They crossed a bridge, they slept under a tree, and they sang when it rained.',
-  'A bird showed them the path between the stones. In the evening they saw a light far away. It was a house, and an old woman opened the door.',
-  'She gave them warm soup and asked what they were looking for. When they had told her everything, she smiled and took a map out of a box.',
-  'The map was made of paper and very old. It showed the mountain, a lake with an island, and a secret door behind a waterfall.',
-  'Early the next day they thanked her and left. The sun was bright, the grass was wet, and the fox was the first to hear the water.',
-].join(' ')
 const READY_MS = 30_000
 
 /** `chorale bench wan`: what distance costs a chain, and what guessing ahead gives back. */
@@ -163,7 +148,7 @@ interface Plan extends Pick<WanOptions, 'tokens' | 'rounds'> {
   readonly delays: readonly number[]
   readonly hops: number
   readonly temperature: number
-  readonly draft: Model | undefined
+  readonly hasDraft: boolean
   readonly signal: AbortSignal
 }
 
@@ -208,113 +193,6 @@ async function measureDelays(chain: LanguageModel, links: DelayedLinks, plan: Pl
   return results
 }
 
-type DraftsShown = WanMeasure['drafts']
-/** What a client is asked for where its row is called that. */
-const WISHES: ReadonlyMap<DraftsShown, DraftWish> = new Map<DraftsShown, DraftWish>([
-  [false, false],
-  [true, 'lookup'],
-  ['model', true],
-])
-
-/** Answers without drafts and with each kind of them in turn. @throws `internal` when their tokens ever differ. */
-async function measureText(
-  chain: LanguageModel,
-  plan: Plan & { readonly text: TextKind; readonly promptIds: readonly number[]; readonly warm: boolean },
-  expected: Map<TextKind, string>,
-): Promise<Map<DraftsShown, Run>> {
-  const { text, promptIds, warm, temperature, signal } = plan
-  const tokens = positiveFlag(plan.tokens, 'tokens')
-  const sampling = temperature > 0 ? { temperature, topP: 0.95, seed: 7 } : {}
-  const wishes = [...WISHES].filter(([shown]) => shown !== 'model' || plan.draft !== undefined)
-  const runs = new Map(wishes.map(([shown]) => [shown, [] as Run[]]))
-  for (let round = warm ? -1 : 0; round < positiveFlag(plan.rounds, 'rounds'); round++) {
-    for (const [shown, drafts] of wishes) {
-      signal.throwIfAborted()
-      const run = await answer(chain, { promptIds, tokens, drafts, sampling, signal })
-      const ids = run.ids.join()
-      if (ids !== (expected.get(text) ?? ids)) {
-        throw new ChoraleError('internal', `the tokens differ with drafts ${shown}`)
-      }
-      expected.set(text, ids)
-      if (round >= 0) runs.get(shown)?.push(run)
-    }
-  }
-  return new Map([...runs].map(([shown, all]) => [shown, middle(all)]))
-}
-
-interface Run {
-  readonly ids: readonly number[]
-  readonly tokS: number
-  readonly lapMs: number
-  readonly firstMs: number
-  readonly acceptedPerLap: number
-}
-
-async function answer(
-  chain: LanguageModel,
-  request: {
-    readonly promptIds: readonly number[]
-    readonly tokens: number
-    readonly drafts: DraftWish
-    readonly sampling?: SamplingOptions
-    readonly signal: AbortSignal
-  },
-): Promise<Run> {
-  const { promptIds, tokens, drafts, sampling = {}, signal } = request
-  const ids: number[] = []
-  let done: GenerateDone | undefined
-  const wanted = { promptIds, maxTokens: tokens + 1, ignoreEos: true }
-  const events = chain.generate({ ...wanted, sampling, drafts, signal })
-  for await (const event of events) {
-    if (event.type === 'token') ids.push(event.token.id)
-    else if (event.type === 'done') done = event
-  }
-  if (done === undefined || done.finishReason === 'cancelled') {
-    throw new ChoraleError('cancelled', 'interrupted')
-  }
-  const { decodeMs, firstTokenMs } = done.timings
-  const laps = done.drafts?.laps ?? tokens
-  return {
-    ids,
-    tokS: tokens / (decodeMs / 1_000),
-    lapMs: decodeMs / tokens,
-    firstMs: firstTokenMs,
-    acceptedPerLap: done.drafts ? done.drafts.accepted / laps : 0,
-  }
-}
-
-/**
- * Prompts of 300 tokens: a story that goes on, and a talk in which somebody asks for the same story again, so that
- * the answer repeats the prompt.
- */
-async function prompts(chain: LanguageModel, signal: AbortSignal): Promise<Record<TextKind, number[]>> {
-  const { tokenizer } = chain
-  const story = tokenizer.encode(STORY)
-  while (story.length < PROMPT_TOKENS) story.push(...story)
-  const question = tokenizer.hasChatTemplate
-    ? tokenizer.encodeChat([{ role: 'user', content: QUESTION }], { addGenerationPrompt: true })
-    : tokenizer.encode(`${QUESTION}\n`)
-  const tokens = PROMPT_TOKENS - 2 * question.length
-  const told = await answer(chain, { promptIds: question, tokens, drafts: false, signal })
-  return {
-    story: story.slice(story.length - PROMPT_TOKENS),
-    repeats: [...question, ...told.ids.slice(0, tokens), ...question],
-  }
-}
-
-const WORDS: ReadonlyMap<DraftsShown, string> = new Map<DraftsShown, string>([
-  [false, ''],
-  [true, ', drafts'],
-  ['model', ', drafts of a model too'],
-])
-
-/** The run of middle speed. */
-function middle(runs: readonly Run[]): Run {
-  const tokS = median(runs.map((run) => run.tokS))
-  const run = runs.find((one) => one.tokS === tokS) ?? runs[0]!
-  return { ...run, firstMs: median(runs.map((one) => one.firstMs)) }
-}
-
 const READY_POLL_MS = 100
 
 /** Waits until the directory knows servers for every block. @throws `no_chain`. */
@@ -342,6 +220,12 @@ function temperatureOf(text: string): number {
     field: 'temperature',
   })
 }
+
+const WORDS: ReadonlyMap<DraftsShown, string> = new Map<DraftsShown, string>([
+  [false, ''],
+  [true, ', drafts'],
+  ['model', ', drafts of a model too'],
+])
 
 function describe(result: WanMeasure): string {
   const { hops, oneWayMs, drafts, text, tokS, boundTokS, ratio, acceptedPerLap, firstTokenMs } = result

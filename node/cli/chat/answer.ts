@@ -1,4 +1,5 @@
 import { errorCode } from '../../../src/errors.ts'
+import type { DraftStats } from '../../../src/session/draft-laps.ts'
 import type { GenerateDone, GenerateEvent, LanguageModel } from '../../../src/session/language-model.ts'
 import type { SampledToken, SamplingOptions } from '../../../src/sampling/options.ts'
 import type { RouteHop, Span } from '../../../src/session/span-runner.ts'
@@ -67,7 +68,14 @@ export function statsLines(done: GenerateDone, seed: number | bigint | undefined
     `${done.failovers} failover${done.failovers === 1 ? '' : 's'}`,
     ...(seed === undefined ? [] : [`seed ${seed}`]),
   ]
-  return [parts.join(' · '), `route: ${routeWords(done.route)}`]
+  const guessed = done.drafts && done.drafts.proposed > 0 ? [draftWords(done.drafts)] : []
+  return [parts.join(' · '), ...guessed, `route: ${routeWords(done.route)}`]
+}
+
+/** `drafts: 12 of 15 guesses right (10 of 11 by the draft model), 9 round trips` */
+function draftWords({ laps, proposed, accepted, model }: DraftStats): string {
+  const own = model ? ` (${model.accepted} of ${model.proposed} by the draft model)` : ''
+  return `drafts: ${accepted} of ${proposed} guesses right${own}, ${laps} round trips`
 }
 
 /** `0:3 …abcdef (onnx), 3:8 …` */
