@@ -336,6 +336,11 @@ async function runServe(references: readonly string[], flags: ServeFlags): Promi
 
 /** @throws `bad_config` for flags that mean nothing without a ledger. */
 function refuseWithoutLedger(flags: ServeFlags): void {
+  if (flags.policy !== undefined && flags.hotkey === undefined) {
+    throw new ChoraleError('bad_config', '--policy needs --hotkey: only a node that scores runs it', {
+      field: 'policy',
+    })
+  }
   if (flags.ledger !== undefined) return
   if (flags.sponsor === true) {
     throw new ChoraleError(
@@ -343,11 +348,6 @@ function refuseWithoutLedger(flags: ServeFlags): void {
       '--sponsor needs --ledger: where everybody is admitted there are no passes',
       { field: 'sponsor' },
     )
-  }
-  if (flags.policy !== undefined && flags.hotkey === undefined) {
-    throw new ChoraleError('bad_config', '--policy needs --hotkey: only a node that scores runs it', {
-      field: 'policy',
-    })
   }
   if (flags.hotkey !== undefined) {
     throw new ChoraleError(

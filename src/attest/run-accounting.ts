@@ -22,6 +22,7 @@ export interface AccountingOptions extends AuditPorts {
   readonly keepProof?: (hash: string, bytes: Uint8Array) => Promise<void>
   /** Sessions re-run in one epoch. Default 2. */
   readonly audits?: number
+  readonly onDone?: (duty: 'audited' | 'accused') => void
   readonly log?: Logger
 }
 
@@ -85,6 +86,7 @@ export function createAccounting(options: AccountingOptions): Accounting {
       })
       if (finding === undefined) continue
       findings.push(finding)
+      options.onDone?.('audited')
       if (finding.proof !== undefined) await accuse(view, finding, finding.proof)
     }
     if (tasks.length > 0 && ledger.info.disputes) {
@@ -116,7 +118,7 @@ export function createAccounting(options: AccountingOptions): Accounting {
       ))
     ) {
       accused.delete(defendant)
-    }
+    } else options.onDone?.('accused')
   }
 
   async function send(submit: () => Promise<unknown>): Promise<boolean> {

@@ -1,4 +1,4 @@
-import { errorMessage } from '../errors.ts'
+import { type ChoraleError, errorMessage, isChoraleError } from '../errors.ts'
 import { attest, proposeAttestation } from '../ledger/calls.ts'
 import type { Consensus, Ledger, LedgerBlock, LedgerCall, LedgerSigner } from '../ledger/ledger.ts'
 import { type Logger, silentLogger } from '../log.ts'
@@ -49,9 +49,25 @@ export interface EpochDutiesOptions {
   readonly log?: Logger
   /** Called on every block with what its epoch is judged by: the accountant's work hangs on it. Must not throw. */
   readonly onView?: (view: EpochView, time: EpochTime) => void
+  /** Called after each thing this node did, or failed to do. */
+  readonly onDone?: (duty: DutyDone) => void
   /** Called after every block. */
   readonly onState?: (state: EpochDutyState) => void
 }
+
+/**
+ * What a node did; a label of the metrics. `disagreed`: it looked at a proposal and did not attest. `unscored`: the
+ * subnet's policy program is not here, or fails. `refused`: the ledger did not take a call.
+ */
+export type DutyDone =
+  | 'reported'
+  | 'proposed'
+  | 'attested'
+  | 'disagreed'
+  | 'audited'
+  | 'accused'
+  | 'unscored'
+  | 'refused'
 
 /** For people: what the epoch panel shows. */
 export interface EpochDutyState {
@@ -118,23 +134,26 @@ export function createEpochDuties(options: EpochDutiesOptions): EpochDuties {
     reported = key
     await pool.add(bytes)
     await options.publish(bytes)
+    options.onDone?.('reported')
   }
 
-  async function submit(call: LedgerCall, time: EpochTime): Promise<void> {
+  async function submit(call: LedgerCall, time: EpochTime, duty: DutyDone): Promise<void> {
     try {
       const signal = AbortSignal.timeout(options.submitTimeoutMs ?? SUBMIT_TIMEOUT_MS)
       await ledger.submit(call, signer, { signal })
       log.info('sent', { call: call.call, epoch: time.epoch })
+      options.onDone?.(duty)
     } catch (error) {
       // Refused (by then somebody else had done it, or the epoch had ended) or lost: the next block tells which.
       memory = afterFailure(memory, time)
+      options.onDone?.('refused')
       log.warn('not accepted', { call: call.call, epoch: time.epoch, reason: errorMessage(error) })
     }
   }
 
   async function propose(current: EpochView, time: EpochTime): Promise<string> {
     const proposal = await makeProposal(current, pool, score(current))
-    await submit(proposeAttestation(subnetId, proposal.scores, { args: proposal.args }), time)
+    await submit(proposeAttestation(subnetId, proposal.scores, { args: proposal.args }), time, 'proposed')
     return `proposed ${proposal.scores.length} scores`
   }
 
@@ -156,10 +175,11 @@ export function createEpochDuties(options: EpochDutiesOptions): EpochDuties {
       },
     })
     if (verdict.agree) {
-      await submit(attest(subnetId), time)
+      await submit(attest(subnetId), time, 'attested')
       return 'attested'
     }
     memory = afterDisagreement(memory, time)
+    options.onDone?.('disagreed')
     log.warn('does not attest', { epoch: time.epoch, proposer: consensus.proposer, reason: verdict.reason })
     return `does not attest: ${verdict.reason}`
   }
@@ -194,8 +214,18 @@ export function createEpochDuties(options: EpochDutiesOptions): EpochDuties {
       current.parameters.epoch,
     )
     let said = duty.do === 'nothing' ? duty.reason : ''
-    if (duty.do === 'propose') said = await propose(current, time)
-    if (duty.do === 'examine') said = await examine(current, duty.consensus, time, block)
+    try {
+      if (duty.do === 'propose') said = await propose(current, time)
+      if (duty.do === 'examine') said = await examine(current, duty.consensus, time, block)
+    } catch (error) {
+      if (!isPolicyError(error)) throw error
+      // Nobody scores by another formula: this node stands aside, and says why.
+      said = `does nothing: ${errorMessage(error)}`
+      options.onDone?.('unscored')
+      // A program that is not here may come; one that fails does so again, and takes seconds of gas each time.
+      if (error.code !== 'not_found') memory = afterFailure(memory, time)
+      if (said !== state?.duty) log.warn('no scores', { epoch: time.epoch, reason: errorMessage(error) })
+    }
     state = { time, elected, consensus, lastAttestation, duty: said }
     options.onState?.(state)
   }
@@ -215,6 +245,10 @@ export function createEpochDuties(options: EpochDutiesOptions): EpochDuties {
       return state
     },
   }
+}
+
+function isPolicyError(error: unknown): error is ChoraleError {
+  return isChoraleError(error) && (error.field === 'policy' || error.field === 'policy.sha256')
 }
 
 type BlockName = Pick<LedgerBlock, 'number' | 'hash' | 'parentHash'>

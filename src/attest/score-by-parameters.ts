@@ -18,7 +18,9 @@ export function scoreByParameters(parameters: SubnetParameters, load?: LoadPolic
   return async (facts) => {
     const wasm = await load?.(policy.sha256)
     if (wasm === undefined) {
-      throw new ChoraleError('not_found', `the subnet's policy program ${policy.sha256} is not here`)
+      throw new ChoraleError('not_found', `the subnet's policy program ${policy.sha256} is not here`, {
+        field: 'policy',
+      })
     }
     return runPolicy(openPolicy(wasm, policy), facts)
   }

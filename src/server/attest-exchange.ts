@@ -17,6 +17,7 @@ import {
 import { MAX_REPORT_BYTES, parseReport } from '../attest/epoch-report.ts'
 import { contentHash } from '../attest/evidence.ts'
 import type { FetchContent } from '../attest/proposal.ts'
+import { MAX_POLICY_BYTES } from '../attest/policy/module.ts'
 import { encodeReportMessage, parseReportMessage } from '../attest/report-messages.ts'
 import type { ReportPool } from '../attest/report-pool.ts'
 import { ChoraleError, errorCode, errorMessage, isChoraleError } from '../errors.ts'
@@ -35,6 +36,8 @@ export interface AttestExchangeOptions {
   readonly store: AuditStore
   /** Fault proofs that are kept longer than the pool keeps anything. */
   readonly proofOf: (hash: string) => Promise<Uint8Array | undefined>
+  /** Policy programs by their SHA-256, those that are here. */
+  readonly policyOf?: (sha256: string) => Promise<Uint8Array | undefined>
   /** Whether a peer is an accountant now: nobody else is shown sessions. */
   readonly mayAudit: (peerId: string) => boolean
   /** Peers of the subnet's nodes, by node id. */
@@ -53,6 +56,8 @@ export interface AttestExchange {
   readonly listeners: number
   /** `AttestOptions.fetch`. */
   readonly fetch: FetchContent
+  /** A policy program from other nodes, those with a connection first. */
+  fetchPolicy(sha256: string): Promise<Uint8Array | undefined>
   /** `AttestOptions.ask`. */
   ask(peerId: string, request: AuditRequest, signal?: AbortSignal): Promise<Uint8Array>
   /** Resolves when nothing announced is being fetched. */
@@ -156,7 +161,7 @@ export async function startAttestExchange(options: AttestExchangeOptions): Promi
     maxAnswers: 32,
     answer: async (_, request) => {
       const hash = parseContentRequest(request)
-      return pool.get(hash) ?? (await options.proofOf(hash))
+      return pool.get(hash) ?? (await options.policyOf?.(hash)) ?? (await options.proofOf(hash))
     },
   })
   const audits = await answerBytes(peer, {
@@ -209,6 +214,12 @@ export async function startAttestExchange(options: AttestExchangeOptions): Promi
       const nodes = new Set(peers.values())
       const others = [...peer.measures().keys()].filter((id) => nodes.has(id))
       return await fetchFrom(hash, [...first, ...others], MAX_CONTENT_BYTES, signal)
+    },
+    fetchPolicy: async (sha256) => {
+      const nodes = [...options.peers().values()]
+      const connected = peer.measures()
+      const near = nodes.filter((id) => connected.has(id))
+      return await fetchFrom(sha256, [...near, ...nodes], MAX_POLICY_BYTES)
     },
     ask: async (peerId, request, signal) => {
       for (let tries = 1; ; tries++) {

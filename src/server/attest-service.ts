@@ -1,6 +1,7 @@
 import { createObserver, createSightingLog, presentNodes } from '../attest/served-work.ts'
 import { contentHash } from '../attest/evidence.ts'
 import type { LoadJudgeSpan } from '../attest/fault-proof.ts'
+import { createPolicyShelf, memoryPolicies, type PolicyStore } from '../attest/policy/policy-shelf.ts'
 import { createReportPool } from '../attest/report-pool.ts'
 import { type Attest, type AttestOptions, createAttest } from '../attest/run-attest.ts'
 import { followBlocks } from '../attest/run-epoch-duties.ts'
@@ -25,7 +26,7 @@ export interface DutiesOptions {
   readonly peer: Peer
   readonly directory: Pick<DhtDirectory, 'known' | 'servers'>
   readonly ledger: Ledger
-  readonly stakes: Pick<StakeSet, 'nodes' | 'subnetId'>
+  readonly stakes: Pick<StakeSet, 'nodes' | 'parameters' | 'subnetId'>
   /** The node's hotkey. */
   readonly signer: LedgerSigner
   readonly model: ModelRecord
@@ -35,7 +36,8 @@ export interface DutiesOptions {
   readonly ownReports?: NonNullable<AttestOptions['ownReports']>
   /** Default: the last few, in memory. */
   readonly proofs?: ProofStore
-  readonly loadPolicy?: NonNullable<AttestOptions['loadPolicy']>
+  /** Programs that may take the place of the score's formula; those of other nodes are put in. Default: in memory. */
+  readonly policies?: PolicyStore
   /** Sessions re-run in an epoch when this node is an accountant; default 2. */
   readonly audits?: number
   readonly metrics?: Metrics
@@ -75,6 +77,11 @@ export async function startDuties(options: DutiesOptions): Promise<Duties> {
     verify: verifySignature,
     isNode: (id, peerId) => stakes.nodes.some((node) => node.id === id && node.peerId === peerId),
   })
+  const policies = createPolicyShelf({
+    store: options.policies ?? memoryPolicies(),
+    fetch: (sha256) => exchange.fetchPolicy(sha256),
+    log,
+  })
   let attest: (Attest & { readonly nodeId: number }) | undefined
   let state: DutiesState | undefined
   let complaint: string | undefined
@@ -87,6 +94,7 @@ export async function startDuties(options: DutiesOptions): Promise<Duties> {
     pool,
     store: evidence.store,
     proofOf: (hash) => proofs.load(hash),
+    policyOf: (sha256) => policies.get(sha256),
     mayAudit: (peerId) => attest?.mayAudit(peerId) === true,
     peers: () => new Map(stakes.nodes.map((node) => [node.id, node.peerId])),
     addrsOf: (peerId) =>
@@ -133,7 +141,8 @@ export async function startDuties(options: DutiesOptions): Promise<Duties> {
         }
       },
       ...(options.ownReports && { ownReports: options.ownReports }),
-      ...(options.loadPolicy && { loadPolicy: options.loadPolicy }),
+      loadPolicy: (sha256) => policies.load(sha256),
+      onDone: (duty) => gauges.done.inc({ duty }),
       ...(options.audits !== undefined && { audits: options.audits }),
     })
     return Object.assign(made, { nodeId })
@@ -192,6 +201,8 @@ export async function startDuties(options: DutiesOptions): Promise<Duties> {
     if (node === undefined) attest = undefined
     // Registered anew, it is another node: nothing of the old one's epoch is its own.
     else if (attest?.nodeId !== node.id) attest = createFor(node.id)
+    // Before it is needed: what counts is read at the beginning of the next epoch.
+    policies.follow(stakes.parameters.policy)
     await attest?.onBlock(block)
     const seen = attest?.state
     const time = seen?.time
@@ -209,6 +220,7 @@ export async function startDuties(options: DutiesOptions): Promise<Duties> {
       elected: seen?.elected,
       duty: seen?.duty ?? complaint ?? 'waits for the subnet to be active',
       lastAttestation: seen?.lastAttestation,
+      policy: policies.state,
       findings: time === undefined ? [] : (attest?.findings(time.epoch) ?? []),
     }
     gauges.show(state)
@@ -229,11 +241,13 @@ export async function startDuties(options: DutiesOptions): Promise<Duties> {
     idle: async () => {
       await busy
       await attest?.idle()
+      await policies.idle()
       await exchange.idle()
     },
     stop: async () => {
       await follower.stop()
       await attest?.idle()
+      await policies.idle()
       await exchange.close()
     },
   }

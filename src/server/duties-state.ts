@@ -1,4 +1,5 @@
 import type { AuditEntry } from '../attest/epoch-report.ts'
+import type { PolicyState } from '../attest/policy/policy-shelf.ts'
 import type { NodeClass } from '../ledger/ledger.ts'
 import type { Counter, Metrics } from '../metrics.ts'
 
@@ -18,6 +19,8 @@ export interface DutiesState {
   readonly duty: string
   /** Attestors of the epoch before, in parts per thousand of its validators; undefined when nothing was proposed. */
   readonly lastAttestation: number | undefined
+  /** The program that the ledger puts in the formula's place, if any, and whether it is here. */
+  readonly policy: PolicyState
   /** What this node found as an accountant in this epoch. */
   readonly findings: readonly AuditEntry[]
 }
@@ -25,6 +28,8 @@ export interface DutiesState {
 /** The same as numbers, `chorale_duties_*`. */
 export interface DutiesMetrics {
   readonly proofs: Counter
+  /** By `DutyDone`. */
+  readonly done: Counter
   readonly upheld: Counter
   show(state: DutiesState): void
 }
@@ -37,12 +42,21 @@ export function dutiesMetrics(metrics: Metrics): DutiesMetrics {
   const elected = gauge('elected', '1 when this node is elected for the epoch.')
   const attestation = gauge('last_attestation_ratio', 'Attestors of the epoch before, of its validators.')
   const findings = metrics.gauge('chorale_duties_findings', 'What audits of this epoch found.', ['outcome'])
+  const policy = metrics.gauge(
+    'chorale_duties_policy',
+    '1 in the state that the subnet’s policy program is in; missing or refused: nothing is proposed or attested.',
+    ['state'],
+  )
   return {
+    done: metrics.counter('chorale_duties_done_total', 'What this node did for its epochs.', ['duty']),
     proofs: metrics.counter('chorale_duties_fault_proofs_total', 'Fault proofs this node made.'),
     upheld: metrics.counter('chorale_duties_upheld_total', 'Disputes seen upheld.'),
     show: (state: DutiesState): void => {
       block.set(state.block)
       if (state.epoch !== undefined) epoch.set(state.epoch)
+      for (const name of ['none', 'looking', 'here', 'missing', 'refused'] as const) {
+        policy.set(state.policy.state === name ? 1 : 0, { state: name })
+      }
       elected.set(state.nodeId !== undefined && state.elected === state.nodeId ? 1 : 0)
       if (state.lastAttestation !== undefined) attestation.set(state.lastAttestation / 1_000)
       for (const outcome of ['passed', 'failed', 'unavailable'] as const) {

@@ -1,6 +1,7 @@
 import { join } from 'node:path'
 import { vi } from 'vitest'
 import { createFileStore } from '../../node/file-store.ts'
+import { memoryPolicies, type PolicyStore } from '../../src/attest/policy/policy-shelf.ts'
 import { createReferenceEngine } from '../../src/engine/reference/reference-engine.ts'
 import type { Engine, EngineSpan } from '../../src/engine/engine.ts'
 import { activateSubnet, addDelegateStake, registerNode, registerSubnet } from '../../src/ledger/calls.ts'
@@ -51,6 +52,10 @@ export interface DutyServer {
 export interface DutySwarm {
   readonly chain: NativeChain
   readonly ledger: Ledger
+  /** Signs for the subnet. */
+  readonly owner: LedgerSigner
+  /** Policy programs of each server. */
+  readonly policies: readonly PolicyStore[]
   readonly subnetId: number
   readonly model: Model
   readonly record: ModelRecord
@@ -88,6 +93,7 @@ export async function dutySwarm(spans: readonly Span[]): Promise<DutySwarm> {
   const coldkeys = spans.map((_, i) => signer(100 + i))
   const hotkeys = spans.map((_, i) => signer(200 + i))
   const clientColdkey = signer(300)
+  const policies = spans.map(() => memoryPolicies())
   const identities = await Promise.all([...spans, 'client'].map(() => createIdentity()))
   const native = createNativeRuntime({
     epochBlocks: EPOCH_BLOCKS,
@@ -208,6 +214,7 @@ export async function dutySwarm(spans: readonly Span[]): Promise<DutySwarm> {
       evidence,
       metrics,
       audits: spans.length,
+      policies: policies[i]!,
       loadSpan: createJudgeSpans({
         peerId: peer.id,
         model: record,
@@ -252,6 +259,8 @@ export async function dutySwarm(spans: readonly Span[]): Promise<DutySwarm> {
   return {
     chain,
     ledger,
+    owner,
+    policies,
     subnetId,
     model,
     record,

@@ -29,7 +29,7 @@ function shown(metrics: Metrics): Record<string, number> {
   const lines = metrics
     .render()
     .split('\n')
-    .filter((line) => /^chorale_/.test(line))
+    .filter((line) => line.startsWith('chorale_'))
   const values = lines.map((line) => [line.slice(0, line.lastIndexOf(' ')), Number(line.split(' ').at(-1))])
   return Object.fromEntries(values.filter(([, value]) => value !== 0)) as Record<string, number>
 }

@@ -1,4 +1,4 @@
-import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
+import { readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Engine, EngineSpan } from '../../../src/engine/engine.ts'
 import { ChoraleError } from '../../../src/errors.ts'
@@ -20,6 +20,8 @@ import type { Subnet } from '../../join-subnet.ts'
 import { readKey } from '../../keystore-files.ts'
 import { readPassword } from '../key/password.ts'
 import { blockBytes } from './block-budget.ts'
+import { forgetOldest, readIfThere, writeWhole } from './kept-files.ts'
+import { policyFiles } from './policy-files.ts'
 
 export interface ServeDutiesOptions {
   readonly network: Network
@@ -31,6 +33,8 @@ export interface ServeDutiesOptions {
   readonly evidence: ServedEvidence
   /** Where reports and proofs lie; default: the state folder. */
   readonly folder?: string
+  /** A program that may take the place of the score's formula, beside those that were kept before. */
+  readonly policy?: { readonly sha256: string; readonly wasm: Uint8Array }
   /** Bytes that a span of others may take beside the served one, while it is judged. */
   readonly maxJudgeBytes: number
   readonly metrics?: Metrics
@@ -79,6 +83,8 @@ export async function startServeDuties(options: ServeDutiesOptions): Promise<Dut
   const { genesisHash } = subnet.ledger.info
   const place = `${genesisHash.slice(2, 18)}-${subnet.place.subnetId}-${network.peer.id}`
   const folder = join(options.folder ?? join(stateFolder(), 'duties'), place)
+  const policies = policyFiles(join(folder, 'policies'))
+  if (options.policy) await policies.save(options.policy.sha256, options.policy.wasm)
   return await startDuties({
     peer: network.peer,
     directory: network.directory,
@@ -90,6 +96,7 @@ export async function startServeDuties(options: ServeDutiesOptions): Promise<Dut
     log,
     ownReports: reportFiles(join(folder, 'reports')),
     proofs: proofFiles(join(folder, 'proofs')),
+    policies,
     loadSpan: createJudgeSpans({
       peerId: network.peer.id,
       model: record,
@@ -128,30 +135,4 @@ export function proofFiles(folder: string): ProofStore {
       await forgetOldest(folder, KEPT_PROOFS, 'time')
     },
   }
-}
-
-async function readIfThere(path: string): Promise<Uint8Array | undefined> {
-  try {
-    return new Uint8Array(await readFile(path))
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
-    throw error
-  }
-}
-
-/** Whole or not at all: half a report after a crash would be a second one. */
-async function writeWhole(folder: string, path: string, bytes: Uint8Array): Promise<void> {
-  await mkdir(folder, { recursive: true, mode: 0o700 })
-  const temporary = `${path}.${process.pid}.new`
-  await writeFile(temporary, bytes, { mode: 0o600, flush: true })
-  await rename(temporary, path)
-}
-
-async function forgetOldest(folder: string, keep: number, by: 'name' | 'time'): Promise<void> {
-  const names = await readdir(folder)
-  const aged = await Promise.all(
-    names.map(async (name) => ({ name, age: by === 'name' ? 0 : (await stat(join(folder, name))).mtimeMs })),
-  )
-  aged.sort((a, b) => b.age - a.age || (a.name < b.name ? 1 : -1))
-  for (const { name } of aged.slice(keep)) await rm(join(folder, name), { force: true })
 }
