@@ -27,7 +27,7 @@ export interface DraftModel {
 /** A draft model in memory, and what its guesses are for. */
 export interface DraftModelParts {
   readonly embedding: Embedding
-  readonly logits: BatchedHead['logits']
+  readonly head: BatchedHead
   /** Runs all blocks, here. */
   readonly runner: SpanRunner
   readonly contextLength: number
@@ -90,7 +90,7 @@ export async function loadDraftModel(options: DraftModelOptions): Promise<DraftM
     }
     const parts: DraftModelParts = {
       embedding,
-      logits: batchHead(head).logits,
+      head: batchHead(head),
       runner,
       contextLength,
       vocabSize: target.spec.vocabSize,
@@ -120,7 +120,7 @@ export async function loadDraftModel(options: DraftModelOptions): Promise<DraftM
 }
 
 /** Reads and guesses a few tokens; the first of each pays for what engines prepare once. */
-async function measure({ runner, embedding, logits, clock }: DraftModelParts): Promise<DraftCosts> {
+async function measure({ runner, embedding, head, clock }: DraftModelParts): Promise<DraftCosts> {
   const session = await runner.open({ maxTokens: 2 * TRIAL_ROWS + TRIAL_TOKENS })
   try {
     const ids = new Uint32Array(TRIAL_ROWS)
@@ -129,7 +129,7 @@ async function measure({ runner, embedding, logits, clock }: DraftModelParts): P
       const hidden = await session.step(embedding.gather(ids.subarray(0, count)), {
         want: guess ? 'last' : 'none',
       })
-      if (guess) await logits(hidden)
+      if (guess) await head.logits(hidden)
       return (clock() - startedAt) / count
     }
     await timed(TRIAL_ROWS, false)

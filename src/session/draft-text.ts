@@ -1,5 +1,6 @@
 import type { SamplingOptions } from '../sampling/options.ts'
 import { createSampler } from '../sampling/sampler.ts'
+import { choices } from './choices.ts'
 import type { Drafter } from './drafter.ts'
 import type { DraftModelParts } from './draft-model.ts'
 import { nextTurn } from './race-signal.ts'
@@ -37,7 +38,7 @@ const NEWEST = 0.1
  * has nothing to say; the answer goes on without.
  */
 export function createDraftText(parts: DraftModelParts, costs: DraftCosts, answer: DraftedAnswer): Drafter {
-  const { runner, embedding, logits, clock } = parts
+  const { runner, embedding, head, clock } = parts
   const { topLogprobs: _unused, ...sampling } = answer.sampling
   const sampler = createSampler(sampling, answer.promptIds)
   const limit = Math.min(parts.contextLength, answer.maxTokens)
@@ -70,9 +71,9 @@ export function createDraftText(parts: DraftModelParts, costs: DraftCosts, answe
     read = start + (wrong === -1 ? next.length : wrong)
     if (!isLast) measure('rowMs', (clock() - startedAt) / next.length)
     if (!isLast || read !== all()) return
-    const scores = await logits(hidden)
+    const choose = await choices(head, sampler, hidden)
     if (read !== all()) return
-    guessed.push(sampler.sample(scores.data, read).id)
+    guessed.push(choose(0, read).id)
     if (next.length === 1) measure('eachMs', clock() - startedAt)
   }
 

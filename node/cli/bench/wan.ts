@@ -125,7 +125,7 @@ async function measureWan(options: WanOptions, signal: AbortSignal): Promise<Wan
       delays,
       hops: servers,
       temperature,
-      draft,
+      hasDraft: draft !== undefined,
       signal,
     })
   } finally {
