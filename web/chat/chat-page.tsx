@@ -1,4 +1,4 @@
-import { useEffect, useRef, useState } from 'preact/hooks'
+import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks'
 import { phase } from '../session/tab-session.ts'
 import { changeSettings, settings } from '../settings/settings.ts'
 import { strings } from '../strings.ts'
@@ -123,7 +123,7 @@ function PrivacyNotice(props: { readonly act: (() => void) | undefined; readonly
 /** Follows each token without re-rendering the page. */
 function FollowDraft({ follow }: { readonly follow: () => void }) {
   const length = draftText.value.length
-  useEffect(() => follow(), [length])
+  useLayoutEffect(() => follow(), [length])
   return null
 }
 

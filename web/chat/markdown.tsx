@@ -1,6 +1,6 @@
 import { Marked, type Token, type Tokens } from 'marked'
 import { memo } from 'preact/compat'
-import { useEffect, useRef } from 'preact/hooks'
+import { useLayoutEffect, useRef } from 'preact/hooks'
 import { CodeBlock } from './code-block.tsx'
 import { sanitize } from './sanitize.ts'
 
@@ -29,8 +29,9 @@ const marked = new Marked({
 const Block = memo(
   function Block({ token }: { readonly token: Token }) {
     const ref = useRef<HTMLDivElement>(null)
-    useEffect(() => {
-      ref.current?.replaceChildren(sanitize(marked.parser([token])))
+    // In the frame that shows it: another one would be painted without.
+    useLayoutEffect(() => {
+      ref.current?.replaceChildren(plainParagraph(token) ?? sanitize(marked.parser([token])))
     }, [token.raw])
     return <div ref={ref} class="md-block" />
   },
@@ -56,6 +57,16 @@ export function Markdown({ text, growing }: { readonly text: string; readonly gr
       )}
     </div>
   )
+}
+
+/** A paragraph of nothing but text, which most of a growing answer is, without a parser; undefined for any other block. */
+function plainParagraph(token: Token): HTMLParagraphElement | undefined {
+  const inside = token.type === 'paragraph' ? (token as Tokens.Paragraph).tokens : []
+  const [only] = inside
+  if (inside.length !== 1 || only?.type !== 'text' || /[&<>]/.test(only.raw)) return undefined
+  const paragraph = document.createElement('p')
+  paragraph.textContent = only.raw
+  return paragraph
 }
 
 function isCode(token: Token): token is Tokens.Code {

@@ -75,7 +75,8 @@ export type SpanReply =
       readonly type: 'stepped'
       readonly call: number
       readonly output: WireTensor
-      readonly route: readonly RouteHop[]
+      /** Left out while it is the one that was told last. */
+      readonly route?: readonly RouteHop[]
     }
   | { readonly type: 'finished'; readonly call: number; readonly route?: readonly RouteHop[] }
   | { readonly type: 'failed'; readonly call: number; readonly error: WireError }

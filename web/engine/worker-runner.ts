@@ -71,7 +71,7 @@ export function createWorkerRunner(
         )
         if (reply.type !== 'stepped') throw new ChoraleError('internal', 'a step was answered otherwise')
         position += tokens
-        route = reply.route
+        route = reply.route ?? route
         return reply.output
       },
       async rollback(to) {

@@ -11,6 +11,7 @@ import type { LanguageModel } from '../../src/session/language-model.ts'
 import { createTokenizer } from '../../src/tokenizer/hf-tokenizer.ts'
 import { type ChosenEngine, tabEngines } from './choose-engine.ts'
 import { type FetchedPart, fetchClientPart } from './fetch-part.ts'
+import { gatherText } from './gather-text.ts'
 import type { AnswerRequest, Command, DraftSource, Report } from './messages.ts'
 import { toWire } from './messages.ts'
 import { createWorkerRunner, type WorkerRunner } from './worker-runner.ts'
@@ -106,6 +107,7 @@ async function answer(id: number, request: AnswerRequest): Promise<void> {
   if (model === undefined) throw new ChoraleError('internal', 'no model is loaded')
   const controller = new AbortController()
   answers.set(id, controller)
+  const text = gatherText((piece) => post({ type: 'text', id, text: piece }))
   try {
     const fitted = model.tokenizer.hasChatTemplate
       ? fitConversation(model, request.system, request.messages, request.maxTokens)
@@ -118,14 +120,17 @@ async function answer(id: number, request: AnswerRequest): Promise<void> {
       ...(fitted.maxTokens !== undefined && { maxTokens: fitted.maxTokens }),
     })
     for await (const event of events) {
-      if (event.type === 'token') post({ type: 'text', id, text: event.text })
-      else if (event.type === 'done') post({ type: 'done', id, done: event })
-      else {
+      if (event.type === 'token') text.push(event.text)
+      else if (event.type === 'done') {
+        text.flush()
+        post({ type: 'done', id, done: event })
+      } else {
         const { span, from, reason, recoveryMs } = event
         post({ type: 'failover', id, failover: { span, from, reason, recoveryMs } })
       }
     }
   } finally {
+    text.flush()
     answers.delete(id)
   }
 }
