@@ -86,7 +86,12 @@ export async function runAudit(task: AuditTask, ports: AuditPorts): Promise<Audi
   const { checked, comparison } = judged
   if (!isSession(checked, work)) return finding('unavailable', 'it shows another session than it reported')
   const { worst } = comparison
-  if (worst === undefined) return finding('unavailable', 'it shows no outputs')
+  if (worst === undefined) {
+    const why = comparison.handedWrong
+      ? 'what another server handed over to it was wrong'
+      : 'it shows no outputs'
+    return finding('unavailable', why)
+  }
   const said = `${comparison.rows} rows, farthest step ${worst.seq}: ${worst.error.toExponential(2)} of ${worst.margin.toExponential(2)}`
   if (isHonest(comparison)) return finding('passed', said)
   const proof = encodeFaultProof({

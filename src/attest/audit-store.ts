@@ -1,4 +1,5 @@
 import { bytesToHex } from '@noble/hashes/utils.js'
+import { joinBytes } from '../bytes.ts'
 import type { StoredReceipt } from '../protocol/receipt-file.ts'
 import { parseReceipt } from '../protocol/receipts.ts'
 
@@ -15,6 +16,11 @@ export interface AuditStore {
   step(session: string, step: AuditStep): void
   /** A receipt, in any order; again when the client's agreement arrives. Others' receipts are ignored. */
   receipt(receipt: StoredReceipt): void
+  /**
+   * The hidden states of tokens [from, to) that went in, as far as they are kept without a gap, as they travelled; undefined
+   * when the session is gone. For servers that take it over, whose own audits begin with them.
+   */
+  inputs(session: string, from: number, to: number): Uint8Array | undefined
   /** What is kept of a session; undefined when it is gone. */
   get(session: string): AuditedSession | undefined
   /** Ids of what is kept, oldest first. */
@@ -113,6 +119,10 @@ export function createAuditStore(options: AuditStoreOptions = {}): AuditStore {
       const { session, sequence } = parseReceipt(receipt).receipt
       sessions.get(bytesToHex(session))?.receipts.set(sequence, receipt)
     },
+    inputs(session, from, to) {
+      const kept = sessions.get(session)
+      return kept && joinBytes(inputRows(kept.steps, from, to))
+    },
     get(session) {
       const kept = sessions.get(session)
       if (kept === undefined) return undefined
@@ -125,4 +135,24 @@ export function createAuditStore(options: AuditStoreOptions = {}): AuditStore {
       return total
     },
   }
+}
+
+/** Rows of tokens [from, to), as the steps with their rollbacks left them. */
+function inputRows(steps: readonly AuditStep[], from: number, to: number): Uint8Array[] {
+  const present: AuditStep[] = []
+  for (const step of steps) {
+    // What a step wrote over counts no more.
+    while (present.length > 0 && present.at(-1)!.position >= step.position) present.pop()
+    if (step.tokens > 0) present.push(step)
+  }
+  const rows: Uint8Array[] = []
+  let next = from
+  for (const [i, { position, tokens, input }] of present.entries()) {
+    const rowBytes = input.length / tokens
+    const end = Math.min(position + tokens, present[i + 1]?.position ?? to, to)
+    if (position > next || end <= next) continue
+    rows.push(input.subarray((next - position) * rowBytes, (end - position) * rowBytes))
+    next = end
+  }
+  return rows
 }

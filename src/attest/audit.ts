@@ -4,7 +4,7 @@ import { type Opening, parseOpening } from '../protocol/opening.ts'
 import { checkReceipts, type SessionEvidence, type VerifySignature } from '../protocol/receipt-check.ts'
 import { parseReceipt } from '../protocol/receipts.ts'
 import { parseSigned } from '../protocol/signed.ts'
-import { type StepDigest, unpackSteps } from '../protocol/step-chain.ts'
+import { isHanded, type StepDigest, unpackSteps } from '../protocol/step-chain.ts'
 import { MAX_OPENING_BYTES } from '../protocol/limits.ts'
 import { fromWire, wireBytes, type WireDtype } from '../protocol/wire-dtype.ts'
 import type { SpanRunner } from '../session/span-runner.ts'
@@ -32,6 +32,8 @@ export interface CheckedStep {
   /** Rows in and out as they travelled; none for a rollback. The output has all rows of the step, its last, or none. */
   readonly input: Uint8Array
   readonly output: Uint8Array
+  /** Whether the server had its tokens' keys and values from another one. */
+  readonly handed?: boolean
 }
 
 /**
@@ -61,14 +63,16 @@ export async function checkAudit(answer: AuditAnswer, verify: VerifySignature): 
     const bytes = answer.steps[next]
     if (bytes === undefined) break
     next++
-    checkDigests(digest, bytes)
-    steps.push({ ...digest, ...bytes })
+    const handed = isHanded(digest)
+    checkDigests(handed ? { ...digest, output: EMPTY_DIGEST } : digest, bytes)
+    steps.push({ ...digest, ...bytes, ...(handed && { handed }) })
   }
   if (next !== answer.steps.length) throw wrong('data', 'bytes of more steps than the receipts name')
   return { evidence, opening, chain: parseReceipt(answer.receipts.at(-1)!).receipt.chain, steps }
 }
 
 const NOTHING = new Uint8Array(0)
+const EMPTY_DIGEST = sha256(NOTHING)
 
 function checkDigests(
   digest: StepDigest,
@@ -111,6 +115,11 @@ export interface Comparison {
   readonly rows: number
   /** The step that is farthest off, by its error ÷ margin; undefined when nothing could be compared. */
   readonly worst: { readonly seq: number; readonly error: number; readonly margin: number } | undefined
+  /**
+   * Set where the first step after a hand-over is off already: the client compared it with the old server's, so what was
+   * handed over was wrong, and the session it came from shows whose fault that is. Nothing behind it counts.
+   */
+  readonly handedWrong?: boolean
 }
 
 /**
@@ -130,6 +139,7 @@ export async function compareSession(
   const session = await runner.open({ maxTokens: most })
   let [compared, rows] = [0, 0]
   let worst: Comparison['worst']
+  let afterHandover = false
   try {
     for (const step of steps) {
       if (step.position < session.position) await session.rollback(step.position)
@@ -137,11 +147,14 @@ export async function compareSession(
       const { dtype, input, output } = decodeRows(step, hiddenSize, opening.dtype)
       const hidden = tensor(step.tokens, hiddenSize, input)
       const own = await session.step(hidden, signal === undefined ? {} : { signal })
+      if (step.handed === true) afterHandover = true
       if (output.length === 0) continue
-      compared++
-      rows += output.length / hiddenSize
       const error = distance(output, own.data.subarray(own.data.length - output.length))
       const allowed = margin(dtype)
+      if (afterHandover && error > allowed) return { steps: compared, rows, worst, handedWrong: true }
+      afterHandover = false
+      compared++
+      rows += output.length / hiddenSize
       if (worst === undefined || excess(error, allowed) > excess(worst.error, worst.margin)) {
         worst = { seq: step.seq, error, margin: allowed }
       }

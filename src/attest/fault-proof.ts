@@ -117,7 +117,11 @@ export async function verifyFaultProof(
     return unproven(`the receipts are of ${checked.evidence.server}`)
   }
   const { worst } = comparison
-  if (worst === undefined) return unproven('no output is shown')
+  if (worst === undefined) {
+    return unproven(
+      comparison.handedWrong ? 'what another server handed over was wrong' : 'no output is shown',
+    )
+  }
   const said = `step ${worst.seq} is off by ${worst.error.toExponential(2)} (margin ${worst.margin.toExponential(2)})`
   return { verdict: worst.error > worst.margin ? 'guilty' : 'innocent', reason: said, comparison }
 }

@@ -75,11 +75,6 @@ export function updateSubnetMisc(subnetId: number, misc: string): LedgerCall {
   return network('owner_update_misc', { subnet_id: subnetId, value: bytes(misc) })
 }
 
-/** Pauses or resumes a subnet. Signed by the owner. */
-export function pauseSubnet(subnetId: number, pause: boolean): LedgerCall {
-  return network(pause ? 'owner_pause_subnet' : 'owner_unpause_subnet', { subnet_id: subnetId })
-}
-
 /** Registers a node and stakes for it. Signed by the coldkey. */
 export function registerNode(node: NodeRegistration): LedgerCall {
   return network('register_subnet_node', {
@@ -100,28 +95,6 @@ export function registerNode(node: NodeRegistration): LedgerCall {
 /** Takes a node out; its stake can be removed then. Signed by hotkey or coldkey. */
 export function removeNode(subnetId: number, nodeId: number): LedgerCall {
   return network('remove_subnet_node', { subnet_id: subnetId, subnet_node_id: nodeId })
-}
-
-/** Changes a node's main peer id. */
-export function updatePeerInfo(subnetId: number, nodeId: number, peer: PeerInfo): LedgerCall {
-  return network('update_peer_info', {
-    subnet_id: subnetId,
-    subnet_node_id: nodeId,
-    new_peer_info: peerInfo(peer),
-  })
-}
-
-/** Changes or takes away the peer id under which a node's client speaks. */
-export function updateClientPeerInfo(
-  subnetId: number,
-  nodeId: number,
-  peer: PeerInfo | undefined,
-): LedgerCall {
-  return network('update_client_peer_info', {
-    subnet_id: subnetId,
-    subnet_node_id: nodeId,
-    new_peer_info: peer === undefined ? undefined : peerInfo(peer),
-  })
 }
 
 /** Stakes more for a node. Signed by the coldkey. */

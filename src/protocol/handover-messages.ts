@@ -10,6 +10,7 @@ import {
   MAX_HANDOVER_PART_BYTES,
   MAX_KV_WIDTH,
   MAX_LEASE_TOKENS,
+  MAX_MODEL_ID_LENGTH,
   MAX_NAME_LENGTH,
 } from './limits.ts'
 import { makeRefusal, readRefusal, type Refusal } from './refusal.ts'
@@ -34,6 +35,7 @@ export interface Held {
   readonly type: 'held'
   /** The tokens before this one come: not more than were asked for, nor than there are. */
   readonly to: number
+  readonly modelId: string
   /** As `KvRows.precision` and `KvRows.width`. */
   readonly precision: 'f32' | 'f16'
   readonly width: number
@@ -85,6 +87,7 @@ export function parseHandoverMessage(header: Uint8Array, payloadLength: number):
       return {
         type,
         to: uintField(map, 'to', MAX_LEASE_TOKENS),
+        modelId: textField(map, 'modelId', MAX_MODEL_ID_LENGTH),
         precision: choiceField(map, 'precision', ['f32', 'f16']),
         width: uintField(map, 'width', MAX_KV_WIDTH),
         engine: textField(map, 'engine', MAX_NAME_LENGTH),

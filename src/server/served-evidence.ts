@@ -39,6 +39,7 @@ export function createServedEvidence(
     tap: {
       open: (session, opening) => store.open(session, opening),
       step: (session, step) => store.step(session, step),
+      inputs: (session, from, to) => store.inputs(session, from, to),
       receipt: (receipt) => {
         remember(parseReceipt(receipt).receipt.client)
         store.receipt(receipt)

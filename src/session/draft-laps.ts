@@ -81,6 +81,10 @@ export function createDraftLaps(options: DraftLapsOptions): DraftLaps | undefine
       const startedAt = clock()
       sent = NOTHING
       wanted = false
+      if (window.due()) {
+        await small?.make(0)
+        return []
+      }
       let best: { drafter: Drafter; kind: number; plan: Plan } | undefined
       for (const drafter of drafters) {
         const outlook = drafter.outlook()

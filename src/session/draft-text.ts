@@ -124,6 +124,7 @@ export function createDraftText(parts: DraftModelParts, costs: DraftCosts, answe
     async make(count) {
       prepare(count)
       while (wantsMore()) await (pumping ??= pump())
+      if (count === 0) await pumping
       const ids = guessed.slice(0, count)
       const unknown = ids.findIndex((id) => id >= parts.vocabSize)
       return unknown === -1 ? ids : ids.slice(0, unknown)

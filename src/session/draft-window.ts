@@ -11,6 +11,11 @@ import type { Outlook } from './drafter.ts'
 export interface DraftWindow {
   /** Guesses of that kind to send now, at most `limit`, and the tokens a millisecond this promises. */
   plan(outlook: Outlook, limit: number): Plan
+  /**
+   * Whether the next lap should go without guesses, and without anybody making some, to see what laps take by now. Only where
+   * guesses gain so little that this decides.
+   */
+  due(): boolean
   /** Most guesses worth making while a lap is under way: those behind are hardly ever right. */
   depth(kind: number): number
   /** Notes a lap. */
@@ -79,6 +84,12 @@ const TRIAL_LAPS = 4
 const HOPED_TOKENS = 128
 /** A guess that is needed more rarely than this is not made ahead. */
 const LEAST_CHANCE = 0.2
+/** Laps with guesses before the first look at one without; twice as many before each next one … */
+const FIRST_LOOK = 4
+/** … and none while guesses give more than so many times what laps without give. */
+const CLEAR_GAIN = 2
+/** Weight of a lap that was looked at on purpose. */
+const LOOK = 0.5
 const NONE: Plan = { guesses: 0, speed: 0, prepare: false }
 
 /** A record that has seen nothing. */
@@ -92,6 +103,12 @@ export function createDraftWindow(options: DraftWindowOptions = {}): DraftWindow
   const { max = MAX_GUESSES } = options
   let lapMs: number | undefined
   let rowMs = options.rowMs
+  /** Laps with guesses so far, and how many there may be before the next look. */
+  let guessed = 0
+  let lookAt = FIRST_LOOK
+  let looking = false
+  /** The last kind that was sent. */
+  let latest: KindRecord | undefined
   const records = new Map<number, KindRecord>(options.memory)
 
   function recordOf(kind: number): KindRecord {
@@ -144,17 +161,23 @@ export function createDraftWindow(options: DraftWindowOptions = {}): DraftWindow
       const saved = Math.min(limit + 1, HOPED_TOKENS) * (lapMs - 1 / steady.speed)
       return { ...NONE, prepare: outlook.firstMs <= saved / 2 }
     },
+    due() {
+      looking = guessed >= lookAt && latest !== undefined && latest.plainMs < CLEAR_GAIN * latest.ms
+      if (looking) lookAt = guessed * 2 + FIRST_LOOK
+      return looking
+    },
     depth: (kind) => Math.floor(Math.log(LEAST_CHANCE) / Math.log(Math.max(chance(kind), 0.01))),
     note({ ms, makingMs = 0, kind, guesses, right }) {
       if (guesses === 0 || lapMs === undefined) {
-        if (guesses === 0) lapMs = lapMs === undefined ? ms : lapMs + NEWEST * (ms - lapMs)
+        if (guesses === 0) lapMs = lapMs === undefined ? ms : lapMs + (looking ? LOOK : NEWEST) * (ms - lapMs)
         return
       }
       const row = Math.max(0, (ms - lapMs) / guesses)
       rowMs = rowMs === undefined ? row : rowMs + NEWEST * (row - rowMs)
       // With fewer rows it would not have taken longer: the way has become shorter.
       if (ms < lapMs) lapMs += NEWEST * (ms - lapMs)
-      const record = recordOf(kind)
+      guessed++
+      const record = (latest = recordOf(kind))
       // Guesses behind the first wrong one say nothing.
       const judged = Math.min(guesses, right + 1)
       record.right = record.right * FADE ** judged + right

@@ -18,7 +18,7 @@ export interface Drafter {
   append(id: number): void
   /** What it would guess now; undefined when nothing speaks for anything. Cheap: nothing is computed. */
   outlook(): Outlook | undefined
-  /** The next `count` tokens as far as it can tell, perhaps fewer. Never throws. */
+  /** The next `count` tokens as far as it can tell, perhaps fewer; 0: none, once nothing computes any more. Never throws. */
   make(count: number): Promise<readonly number[]> | readonly number[]
   /** Goes on until `count` guesses are made, while the caller waits for others; 0 lets it rest. */
   prepare?(count: number): void

@@ -12,6 +12,7 @@ import { encodeFrame } from '../protocol/frame.ts'
 import { refusalError } from '../protocol/refusal.ts'
 import { type FramedStream, frameStream } from './framed-stream.ts'
 import type { Peer } from './peer.ts'
+import { countRefusedQuestion } from './refused-questions.ts'
 import { createRateLimit } from './rate-limit.ts'
 import { clientError } from './span-host.ts'
 
@@ -98,6 +99,7 @@ export async function answerBytes(peer: Peer, options: AnswerOptions): Promise<{
         else ofPeer.delete(from)
       }
     } catch (error) {
+      countRefusedQuestion(peer, protocol, error)
       const { code, message, retryAfterMs } = clientError(error)
       wire.post(() => encodeFrame(bytesRefusal(code, message, retryAfterMs)))
     }
@@ -124,7 +126,10 @@ export async function answerBytes(peer: Peer, options: AnswerOptions): Promise<{
           limit(ANSWER_TIMEOUT_MS, 'the answer was not read')
           void reply(wire, connection.remotePeer.toString(), payload.slice())
         },
-        onClose: () => clearTimeout(timer),
+        onClose: (error) => {
+          clearTimeout(timer)
+          if (error) countRefusedQuestion(peer, protocol, error)
+        },
       })
       const limit = (ms: number, why: string): void => {
         clearTimeout(timer)

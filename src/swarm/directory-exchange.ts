@@ -12,6 +12,7 @@ import { refusalError } from '../protocol/refusal.ts'
 import { verifyRecord } from './identity.ts'
 import { answerQuestions, askQuestion, type QuestionProtocol } from './one-question.ts'
 import type { Peer } from './peer.ts'
+import { countRefusedQuestion } from './refused-questions.ts'
 import type { RecordStore } from './record-store.ts'
 import type { StakeGate } from './stake-gate.ts'
 
@@ -36,24 +37,25 @@ export async function serveDirectory(
   now: () => number,
 ): Promise<{ close(): Promise<void> }> {
   return await answerQuestions(peer, DIRECTORY, MAX_STREAMS_A_CONNECTION, (from, message, payload) =>
-    answer({ store, gate: peer.gate, from }, message, payload, now()),
+    answer({ store, peer, from }, message, payload, now()),
   )
 }
 
 interface Asked {
   readonly store: RecordStore
-  readonly gate: StakeGate | undefined
+  readonly peer: Pick<Peer, 'gate' | 'metrics'>
   /** Who asks. */
   readonly from: string
 }
 
 /** The frame that answers a request. Never throws. */
 async function answer(
-  { store, gate, from }: Asked,
+  { store, peer, from }: Asked,
   message: DirectoryMessage,
   payload: Uint8Array,
   now: number,
 ): Promise<Uint8Array> {
+  const { gate } = peer
   try {
     if (gate) await admit(gate, from, message)
     switch (message.type) {
@@ -76,6 +78,7 @@ async function answer(
         return encodeFrame({ type: 'refused', message: `${message.type} is no request` })
     }
   } catch (error) {
+    countRefusedQuestion(peer, DIRECTORY.id, error)
     const code = errorCode(error)
     const known = code === 'refused' || code === 'capacity' ? { code } : {}
     const retryAfterMs = isChoraleError(error) ? error.retryAfterMs : undefined

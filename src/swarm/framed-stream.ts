@@ -90,7 +90,7 @@ export function frameStream<Message>(stream: Stream, options: FramedStreamOption
   }
   // The other end finished sending: nothing more can come, so the session is over.
   const onRemoteClose = (): void => {
-    end(reader.pendingBytes > 0 ? lost(undefined) : undefined)
+    end(reader.pendingBytes > 0 ? cutShort() : undefined)
     void shut()
   }
   const shut = async (): Promise<void> => {
@@ -210,6 +210,13 @@ function lost(cause: unknown): ChoraleError {
   if (cause instanceof ChoraleError) return cause
   const reason = cause === undefined ? 'it closed' : errorMessage(cause)
   return new ChoraleError('session_lost', `the connection was lost: ${reason}`, { cause })
+}
+
+/** Counted by who served: a frame that was cut is no word of goodbye. */
+function cutShort(): ChoraleError {
+  return new ChoraleError('session_lost', 'the connection was lost: it ended inside a frame', {
+    field: 'frame',
+  })
 }
 
 function internal(cause: unknown): ChoraleError {

@@ -74,7 +74,12 @@ export async function giveSessions(peer: Peer, desk: HandoverDesk): Promise<{ cl
   }
 
   /** Never rejects. */
-  const answer = async (wire: FramedStream, to: string, take: Take, payload: Uint8Array): Promise<void> => {
+  const answer = async (
+    wire: FramedStream,
+    to: string,
+    take: Take,
+    payload: Uint8Array,
+  ): Promise<'given' | 'refused'> => {
     try {
       const [grant, session] = await admit(to, payload)
       underWay++
@@ -83,18 +88,20 @@ export async function giveSessions(peer: Peer, desk: HandoverDesk): Promise<{ cl
       } finally {
         underWay--
       }
+      return 'given'
     } catch (error) {
       const { code, message, retryAfterMs } = clientError(error)
       peer.log.debug('a session was not handed over', { to, code, reason: errorMessage(error) })
       wire.post(() => encodeFrame(handoverRefusal(code, message, retryAfterMs)))
+      return 'refused'
     }
-    await wire.close()
   }
 
   await peer.handle(
     HANDOVER_PROTOCOL,
     (stream: Stream, connection: Connection) => {
       let asked = false
+      let over = false
       const wire: FramedStream = frameStream<HandoverMessage>(stream, {
         parse: (header, length) => {
           const message = parseHandoverMessage(header, length)
@@ -105,13 +112,20 @@ export async function giveSessions(peer: Peer, desk: HandoverDesk): Promise<{ cl
         onFrame: (message, payload) => {
           asked = true
           clearTimeout(timer)
-          if (message.type === 'take') {
-            void answer(wire, connection.remotePeer.toString(), message, payload.slice())
-          }
+          if (message.type !== 'take') return
+          void answer(wire, connection.remotePeer.toString(), message, payload.slice()).then((outcome) => {
+            if (outcome === 'refused') return wire.close()
+            // The reader closes: what it has not read yet would be lost with this end.
+            if (!over) timer = setTimeout(() => void wire.close(), STALL_MS)
+            return undefined
+          })
         },
-        onClose: () => clearTimeout(timer),
+        onClose: () => {
+          over = true
+          clearTimeout(timer)
+        },
       })
-      const timer = setTimeout(() => wire.fail(new ChoraleError('timeout', 'no question came')), QUESTION_MS)
+      let timer = setTimeout(() => wire.fail(new ChoraleError('timeout', 'no question came')), QUESTION_MS)
     },
     MAX_STREAMS_A_CONNECTION,
   )
@@ -127,7 +141,7 @@ async function give(
   session: GivenSession,
 ): Promise<void> {
   const { kv, engine, numericMode, opening, hosted } = session
-  const to = Math.max(take.from, Math.min(take.to, hosted.position))
+  let to = Math.max(take.from, Math.min(take.to, hosted.position))
   const tokenBytes = 2 * (end - start) * kv.width * 4
   if (tokenBytes * PART_TOKENS > MAX_HANDOVER_PART_BYTES) {
     throw new ChoraleError(
@@ -135,29 +149,31 @@ async function give(
       `${tokenBytes} bytes a token: more than fit the parts of a hand-over`,
     )
   }
-  if (take.inputs && to > take.from && session.inputs(take.from, take.from + 1) === undefined) {
-    throw new ChoraleError('not_found', 'what went into the session was not kept')
+  // What went into a span is known at its first block alone.
+  const inputs = take.inputs && start === opening.start ? session.inputs(take.from, to) : undefined
+  if (take.inputs) {
+    if (inputs === undefined) throw new ChoraleError('not_found', 'what went into the session was not kept')
+    to = take.from + inputs.length / session.rowBytes
   }
   session.given += (to - take.from) * (end - start)
   if (session.given > MAX_GIVEN * opening.maxTokens * (opening.end - opening.start)) {
     throw new ChoraleError('capacity', 'this session was handed over too often')
   }
   const { precision, width } = kv
-  const held: Held = { type: 'held', to, precision, width, engine, numericMode }
+  const { modelId } = opening
+  const held: Held = { type: 'held', to, modelId, precision, width, engine, numericMode }
   await inTime(wire, () => encodeFrame(held))
   const send = async (what: Part['what'], from: number, until: number, bytes: Uint8Array): Promise<void> => {
     const part: Part = { type: 'part', what, from, to: until, digest: await peer.digest(bytes) }
     await inTime(wire, () => encodeFrame(part, bytes))
   }
+  const rowsOf = (bytes: Uint8Array, from: number, until: number): Uint8Array =>
+    bytes.subarray((from - take.from) * session.rowBytes, (until - take.from) * session.rowBytes)
   const pages = Math.max(1, Math.floor(PART_BYTES / (tokenBytes * PART_TOKENS)))
   for (let from = take.from; from < to;) {
     // Parts end where pages do, wherever the first one begins.
     const until = Math.min(to, (Math.floor(from / PART_TOKENS) + pages) * PART_TOKENS)
-    if (take.inputs) {
-      const inputs = session.inputs(from, until)
-      if (inputs === undefined) throw new ChoraleError('not_found', 'what went in was not kept')
-      await send('inputs', from, until, inputs)
-    }
+    if (inputs) await send('inputs', from, until, rowsOf(inputs, from, until))
     const rows = await kv.read({ start, end, from, to: until })
     await send('kv', from, until, toWire(rows, 'f32'))
     from = until

@@ -10,7 +10,9 @@ export interface GivenSession {
   readonly kv: SessionKv
   readonly engine: string
   readonly numericMode: NumericMode
-  /** The hidden states of tokens [from, to) that went into the span, as on the wire; undefined where they were not kept. */
+  /** Bytes of one token's hidden state on the wire. */
+  readonly rowBytes: number
+  /** `SessionTap.inputs` of it. */
   readonly inputs: (from: number, to: number) => Uint8Array | undefined
   /** Tokens times blocks given so far. */
   given: number

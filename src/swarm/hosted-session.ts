@@ -101,12 +101,12 @@ export function createHostedSession(options: HostedSessionOptions): HostedSessio
     },
     adopt: async ({ from, position, deadlineMs }, sources) => {
       if (kv === undefined) return { position: from, inputs: undefined, reason: 'not on this server' }
-      const { client, start, end } = admitted.opening
+      const { client, modelId, start, end } = admitted.opening
       // Who may be asked for the evidence of a session must have what went into it.
       const inputs = tap?.inputs !== undefined
       return await takeSession(
         context.peer,
-        { client, span: { start, end }, kv, numericMode, rowBytes, inputs },
+        { client, modelId, span: { start, end }, kv, numericMode, rowBytes, inputs },
         sources,
         {
           from,
@@ -138,6 +138,7 @@ export function createHostedSession(options: HostedSessionOptions): HostedSessio
       kv,
       engine: host.engine,
       numericMode,
+      rowBytes,
       inputs: (from, to) => tap?.inputs?.(id, from, to),
       given: 0,
     })

@@ -2,6 +2,7 @@ import type { Connection, Stream } from '@libp2p/interface'
 import { ChoraleError } from '../errors.ts'
 import { type FramedStream, frameStream } from './framed-stream.ts'
 import type { Peer } from './peer.ts'
+import { countRefusedQuestion } from './refused-questions.ts'
 
 /** Protocols of one question and one answer a stream, each a frame. */
 
@@ -36,7 +37,10 @@ export async function answerQuestions<Message>(
           asked = true
           void reply(message, payload.slice())
         },
-        onClose: () => clearTimeout(timer),
+        onClose: (error) => {
+          clearTimeout(timer)
+          if (error) countRefusedQuestion(peer, protocol.id, error)
+        },
       })
       const reply = async (message: Message, payload: Uint8Array): Promise<void> => {
         const frame = await answer(connection.remotePeer.toString(), message, payload)

@@ -6,6 +6,7 @@ import { parsePassMessage, type PassMessage, passRefusal } from '../protocol/pas
 import { refusalError } from '../protocol/refusal.ts'
 import { answerQuestions, askQuestion, type QuestionProtocol } from './one-question.ts'
 import type { Peer } from './peer.ts'
+import { countRefusedQuestion } from './refused-questions.ts'
 import type { ReportedUse } from './sponsor-accounts.ts'
 
 /** `/chorale/pass/1`: one request and one answer a stream. */
@@ -35,12 +36,13 @@ export interface PassHandler {
 /** Answers requests about passes until closed. */
 export async function answerPasses(peer: Peer, handler: PassHandler): Promise<{ close(): Promise<void> }> {
   return await answerQuestions(peer, PASSES, MAX_STREAMS_A_CONNECTION, (client, message, payload) =>
-    answer(handler, client, message, payload),
+    answer(peer, handler, client, message, payload),
   )
 }
 
 /** The frame that answers a request. Never throws. */
 async function answer(
+  peer: Peer,
   handler: PassHandler,
   client: string,
   message: PassMessage,
@@ -58,6 +60,7 @@ async function answer(
         return encodeFrame(passRefusal('protocol', `${message.type} is no request`))
     }
   } catch (error) {
+    countRefusedQuestion(peer, PASSES.id, error)
     const retryAfterMs = isChoraleError(error) ? error.retryAfterMs : undefined
     return encodeFrame(passRefusal(errorCode(error), errorMessage(error), retryAfterMs))
   }

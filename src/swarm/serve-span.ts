@@ -67,6 +67,7 @@ export async function serveSpan(
       }
       const served = serveSession(context, stream, connection.remotePeer.toString(), (error) => {
         streams.delete(served)
+        if (error?.field === 'frame') context.metrics.refused(error)
         if (error === undefined || error.code === 'session_lost') return
         counters.refusals.set(error.code, (counters.refusals.get(error.code) ?? 0) + 1)
         context.metrics.refused(error)

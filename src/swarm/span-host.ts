@@ -71,7 +71,7 @@ export interface SessionTap {
   step(session: string, step: TappedStep): void
   /** A receipt with the client's agreement, or at the end without. */
   receipt(receipt: StoredReceipt): void
-  /** The hidden states of tokens [from, to) that went into a session, as they travelled; undefined where they are gone. */
+  /** The hidden states of tokens [from, to) that went into a session, as far as they are kept; undefined where they are gone. */
   inputs?(session: string, from: number, to: number): Uint8Array | undefined
 }
 

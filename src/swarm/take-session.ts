@@ -21,6 +21,7 @@ import type { Peer } from './peer.ts'
 /** A session here that is to hold what others hold of it. */
 export interface TakingSession {
   readonly client: string
+  readonly modelId: string
   readonly span: Span
   readonly kv: SessionKv
   readonly numericMode: NumericMode
@@ -162,6 +163,7 @@ async function takePart(
     await new Promise<void>((resolve, reject) => {
       const reader = createPartReader(peer, session, grant, options, taken)
       let timer: ReturnType<typeof setTimeout> | undefined
+      let done = false
       const wait = (): void => {
         clearTimeout(timer)
         const ms = Math.min(PART_MS, options.until - performance.now())
@@ -176,6 +178,7 @@ async function takePart(
         onFrame: (message, payload) => {
           wait()
           if (message.type === 'done') {
+            done = true
             void turn.then(resolve, reject).finally(() => wire.close())
             return
           }
@@ -189,6 +192,7 @@ async function takePart(
         onClose: (error) => {
           clearTimeout(timer)
           signal.removeEventListener('abort', cancel)
+          if (done) return
           reject(error ?? new ChoraleError('session_lost', 'the other server closed before it was done'))
         },
       })
@@ -211,7 +215,7 @@ async function takePart(
 /** Reads HELD and PARTs; what they say must follow each other. Gives what is to be done with a part. */
 function createPartReader(
   peer: Peer,
-  { kv, numericMode, rowBytes, inputs }: TakingSession,
+  { modelId, kv, numericMode, rowBytes, inputs }: TakingSession,
   { start, end, from: giver }: HandoverGrant,
   options: TakeOptions,
   taken: PartTaken,
@@ -248,10 +252,10 @@ function createPartReader(
             `keys and values of ${message.width} ${message.precision} values, these are ${kv.width} ${kv.precision}`,
           )
         }
-        if (message.numericMode !== numericMode) {
+        if (message.modelId !== modelId || message.numericMode !== numericMode) {
           throw new ChoraleError(
             'not_supported',
-            `it computes in ${message.numericMode} mode, this in ${numericMode}`,
+            `it computes ${message.modelId} in ${message.numericMode} mode, this ${modelId} in ${numericMode}`,
           )
         }
         if (message.to > options.to || message.to < options.from) throw wrong('more than was asked for')

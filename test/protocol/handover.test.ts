@@ -34,7 +34,15 @@ const signed = (grant: object): Uint8Array =>
   )
 const MESSAGES = [
   { type: 'take', from: 0, to: 70, inputs: false },
-  { type: 'held', to: 70, precision: 'f32', width: 192, engine: 'wasm', numericMode: 'float' },
+  {
+    type: 'held',
+    to: 70,
+    modelId: 'm@1',
+    precision: 'f32',
+    width: 192,
+    engine: 'wasm',
+    numericMode: 'float',
+  },
   { type: 'part', what: 'kv', from: 16, to: 32, digest: new Uint8Array(32) },
   { type: 'part', what: 'inputs', from: 0, to: 1, digest: new Uint8Array(32).fill(1) },
   { type: 'done' },

@@ -106,6 +106,22 @@ describe('createDraftWindow', () => {
     expect(window.plan(model, 50).guesses).toBe(0)
   })
 
+  it('looks at a lap without guesses now and then, where it is not clear what they gain', () => {
+    const looks = (right: number) => {
+      const window = createDraftWindow()
+      lap(window, 10)
+      let count = 0
+      for (let i = 0; i < 100; i++) {
+        if (window.due()) count++
+        else window.note({ ms: 10, makingMs: 5, kind: 5, guesses: 4, right })
+      }
+      return count
+    }
+    expect(looks(4)).toBe(0)
+    expect(looks(1)).toBeGreaterThanOrEqual(3)
+    expect(looks(1)).toBeLessThanOrEqual(5)
+  })
+
   it('a poor draft costs a long answer less than a twentieth, whatever the lap takes', () => {
     for (const lapMs of [5, 20, 200]) {
       const memory = new Map([[5, newKindRecord(5)]])

@@ -44,7 +44,10 @@ async function ask(from: Peer, server: Peer, grant: Uint8Array, take: object = {
   let closed = false
   const reader = new FrameReader<HandoverMessage>(parseHandoverMessage, MAX_HANDOVER_PART_BYTES)
   stream.addEventListener('message', ({ data }) =>
-    reader.push(data.subarray(), (message) => messages.push(message)),
+    reader.push(data.subarray(), (message) => {
+      messages.push(message)
+      if (message.type === 'done') void stream.close()
+    }),
   )
   stream.addEventListener('close', () => (closed = true))
   stream.addEventListener('remoteCloseWrite', () => (closed = true))

@@ -64,7 +64,9 @@ export async function createHandoverSwarm(
   const failovers: Failover[] = []
   const events: ChainEvent[] = []
   const { blockCount, hiddenSize } = model.spec
-  const client = await makePeer({ receipts: memoryReceiptStore() })
+  const client = await makePeer({
+    receipts: memoryReceiptStore(),
+  })
   closers.push(() => client.close())
 
   return {

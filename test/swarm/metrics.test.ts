@@ -1,13 +1,20 @@
 import { afterEach, describe, expect, it } from 'vitest'
 import { createMetrics, type Metrics } from '../../src/metrics.ts'
 import { encodeFrame } from '../../src/protocol/frame.ts'
-import { PROTOCOL_VERSION, RECORDS_TOPIC, SPAN_PROTOCOL } from '../../src/protocol/ids.ts'
+import {
+  DIRECTORY_PROTOCOL,
+  PASS_PROTOCOL,
+  PROTOCOL_VERSION,
+  RECORDS_TOPIC,
+  SPAN_PROTOCOL,
+} from '../../src/protocol/ids.ts'
 import { parseSpanMessage, type SpanMessage } from '../../src/protocol/messages.ts'
 import { encodeSigned, parseSigned } from '../../src/protocol/signed.ts'
 import { createDhtDirectory } from '../../src/swarm/dht-directory.ts'
 import { frameStream } from '../../src/swarm/framed-stream.ts'
 import { gossip } from '../../src/swarm/gossip.ts'
-import { createIdentity, signRecord } from '../../src/swarm/identity.ts'
+import { announceTo } from '../../src/swarm/directory-exchange.ts'
+import { createIdentity, type Identity, signRecord } from '../../src/swarm/identity.ts'
 import { showPass } from '../../src/swarm/pass-exchange.ts'
 import type { Peer } from '../../src/swarm/peer.ts'
 import { memoryReceiptStore } from '../../src/swarm/receipt-store.ts'
@@ -38,7 +45,7 @@ function shown(metrics: Metrics): Record<string, number> {
 function risen(before: Record<string, number>, after: Record<string, number>): Record<string, number> {
   return Object.fromEntries(
     Object.entries(after)
-      .filter(([name]) => /^chorale_(?:span|gate)_refusals_total|^chorale_gossip/.test(name))
+      .filter(([name]) => /^chorale_(?:span|gate|question)_refusals_total|^chorale_gossip/.test(name))
       .map(([name, value]) => [name, value - (before[name] ?? 0)] as const)
       .filter(([, more]) => more > 0),
   )
@@ -119,6 +126,15 @@ describe('messages that are refused', () => {
         'chorale_span_refusals_total{code="protocol",field=""}': 1,
       })
     }
+    // And a frame whose end never comes, because the stream is closed inside it.
+    const before = shown(metrics)
+    const stream = await client.openStream(server.id, server.addrs(), SPAN_PROTOCOL, { timeoutMs: 3_000 })
+    stream.send(encodeFrame(cut).subarray(0, 100))
+    await stream.close()
+    await until(() => Object.keys(risen(before, shown(metrics))).length > 0, 'it is counted')
+    expect(risen(before, shown(metrics))).toEqual({
+      'chorale_span_refusals_total{code="session_lost",field="frame"}': 1,
+    })
     const text = metrics.render()
     expect(text).not.toContain(client.id)
     expect(text).not.toContain(server.id)
@@ -146,26 +162,56 @@ describe('messages that are refused', () => {
       const { body } = parseSigned(bytes, 'pass', 4_096)
       return encodeSigned({ body, signature: new Uint8Array(64).fill(3) }, 'pass', 4_096)
     }
-    for (const [field, make] of [
-      ['signature', async (client: Peer) => forged(await passFor(client.id))],
-      ['audience', () => passFor(server.id)],
+    for (const [field, code, make] of [
+      ['signature', 'refused', async (client: Peer) => forged(await passFor(client.id))],
+      ['audience', 'refused', () => passFor(server.id)],
       [
         'expiresAt',
+        'refused',
         (client: Peer) => passFor(client.id, { issuedAt: now - 90_000, expiresAt: now - 60_000 }),
       ],
-      ['protocol', async (client: Peer) => (await passFor(client.id)).subarray(0, 60)],
+      ['protocol', 'protocol', async (client: Peer) => (await passFor(client.id)).subarray(0, 60)],
     ] as const) {
       const client = await peers.peer({ node: false, gated: false, bootstrap: server.addrs() })
       const before = shown(metrics)
       await expect(showPass(client, server.id, await make(client))).rejects.toThrow()
       expect(risen(before, shown(metrics))).toEqual({
         [`chorale_gate_refusals_total{at="pass",field="${field}"}`]: 1,
+        [`chorale_question_refusals_total{protocol="${PASS_PROTOCOL}",code="${code}",field="${field === 'protocol' ? '' : field}"}`]: 1,
       })
       await client.close()
     }
     const tab = await peers.peer({ node: false, gated: false, bootstrap: server.addrs() })
     await showPass(tab, server.id, await passFor(tab.id))
     expect(shown(metrics)).toMatchObject({ chorale_passes_taken_total: 1 })
+  })
+
+  it('records that are forged, of another peer, expired or cut are counted under the field', async () => {
+    const { swarm: peers, metrics, server } = await start()
+    await createDhtDirectory(server, { serve: true })
+    const client = await peers.peer({ bootstrap: server.addrs() })
+    const stranger = await createIdentity()
+    const record = (identity: Identity, more: object = {}) =>
+      signRecord(identity, {
+        record: { ...serverRecord(identity.peerId, Date.now()), ...more },
+        model: MODEL,
+      })
+    const forged = await record(client.identity)
+    forged[forged.length - 1]! ^= 1
+    const replayed = { issuedAt: Date.now() - 600_000, expiresAt: Date.now() - 500_000 }
+    for (const [code, field, bytes, place] of [
+      ['protocol', 'signature', forged, []],
+      ['refused', '', await record(stranger), ['chorale_gate_refusals_total{at="record",field="stake"}']],
+      ['protocol', 'expiresAt', await record(client.identity, replayed), []],
+      ['protocol', '', (await record(client.identity)).subarray(0, 50), []],
+    ] as const) {
+      const before = shown(metrics)
+      await expect(announceTo(client, server.id, bytes)).rejects.toThrow()
+      expect(Object.keys(risen(before, shown(metrics))).toSorted()).toEqual([
+        ...place,
+        `chorale_question_refusals_total{protocol="${DIRECTORY_PROTOCOL}",code="${code}",field="${field}"}`,
+      ])
+    }
   })
 
   it('gossip is counted by what became of it and why', async () => {

@@ -1,18 +1,10 @@
 /** A real Chromium for tests of the pages, headless and on loopback. */
 
-import { existsSync } from 'node:fs'
 import { type Browser, type BrowserContext, chromium, type Page } from 'playwright-core'
-
-const PLACES = [
-  process.env['CHROMIUM_PATH'],
-  '/usr/bin/chromium',
-  '/usr/bin/chromium-browser',
-  '/usr/bin/google-chrome',
-  '/Applications/Google Chrome.app/Contents/MacOS/Google Chrome',
-]
+import { findChromium } from '../../node/cli/bench/chromium.ts'
 
 /** Path of a Chromium on this machine. */
-export const CHROMIUM = PLACES.find((path) => path !== undefined && existsSync(path))
+export const CHROMIUM = findChromium()
 
 if (CHROMIUM === undefined) {
   console.log(

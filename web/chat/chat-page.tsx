@@ -1,5 +1,5 @@
 import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks'
-import { phase } from '../session/tab-session.ts'
+import { phase, waitsForBlocks } from '../session/tab-session.ts'
 import { changeSettings, settings } from '../settings/settings.ts'
 import { strings } from '../strings.ts'
 import { Dialog } from '../ui/dialog.tsx'
@@ -8,6 +8,7 @@ import { StartStatus } from '../ui/start-status.tsx'
 import { chatsLoaded, draft, draftText, send, shownChat } from './conversations.ts'
 import { Composer } from './composer.tsx'
 import { DraftView, MessageView } from './message-view.tsx'
+import { MissingBlocks } from './missing-blocks.tsx'
 
 /** Pixels from the end within which the view follows a growing answer. */
 const NEAR_END = 80
@@ -42,7 +43,7 @@ export function ChatPage() {
                   onEdited={() => setEditingLast(false)}
                 />
               ))}
-              {answering && <DraftView waiting={phase.value.kind !== 'ready'} />}
+              {answering && <DraftView waiting={phase.value.kind !== 'ready' || waitsForBlocks.value} />}
             </div>
           )}
         </div>
@@ -58,6 +59,7 @@ export function ChatPage() {
           </button>
         )}
         {!empty && <StartStatus compact />}
+        <MissingBlocks />
         <Composer
           withConsent={withConsent}
           onEditLast={() => setEditingLast(lastUser !== undefined)}

@@ -2,7 +2,13 @@ import { computed, signal } from '@preact/signals'
 import { errorCode, errorMessage } from '../../src/errors.ts'
 import type { ChatMessage } from '../../src/tokenizer/tokenizer.ts'
 import { beginReceipts, signersOf } from '../network/answer-receipts.ts'
-import { measuredRoute, modelDefaults, modelName, waitForModel } from '../session/tab-session.ts'
+import {
+  measuredRoute,
+  modelDefaults,
+  modelName,
+  refreshSwarmState,
+  waitForModel,
+} from '../session/tab-session.ts'
 import { NO_ANSWER_SETTINGS, samplingOf, settings } from '../settings/settings.ts'
 import { problemText } from '../session/problem-text.ts'
 import { goTo, place } from '../ui/route.ts'
@@ -189,6 +195,8 @@ async function runAnswer(chatId: string): Promise<void> {
       signal.aborted || errorCode(error) === 'cancelled'
         ? { stopped: true }
         : { problem: problemText(errorCode(error), errorMessage(error)) }
+    // What is missing is shown, and what one can do about it.
+    if (errorCode(error) === 'no_chain') void refreshSwarmState()
   } finally {
     show.end()
   }

@@ -1,6 +1,7 @@
 import { ChoraleError, errorMessage } from '../../src/errors.ts'
 import { checkClientPart, type ClientPart } from '../../src/model/client-part.ts'
 import type { ServerState } from '../../src/routing/snapshot.ts'
+import type { ModelSummary } from '../../src/session/network-models.ts'
 import type { Span } from '../../src/session/span-runner.ts'
 import { readEvents } from './read-events.ts'
 import { readSubnetView, type SubnetView } from './subnet-view.ts'
@@ -18,6 +19,13 @@ export interface ServerView extends Span {
   readonly sessions: number
 }
 
+/** A model of the network, as `/api/v1/state` lists it. */
+export interface ModelView extends ModelSummary {
+  /** Whether the gateway has its client's part: this tab can ask it. */
+  readonly here: boolean
+  readonly peers: readonly ServerView[]
+}
+
 /** A model and who serves it, as `/api/v1/state` tells it. */
 export interface SwarmState {
   readonly model: string
@@ -25,6 +33,8 @@ export interface SwarmState {
   readonly servers: readonly ServerView[]
   readonly ready: boolean
   readonly missing: readonly Span[]
+  /** Every model of the network, this one too; none where the gateway's version does not tell. */
+  readonly models: readonly ModelView[]
   /** Addresses of peers that lead into the network. */
   readonly bootstrap: readonly string[]
   /** Ids of models that guess for it and that pages may fetch whole. */
@@ -106,6 +116,17 @@ export function createGateway(url: string, key: string | undefined): Gateway {
   }
 }
 
+/** The state with another of its models in front; unchanged where the gateway can't give a page that one. */
+export function stateOfModel(state: SwarmState, id: string | undefined): SwarmState {
+  const listed = state.models.map((model) =>
+    model.id === state.model ? { ...model, peers: state.servers } : model,
+  )
+  const chosen = listed.find((model) => model.id === id && model.here)
+  if (chosen === undefined) return { ...state, models: listed }
+  const { blocks, complete: ready, missing, peers: servers } = chosen
+  return { ...state, model: chosen.id, blocks, ready, missing, servers, models: listed }
+}
+
 /** @throws `unreachable` for what is no state. */
 function readState(value: unknown): SwarmState {
   const state = value as Partial<SwarmState> | undefined | null
@@ -116,6 +137,7 @@ function readState(value: unknown): SwarmState {
     ready: false,
     missing: [],
     bootstrap: [],
+    models: [],
     blocks: 0,
     ...state,
     drafts: Array.isArray(state.drafts) ? state.drafts.filter((id) => typeof id === 'string') : [],

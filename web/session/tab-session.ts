@@ -8,9 +8,10 @@ import type { DraftSource } from '../engine/messages.ts'
 import type { TabModel } from '../engine/tab-model.ts'
 import { loadTabModel } from '../engine/tab-model.ts'
 import { joinSwarm, type TabSwarm } from '../network/join-swarm.ts'
-import { createGateway, type Gateway, type SwarmState } from './gateway.ts'
+import { createGateway, type Gateway, stateOfModel, type SwarmState } from './gateway.ts'
 import { gatewayOf, settings } from '../settings/settings.ts'
 import { strings } from '../strings.ts'
+import { coverageOf, uncovered } from '../swarm/coverage.ts'
 import { problemText } from './problem-text.ts'
 import { note, tabLog } from './tab-log.ts'
 
@@ -26,6 +27,10 @@ export const tabModel = signal<TabModel | undefined>(undefined)
 export const modelName = signal('')
 export const swarmState = signal<SwarmState | undefined>(undefined)
 export const peerId = signal('')
+/** Whether messages wait until every block of the model has a server. */
+export const waitsForBlocks = signal(false)
+/** The model that was chosen among those of the gateway; undefined = the gateway's own choice. */
+export const chosenModel = signal<string | undefined>(undefined)
 interface Session {
   readonly gateway: Gateway
   readonly swarm: TabSwarm
@@ -46,7 +51,7 @@ export async function startSession(gatewayUrl: string, key: string | undefined):
   const gateway = createGateway(gatewayUrl, key)
   let swarm: TabSwarm | undefined
   try {
-    const state = await gateway.state()
+    const state = stateOfModel(await gateway.state(), chosenModel.value)
     swarmState.value = state
     const part = await gateway.clientPart(state.model)
     modelName.value = part.name
@@ -104,6 +109,12 @@ export async function restartSession(): Promise<void> {
   await startSession(url, key)
 }
 
+/** Leaves the present model and loads another one of the gateway's. */
+export async function chooseModel(id: string): Promise<void> {
+  chosenModel.value = id
+  await restartSession()
+}
+
 /** Frees what the tab holds on servers and in memory. */
 export async function endSession(): Promise<void> {
   const ending = current
@@ -127,7 +138,7 @@ export function modelDefaults(): ClientPart['generationDefaults'] {
   return current?.part.generationDefaults ?? {}
 }
 
-/** The model, once it is here. @throws `unreachable` when it can't be had, `cancelled`. */
+/** The model, once it is here and, where somebody chose to wait for them, all its blocks are served. @throws `unreachable` when it can't be had, `cancelled`. */
 export async function waitForModel(abort: AbortSignal): Promise<TabModel> {
   return await new Promise<TabModel>((resolve, reject) => {
     const settle = (act: () => void) => {
@@ -141,9 +152,11 @@ export async function waitForModel(abort: AbortSignal): Promise<TabModel> {
     const end = effect(() => {
       const model = tabModel.value
       const now = phase.value
+      const state = swarmState.value
+      const short = waitsForBlocks.value && state !== undefined && uncovered(coverageOf(state)).length > 0
       if (abort.aborted) onAbort()
       else if (now.kind === 'failed') settle(() => reject(new ChoraleError('unreachable', now.problem)))
-      else if (model !== undefined && now.kind === 'ready') settle(() => resolve(model))
+      else if (model !== undefined && now.kind === 'ready' && !short) settle(() => resolve(model))
     })
   })
 }
@@ -152,11 +165,11 @@ export async function waitForModel(abort: AbortSignal): Promise<TabModel> {
 export async function followSwarmState(signal: AbortSignal): Promise<void> {
   const { url, key } = gatewayOf()
   const gateway = current?.gateway ?? createGateway(url, key)
-  await gateway.follow((state) => (swarmState.value = state), signal)
+  await gateway.follow((state) => (swarmState.value = stateOfModel(state, chosenModel.value)), signal)
 }
 
 /** Asks the gateway again who serves what. */
 export async function refreshSwarmState(): Promise<void> {
   const state = await current?.gateway.state().catch(() => undefined)
-  if (state !== undefined) swarmState.value = state
+  if (state !== undefined) swarmState.value = stateOfModel(state, chosenModel.value)
 }

@@ -1,6 +1,7 @@
-import { useEffect } from 'preact/hooks'
-import type { SwarmState } from '../session/gateway.ts'
-import { followSwarmState, modelName, refreshSwarmState, swarmState } from '../session/tab-session.ts'
+import { useState } from 'preact/hooks'
+import { stateOfModel, type SwarmState } from '../session/gateway.ts'
+import { swarmState } from '../session/tab-session.ts'
+import { useFreshState } from '../session/use-fresh-state.ts'
 import type { StakedNode } from '../session/subnet-view.ts'
 import { strings } from '../strings.ts'
 import { formatRate, shortPeer } from '../ui/format.ts'
@@ -9,46 +10,15 @@ import { BlockMap, STATE_MARKS } from './block-map.tsx'
 import { ClassMark, EpochPanel } from './epoch-panel.tsx'
 import { coverageOf, weakestBlocks } from './coverage.ts'
 import { HealthBadge } from './health-badge.tsx'
-
-/** How often the gateway is asked where it can't push, and how often it is tried whether it can. */
-const REFRESH_MS = 2000
-const FOLLOW_AGAIN_MS = 30_000
-
-/** Keeps the state new until `ended`: pushed by the gateway, else asked for. */
-async function keepNew(ended: AbortSignal): Promise<void> {
-  while (!ended.aborted) {
-    await followSwarmState(ended).catch(() => undefined)
-    const again = performance.now() + FOLLOW_AGAIN_MS
-    while (!ended.aborted && performance.now() < again) {
-      await refreshSwarmState()
-      await new Promise((resolve) => setTimeout(resolve, REFRESH_MS))
-    }
-  }
-}
-
-/** While the page is on the screen. */
-function useFreshState(): void {
-  useEffect(() => {
-    let shown: AbortController | undefined
-    const onChange = () => {
-      shown?.abort()
-      shown = document.hidden ? undefined : new AbortController()
-      if (shown !== undefined) void keepNew(shown.signal)
-    }
-    onChange()
-    document.addEventListener('visibilitychange', onChange)
-    return () => {
-      document.removeEventListener('visibilitychange', onChange)
-      shown?.abort()
-    }
-  }, [])
-}
+import { ModelTable } from './model-table.tsx'
 
 /** Who serves which blocks. */
 export function SwarmPage() {
   const state = swarmState.value
   const words = strings.swarm
+  const [chosen, setChosen] = useState<string | undefined>(undefined)
   useFreshState()
+  const shown = state === undefined ? undefined : showModel(state, chosen)
   return (
     <div class="page-scroll" tabIndex={-1}>
       <div class="column wide swarm">
@@ -57,11 +27,22 @@ export function SwarmPage() {
           {words.intro} {words.refreshed}
         </p>
         <StartStatus compact />
-        {state !== undefined && <ModelSwarm state={state} />}
+        {state !== undefined && state.models.length > 1 && (
+          <section>
+            <h2>{strings.models.title}</h2>
+            <ModelTable models={state.models} shown={shown?.model ?? ''} onShow={setChosen} />
+          </section>
+        )}
+        {shown !== undefined && <ModelSwarm state={shown} />}
         {state?.subnet !== undefined && <EpochPanel view={state.subnet} />}
       </div>
     </div>
   )
+}
+
+/** The state with any of the listed models in front: a map needs no client's part. */
+function showModel(state: SwarmState, id: string | undefined): SwarmState {
+  return stateOfModel({ ...state, models: state.models.map((model) => ({ ...model, here: true })) }, id)
 }
 
 function ModelSwarm({ state }: { readonly state: SwarmState }) {
@@ -76,7 +57,8 @@ function ModelSwarm({ state }: { readonly state: SwarmState }) {
     <>
       <section>
         <h2>
-          {modelName.value === '' ? state.model : modelName.value} <HealthBadge state={state} />
+          {state.models.find(({ id }) => id === state.model)?.name ?? state.model}{' '}
+          <HealthBadge state={state} />
         </h2>
         <p class="aside mono">{state.model}</p>
         <p>

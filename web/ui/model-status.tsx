@@ -4,6 +4,7 @@ import { strings } from '../strings.ts'
 import { healthOf } from '../swarm/health-badge.tsx'
 import { Dialog } from './dialog.tsx'
 import { formatBytes } from './format.ts'
+import { ModelPicker } from './model-picker.tsx'
 import { StartStatus } from './start-status.tsx'
 
 /** The model and its state in the header; opened, what is known of it. */
@@ -33,6 +34,7 @@ export function ModelStatus() {
         <Dialog title={words.details} onClose={() => setOpen(false)}>
           <StartStatus compact />
           <ModelFacts />
+          <ModelPicker onChosen={() => setOpen(false)} />
           <div class="row end">
             <button type="button" class="primary" onClick={() => setOpen(false)}>
               {strings.settings.close}

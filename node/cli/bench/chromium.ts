@@ -1,16 +1,13 @@
-import { access } from 'node:fs/promises'
+import { existsSync } from 'node:fs'
 
-const PLACES = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome']
+const PLACES = [
+  '/usr/bin/chromium',
+  '/usr/bin/chromium-browser',
+  '/usr/bin/google-chrome',
+  '/Applications/Google Chrome.app/Contents/MacOS/Google Chrome',
+]
 
 /** Path of a Chromium on this machine: `CHROMIUM_PATH`, or where packages put it. */
-export async function findChromium(): Promise<string | undefined> {
-  for (const path of [process.env['CHROMIUM_PATH'], ...PLACES]) {
-    if (path === undefined) continue
-    const found = await access(path).then(
-      () => true,
-      () => false,
-    )
-    if (found) return path
-  }
-  return undefined
+export function findChromium(): string | undefined {
+  return [process.env['CHROMIUM_PATH'], ...PLACES].find((path) => path !== undefined && existsSync(path))
 }

@@ -1,14 +1,16 @@
 import { gzipSync } from 'node:zlib'
 import { Command } from 'commander'
-import type { Browser, Page } from 'playwright-core'
+import type { Browser } from 'playwright-core'
 import { ChoraleError } from '../../../src/errors.ts'
 import type { LanguageModel } from '../../../src/session/language-model.ts'
 import { createWebPages } from '../../web-pages.ts'
 import { catchInterrupt } from '../chat/interrupt.ts'
 import { openModelToAsk } from '../chat/open-model.ts'
 import { startGateway } from '../gateway.ts'
+import { type BareChromium, launchBareChromium } from './bare-chromium.ts'
 import { findChromium } from './chromium.ts'
 import { median, positiveFlag, roundTo } from './flags.ts'
+import { answerRate, openChat, sendQuestion, waitFor } from './web-tab.ts'
 
 interface Flags {
   tokens: string
@@ -52,7 +54,7 @@ export function webBenchCommand(): Command {
 async function runWebBench(reference: string | undefined, flags: Flags): Promise<void> {
   const tokens = positiveFlag(flags.tokens, 'tokens')
   const rounds = positiveFlag(flags.rounds, 'rounds')
-  const executablePath = await findChromium()
+  const executablePath = findChromium()
   if (executablePath === undefined) {
     throw new ChoraleError(
       'not_found',
@@ -83,10 +85,22 @@ async function runWebBench(reference: string | undefined, flags: Flags): Promise
       ...(swarmState && { swarmState }),
     })
     closers.push(() => gateway.close(0))
-    const browser = await chromium.launch({ executablePath, args: ['--no-sandbox'] })
-    closers.push(() => browser.close())
-    signal.addEventListener('abort', () => void browser.close())
-    const report = await measure(browser, `${gateway.url}/`, languageModel, { tokens, rounds })
+    const url = `${gateway.url}/`
+    const watched = await chromium.launch({ executablePath, args: ['--no-sandbox'] })
+    signal.addEventListener('abort', () => void watched.close())
+    const jsGzipBytes: Record<string, number> = {}
+    try {
+      for (const page of PAGES) {
+        jsGzipBytes[page] = await javascriptBytes(watched, `${url}#/${page === 'chat' ? '' : page}`)
+      }
+    } finally {
+      await watched.close()
+    }
+    const bare = await launchBareChromium(executablePath)
+    closers.push(() => bare.close())
+    signal.addEventListener('abort', () => void bare.close())
+    const speeds = await measure(bare, url, languageModel, { tokens, rounds })
+    const report = { model: languageModel.model.name, jsGzipBytes, ...speeds }
     process.stdout.write(flags.json === true ? `${JSON.stringify(report)}\n` : inWords(report))
   } finally {
     for (const close of closers.toReversed()) await close()
@@ -95,44 +109,33 @@ async function runWebBench(reference: string | undefined, flags: Flags): Promise
 }
 
 async function measure(
-  browser: Browser,
+  chromium: BareChromium,
   url: string,
   languageModel: LanguageModel,
   { tokens, rounds }: { readonly tokens: number; readonly rounds: number },
-): Promise<WebReport> {
-  const jsGzipBytes: Record<string, number> = {}
-  for (const page of PAGES)
-    jsGzipBytes[page] = await javascriptBytes(browser, `${url}#/${page === 'chat' ? '' : page}`)
-
-  const context = await browser.newContext()
-  const page = await context.newPage()
+): Promise<Omit<WebReport, 'model' | 'jsGzipBytes'>> {
   const started = performance.now()
-  await page.goto(url)
-  await setAnswers(page, tokens)
-  await page.locator('.model-state', { hasText: 'Ready' }).waitFor({ state: 'attached' })
+  const tab = await openChat(chromium, url, tokens)
+  await waitFor(tab, { selector: '.model-state', text: 'Ready' })
   const coldStartMs = performance.now() - started
-  const first = ask(page)
-  // Looked at below; it also fails when the browser is closed before.
-  first.catch(() => undefined)
-  // A short answer may be complete before anybody looks.
-  await page.locator('.message.assistant .markdown > *').first().waitFor({ state: 'attached' })
+  await sendQuestion(tab, PROMPT)
+  await waitFor(tab, { selector: '.message.assistant .markdown > *' })
   const firstTokenMs = performance.now() - started
-  await first
+  await answerRate(tab)
 
-  const tab: number[] = []
-  const node: number[] = []
+  const inTab: number[] = []
+  const inNode: number[] = []
   for (let round = 0; round < rounds; round++) {
-    node.push(await nodeTokS(languageModel, tokens))
-    tab.push(await ask(page))
+    inNode.push(await nodeTokS(languageModel, tokens))
+    await sendQuestion(tab, PROMPT)
+    inTab.push(await answerRate(tab))
   }
-  await context.close()
+  await tab.close()
   return {
-    model: languageModel.model.name,
-    jsGzipBytes,
     coldStartMs: Math.round(coldStartMs),
     firstTokenMs: Math.round(firstTokenMs),
-    tabTokS: roundTo(median(tab), 1),
-    nodeTokS: roundTo(median(node), 1),
+    tabTokS: roundTo(median(inTab), 1),
+    nodeTokS: roundTo(median(inNode), 1),
   }
 }
 
@@ -153,31 +156,6 @@ async function javascriptBytes(browser: Browser, url: string): Promise<number> {
   const sizes = await Promise.all(bodies)
   await context.close()
   return sizes.reduce((sum, size) => sum + size, 0)
-}
-
-/** Greedy answers of a fixed length, so that tab and Node do the same. */
-async function setAnswers(page: Page, tokens: number): Promise<void> {
-  const chat = page.url()
-  await page.goto(`${chat}#/settings`)
-  await page.getByLabel('Temperature').fill('0')
-  await page.getByLabel('Longest answer, tokens').fill(String(tokens))
-  await page.goto(chat)
-}
-
-/** Asks in a new chat. @returns tokens per second after the first, as the page shows them. */
-async function ask(page: Page): Promise<number> {
-  await page.getByRole('button', { name: 'New chat' }).first().click()
-  await page.getByLabel('Your message', { exact: true }).fill(PROMPT)
-  await page.keyboard.press('Enter')
-  const accept = page.getByRole('button', { name: 'I understand' })
-  const growing = page.locator('.message.growing')
-  await accept.or(growing).first().waitFor()
-  if (await accept.isVisible()) await accept.click()
-  const facts = page.locator('.message.assistant:not(.growing) .facts summary')
-  await facts.waitFor()
-  const rate = /([\d.]+) tok\/s/.exec(await facts.innerText())?.[1]
-  if (rate === undefined) throw new ChoraleError('internal', 'the page shows no speed: ask for more --tokens')
-  return Number(rate)
 }
 
 async function nodeTokS(languageModel: LanguageModel, maxTokens: number): Promise<number> {

@@ -19,8 +19,7 @@ const TYPES: Readonly<Record<string, string>> = { js: 'text/javascript', wasm: '
 
 /** Installs wllama; needs a Chromium of the system and playwright-core. */
 export async function installWllama(): Promise<Installed> {
-  if ((await findChromium()) === undefined)
-    return { reason: 'wllama needs Chromium: install the package chromium' }
+  if (findChromium() === undefined) return { reason: 'wllama needs Chromium: install the package chromium' }
   try {
     await import('playwright-core')
   } catch {
@@ -60,7 +59,7 @@ window.measure = async ({ threads, promptTokens, decodeTokens, rounds }) => {
 
 async function measure(folder: string, job: LocalJob): Promise<LocalMeasure> {
   const { chromium } = await import('playwright-core')
-  const executablePath = await findChromium()
+  const executablePath = findChromium()
   if (executablePath === undefined) throw new Error('no Chromium')
   const server = await serveFiles(join(folder, 'node_modules/@wllama/wllama'), job.model)
   const browser = await chromium.launch({ executablePath, args: ['--no-sandbox'] })

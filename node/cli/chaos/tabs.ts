@@ -26,7 +26,7 @@ const POLL_MS = 100
 
 /** Opens tabs that serve `span`. @throws `not_found` without a Chromium. */
 export async function openServingTabs(options: ServingTabsOptions): Promise<ServingTabs> {
-  const executablePath = await findChromium()
+  const executablePath = findChromium()
   if (executablePath === undefined) {
     throw new ChoraleError(
       'not_found',

@@ -79,7 +79,7 @@ export async function readRuntime(source: RuntimeSource): Promise<RuntimeCodec> 
   const { specVersion } = isRecord(source.version) ? source.version : {}
   if (typeof specVersion !== 'number')
     throw new ChoraleError('ledger', 'the node names no specVersion of its runtime')
-  assertMetadata(source, version)
+  const { registry, metadata } = decodeMetadata(source)
   const api = await new Promise<ApiPromise>((resolve, reject) => {
     const timer = setTimeout(
       () => reject(new ChoraleError('timeout', 'the metadata was not read in time')),
@@ -87,7 +87,8 @@ export async function readRuntime(source: RuntimeSource): Promise<RuntimeCodec> 
     )
     const made = new ApiPromise({
       provider: offlineProvider(source),
-      metadata: { [`${source.genesisHash}-${specVersion}`]: toHex(source.metadata) as `0x${string}` },
+      registry,
+      metadata: { [`${source.genesisHash}-${specVersion}`]: metadata },
       noInitWarn: true,
       initWasm: false,
       throwOnUnknown: false,
@@ -117,16 +118,21 @@ export async function readRuntime(source: RuntimeSource): Promise<RuntimeCodec> 
 }
 
 /**
- * Decodes metadata once by itself: ApiPromise prints what it can't read to the console. @throws `ledger`.
+ * Decodes metadata before ApiPromise does, which prints what it can't read to the console. What it is given decoded, by the
+ * same registry, it takes as it is; its types know of hex only. @throws `ledger`.
  */
-function assertMetadata(source: RuntimeSource, version: number): void {
+function decodeMetadata(source: RuntimeSource): {
+  readonly registry: ApiPromise['registry']
+  readonly metadata: `0x${string}`
+} {
   const { registry } = new ApiPromise({
     provider: { ...offlineProvider(source), isConnected: false },
     noInitWarn: true,
   })
   try {
-    const { encodedLength } = registry.createType(`MetadataV${version}`, source.metadata.subarray(5))
-    if (encodedLength !== source.metadata.length - 5) throw new Error('bytes are left over')
+    const metadata = registry.createType('Metadata', source.metadata)
+    if (metadata.encodedLength !== source.metadata.length) throw new Error('bytes are left over')
+    return { registry, metadata: metadata as unknown as `0x${string}` }
   } catch (error) {
     throw new ChoraleError('ledger', `the node's metadata can't be read: ${errorMessage(error)}`, {
       cause: error,

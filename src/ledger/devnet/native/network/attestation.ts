@@ -1,3 +1,4 @@
+import { ensureLength, MAX_ATTEST } from './bounds.ts'
 import { attestorProgress, currentClock, subnetEpoch } from './epochs.ts'
 import { atMost, fromFloat, ONE, toFloat, U128_MAX } from './fixed-point.ts'
 import { nodesOfClass } from './node-store.ts'
@@ -6,9 +7,6 @@ import { type AttestEntry, type ConsensusData, hasClass, type Score, type Subnet
 import type { EmergencySet } from './records.ts'
 import { concaveDownDecreasing, sigmoidDecreasing } from './reward-curves.ts'
 import type { Handlers, NetworkState } from './state.ts'
-
-/** Longest `args` and `attest_data`; the listing's bound on them. */
-export const MAX_ATTEST_BYTES = 4096
 
 /** What the proposer's reward is multiplied with; falls with the progress of the epoch at the proposal. */
 export function proposerFactor(net: NetworkState, progress: bigint): bigint {
@@ -35,6 +33,8 @@ type Proposal = {
 
 function propose(net: NetworkState, who: string, proposal: Proposal): void {
   const subnetId = proposal.subnet_id
+  ensureLength('args', proposal.args, MAX_ATTEST)
+  ensureLength('attest_data', proposal.attest_data, MAX_ATTEST)
   const clock = currentClock(net, subnetId)
   net.ensure(clock !== undefined, 'SubnetEpochDataIsNone')
   const elected = net.get<number | undefined>('SubnetElectedValidator', subnetId, clock.epoch)
@@ -101,6 +101,7 @@ function queueWishes(
 }
 
 function attest(net: NetworkState, who: string, subnetId: number, data: Uint8Array | undefined): void {
+  ensureLength('attest_data', data, MAX_ATTEST)
   const epoch = subnetEpoch(net, subnetId)
   const nodeId = net.get<number | undefined>('HotkeySubnetNodeId', subnetId, who)
   net.ensure(nodeId !== undefined, 'InvalidHotkeySubnetNodeId')

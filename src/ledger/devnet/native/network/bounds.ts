@@ -4,6 +4,8 @@ import { DispatchFailure } from '../dispatch-error.ts'
 export const MAX_VECTOR = 1024
 export const MAX_URL = 1024
 export const MAX_SOCIAL_ID = 255
+/** Longest `args` and `attest_data` of a proposal, and `attest_data` of an attestation. */
+export const MAX_ATTEST = 4096
 
 /**
  * Refuses bytes over a bound. The chain's decoder refuses the whole transaction; here the call fails with `Other`.

@@ -665,6 +665,19 @@ export const ERROR_CASES: readonly Case[] = [
       ],
     }),
   ],
+  ...['args', 'attest_data'].map((field): Case => [
+    'Other',
+    (subnet) => hotkey(chosen(subnet)),
+    'propose_attestation',
+    proposal({ [field]: new Uint8Array(4097) }),
+  ]),
+  [
+    'Other',
+    (subnet) => hotkey(other(subnet)),
+    'attest',
+    (subnet) => ({ ...attestation(subnet), attest_data: new Uint8Array(4097) }),
+    submit,
+  ],
   ['InvalidHotkeySubnetNodeId', cold(1), 'attest', attestation],
   ['InvalidSubnetNodeId', hot(5), 'attest', attestation, queued],
   [
