@@ -9,7 +9,7 @@ import { loadSpans } from '../../src/session/trace.ts'
 import { createTokenizer } from '../../src/tokenizer/hf-tokenizer.ts'
 import { openModelArgument } from '../open-model-argument.ts'
 import { createNodePlatform, stderrLogger } from '../platform.ts'
-import { positiveFlag } from './bench/flags.ts'
+import { activationBitsFlag, positiveFlag } from './bench/flags.ts'
 
 /** Largest text read, in bytes: a hundred times what anybody waits for. */
 const MAX_TEXT = 16 * 1024 * 1024
@@ -20,6 +20,7 @@ const DEFAULT_WINDOW = 2048
 interface PerplexityOptions {
   engine: string
   threads?: string
+  activationBits?: string
   window?: string
   limit?: string
   json?: boolean
@@ -33,6 +34,7 @@ export function perplexityCommand(): Command {
     .argument('<file>', 'a text file')
     .option('--engine <name>', ENGINE_CHOICES, 'auto')
     .option('--threads <n>', 'CPU threads of the engine')
+    .option('--activation-bits <bits>', 'wasm: round activations to 15 bits (the default) or 8')
     .option('--window <n>', `tokens a window (default: the model's context, at most ${DEFAULT_WINDOW})`)
     .option('--limit <n>', "use the text's first n tokens only")
     .option('--json', 'print {"tokens", "perplexity"}')
@@ -46,6 +48,8 @@ export function perplexityCommand(): Command {
 async function runPerplexity(reference: string, file: string, options: PerplexityOptions): Promise<void> {
   const engineName = parseEngineName(options.engine)
   const threads = options.threads === undefined ? undefined : positiveFlag(options.threads, 'threads')
+  const activationBits =
+    options.activationBits === undefined ? undefined : activationBitsFlag(options.activationBits)
   const text = await readText(file)
   const model = await openModelArgument(reference)
   try {
@@ -55,6 +59,7 @@ async function runPerplexity(reference: string, file: string, options: Perplexit
     const { engine } = await createEngine(createNodePlatform(stderrLogger('warn')), {
       name: engineName,
       ...(threads === undefined ? {} : { threads }),
+      ...(activationBits === undefined ? {} : { activationBits }),
     })
     try {
       const client = { embedding: await loadEmbedding(model), head: await engine.loadHead(model) }

@@ -9,7 +9,7 @@ import { blockSize } from '../../../src/tensor/weight.ts'
 import { createTokenizer } from '../../../src/tokenizer/hf-tokenizer.ts'
 import { openModelArgument } from '../../open-model-argument.ts'
 import { createNodePlatform, stderrLogger } from '../../platform.ts'
-import { collectModel, median, positiveFlag, roundTo } from './flags.ts'
+import { activationBitsFlag, collectModel, median, positiveFlag, roundTo } from './flags.ts'
 import { benchModels } from './models.ts'
 
 interface BatchOptions {
@@ -62,7 +62,7 @@ export function batchBenchCommand(): Command {
 
 async function runBatchBench(options: BatchOptions): Promise<void> {
   const results: BatchMeasure[] = []
-  const bits = options.activationBits.map(activationBitsOf)
+  const bits = options.activationBits.map(activationBitsFlag)
   for (const model of await benchModels(options.model)) {
     for (const [i, activationBits] of bits.entries()) {
       const result = await measure(model, options, activationBits)
@@ -180,13 +180,6 @@ async function answers(
 /** Whether some weights of a block are in groups of 8 or 4 bits. */
 function isQuantised({ spec, weights }: Model): boolean {
   return blockRoles(spec).some((role) => blockSize(weights.blockInfo(0, role).dtype) > 1)
-}
-
-function activationBitsOf(text: string): 8 | 15 {
-  if (text === '8' || text === '15') return Number(text) as 8 | 15
-  throw new ChoraleError('bad_config', `--activation-bits ${JSON.stringify(text)}: 8 or 15`, {
-    field: 'activation-bits',
-  })
 }
 
 /** A prompt of its own for every session, so that equal tokens can't come from a mix-up. */

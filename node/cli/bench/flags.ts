@@ -23,3 +23,11 @@ export function median(values: readonly number[]): number {
 export function roundTo(value: number, digits: number): number {
   return Number(value.toFixed(digits))
 }
+
+/** `--activation-bits`: what the wasm engine rounds activations to before they meet quantised weights. @throws `bad_config`. */
+export function activationBitsFlag(text: string): 8 | 15 {
+  if (text === '8' || text === '15') return Number(text) as 8 | 15
+  throw new ChoraleError('bad_config', `--activation-bits ${JSON.stringify(text)}: 8 or 15`, {
+    field: 'activation-bits',
+  })
+}
