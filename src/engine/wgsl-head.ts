@@ -3,6 +3,7 @@ import { bytesOf, ownBuffers, readFloats, upload, USAGE } from '../gpu/buffers.t
 import { type GpuContext, type GpuOp, padded, rowsThatFit, strided } from '../gpu/context.ts'
 import { createInTurn } from '../gpu/in-turn.ts'
 import type { MatmulKernelSource } from '../gpu/matmul-kernels.ts'
+import { argmaxParts, createArgmax, readArgmax } from '../gpu/ops/argmax.ts'
 import { createMatmul } from '../gpu/ops/matmul.ts'
 import { createNorm } from '../gpu/ops/norm.ts'
 import type { ClientRole, Model } from '../model/model.ts'
@@ -62,6 +63,10 @@ export async function loadWgslHead(
     })
     const head = await createMatmul(context, { matrix, kernels, step, input: normed, output: logits })
 
+    const parts = argmaxParts(spec.vocabSize)
+    const partials = await rowsOf('best logits', 2 * parts, usage)
+    const best = await createArgmax(context, { width: spec.vocabSize, input: logits, output: partials })
+
     const runSome = async (input: Float32Array, ops: readonly GpuOp[], result: GPUBuffer, width: number) => {
       const { device } = context
       const rows = input.length / spec.hiddenSize
@@ -103,6 +108,10 @@ export async function loadWgslHead(
     return {
       weightBytes,
       logits: (input) => run(input, [norm, head], logits, spec.vocabSize),
+      async best(input) {
+        const { data } = await run(input, [norm, head, best], partials, 2 * parts)
+        return readArgmax(data, parts)
+      },
       finalNorm: (input) => run(input, [norm], normed, spec.hiddenSize),
       close: () =>
         inTurn(async () => {

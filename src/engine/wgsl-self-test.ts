@@ -1,7 +1,10 @@
 import { ChoraleError } from '../errors.ts'
-import type { GpuContext } from '../gpu/context.ts'
+import { bytesOf, ownBuffers, readFloats, upload, USAGE } from '../gpu/buffers.ts'
+import { type GpuContext, padded, strided } from '../gpu/context.ts'
 import type { MatmulKernelSource } from '../gpu/matmul-kernels.ts'
+import { argmaxParts, createArgmax, readArgmax } from '../gpu/ops/argmax.ts'
 import type { KvFormat } from '../gpu/ops/rope-kv-write.ts'
+import { pseudo } from '../gpu/probe-weights.ts'
 import type { ShaderSources } from '../gpu/shader-set.ts'
 import type { Model } from '../model/model.ts'
 import type { ModelSpec } from '../model/spec.ts'
@@ -43,8 +46,48 @@ export async function selfTest(
       `the GPU driver of ${context.device.adapter.name} computes wrong numbers (self-test ${name}: error ${error}, allowed ${allowed}); use another engine`,
     )
   }
+  if (!(await findsHighest(context))) {
+    throw new ChoraleError(
+      'engine',
+      `the GPU driver of ${context.device.adapter.name} finds wrong maxima (self-test argmax); use another engine`,
+    )
+  }
   await facts?.put(key, PASSED)
 }
+
+/** Whether `argmax.wgsl` finds the highest values of two rows of several parts, of equals the first. */
+async function findsHighest({ buffers: base, ...rest }: GpuContext): Promise<boolean> {
+  const buffers = ownBuffers(base)
+  const context = { ...rest, buffers }
+  const { device } = context
+  try {
+    const parts = argmaxParts(ARGMAX_WIDTH)
+    const values = Float32Array.from({ length: 2 * ARGMAX_WIDTH }, (_, i) => pseudo(i, 7919) - 1)
+    const [first, second] = ARGMAX_PLACES
+    for (const place of [first, first + 1, ARGMAX_WIDTH + second, 2 * ARGMAX_WIDTH - 1]) values[place] = 3
+    const usage = USAGE.storage | USAGE.copySource | USAGE.copyTarget
+    const bytes = 2 * padded(2 * parts) * 4
+    const input = await buffers.create('argmax input', values.byteLength, usage)
+    const output = await buffers.create('argmax output', bytes, usage)
+    const staging = await buffers.create('argmax readback', bytes, USAGE.mapRead | USAGE.copyTarget)
+    upload(device, input, 0, bytesOf(values))
+    const op = await createArgmax(context, { width: ARGMAX_WIDTH, input, output })
+    const encoder = device.raw.createCommandEncoder()
+    const pass = encoder.beginComputePass()
+    op.encode(pass, 2, 1)
+    pass.end()
+    encoder.copyBufferToBuffer(output, 0, staging, 0, bytes)
+    device.raw.queue.submit([encoder.finish()])
+    const pairs = strided(await readFloats(device, staging, bytes / 4), padded(2 * parts), 2 * parts)
+    return readArgmax(pairs, parts).join() === ARGMAX_PLACES.join()
+  } finally {
+    buffers.destroyAll()
+  }
+}
+
+/** Three parts; the highest value of the first row is in the second, of the second row in the last. */
+const ARGMAX_WIDTH = 5000
+const ARGMAX_PLACES = [2100, 4321] as const
 
 const PASSED = 'passed'
 

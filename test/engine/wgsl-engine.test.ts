@@ -14,6 +14,7 @@ import { loadEmbedding } from '../../src/model/embedding.ts'
 import type { SharedPages } from '../../src/kv/shared-pages.ts'
 import type { BlockRole, ClientRole, Model } from '../../src/model/model.ts'
 import { openModel } from '../../src/model/open-model.ts'
+import { argmax } from '../../src/sampling/filters.ts'
 import { loadSpans, splitEvenly, traceThrough } from '../../src/session/trace.ts'
 import { rows, type Tensor, tensor } from '../../src/tensor/tensor.ts'
 import { bits, random, randomFloats, relativeError, testShaders } from '../gpu/test-context.ts'
@@ -173,6 +174,11 @@ here('wgsl engine', () => {
           relativeError((await head[method](states)).data, (await oracle[method](states)).data),
         ).toBeLessThan(1e-5)
       }
+      const { data } = await head.logits(rows(hidden, 0, 67))
+      const best = Array.from({ length: 67 }, (_, row) =>
+        argmax(data.subarray(row * model.spec.vocabSize, (row + 1) * model.spec.vocabSize)),
+      )
+      expect(Array.from((await head.best?.(rows(hidden, 0, 67))) ?? [])).toEqual(best)
       await head.close()
     }
   })

@@ -13,6 +13,7 @@ const kernels = [...shaders].filter(([path]) => !path.startsWith('lib/'))
 describe('shaders', () => {
   it('are there', () => {
     expect(kernels.map(([path]) => path).toSorted()).toEqual([
+      'argmax.wgsl',
       'attention.wgsl',
       'attention_reduce.wgsl',
       'expert_matmul.wgsl',
