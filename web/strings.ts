@@ -98,7 +98,8 @@ export const strings = {
   },
   status: {
     connecting: 'Connecting…',
-    loading: (loaded: string, total: string) => `Loading the client's part: ${loaded} of ${total}`,
+    loading: (loaded: string, total: string, peers: number) =>
+      `Loading the client's part: ${loaded} of ${total}${fromPeers(peers)}`,
     ready: 'Ready',
     failed: 'Not connected',
     retry: 'Try again',
@@ -134,7 +135,7 @@ export const strings = {
     weights: 'Weights',
     revision: 'Revision',
     complete: 'complete',
-    thin: 'complete, on one server somewhere',
+    thin: 'complete, none to spare',
     short: (blocks: string) => `short of ${blocks}`,
     present: 'in use',
     choose: (name: string) => `Use ${name}`,
@@ -209,6 +210,12 @@ export const strings = {
       'A small model that this browser runs to guess ahead: the same answers in fewer round trips. It is fetched once. Used from the next connection on.',
     draftUsed: (name: string) => `In use: ${name}.`,
     reconnect: 'Connect again',
+    weights: 'Model weights',
+    weightsNote: 'Every piece is checked, whoever it comes from.',
+    weightsFrom: 'Load from',
+    weightsSources: { gateway: 'The gateway first', peers: 'Other peers first' },
+    share: 'While serving, give cached weights to others',
+    shares: { off: 'No', '1': 'Up to 1 MB/s', '5': 'Up to 5 MB/s', '20': 'Up to 20 MB/s' },
     data: 'Your data',
     cache: (size: string) => `Model parts kept in this browser: ${size}`,
     clearCache: 'Clear cache',
@@ -244,7 +251,9 @@ export const strings = {
     weakest: (blocks: readonly number[], servers: number) =>
       `Weakest: block ${blocks.join(', ')} with ${servers} ${servers === 1 ? 'server' : 'servers'}.`,
     summary: (servers: number, blocks: number, least: number) =>
-      `${servers} ${servers === 1 ? 'server covers' : 'servers cover'} ${blocks} blocks; every block has at least ${least}.`,
+      least === 0
+        ? `${servers} ${servers === 1 ? 'server' : 'servers'} for ${blocks} blocks; some blocks have none.`
+        : `${servers} ${servers === 1 ? 'server covers' : 'servers cover'} ${blocks} blocks; every block has at least ${least}.`,
     totals: (sessions: number, rate: string) => `${sessions} sessions · slowest span ${rate} tok/s`,
     none: 'Nobody serves this model yet.',
     states: { joining: 'joining', online: 'online', draining: 'leaving', offline: 'offline' },
@@ -293,7 +302,8 @@ export const strings = {
     stages: {
       idle: 'Not serving.',
       joining: 'Joining the network…',
-      loading: (loaded: string, total: string) => `Loading blocks: ${loaded} of ${total}`,
+      loading: (loaded: string, total: string, peers: number) =>
+        `Loading blocks: ${loaded} of ${total}${fromPeers(peers)}`,
       serving: (blocks: string, model: string) => `Serving ${blocks} of ${model}.`,
       finishing: 'Finishing: running sessions end first, at most 30 seconds.',
       paused: 'Paused: takes no sessions.',
@@ -383,3 +393,8 @@ export const strings = {
   },
   update: { ready: 'A new version is here.', reload: 'Reload' },
 } as const
+
+function fromPeers(peers: number): string {
+  if (peers === 0) return ''
+  return peers === 1 ? ', from a peer too' : `, from ${peers} peers too`
+}

@@ -30,7 +30,7 @@ const keptOf = new WeakMap<Model, Map<string, Kept>>()
 /** `GET /api/v1/client/{model}`. @throws `ApiError` 404, `not_supported` without a tokenizer. */
 export async function showClientPart(api: ApiContext, c: Context<ApiEnv>): Promise<Response> {
   const model = offeredModel(api, c)
-  return c.json(await partOf(model))
+  return c.json({ ...(await partOf(model)), ...(isGiven(api, model) ? {} : { given: false }) })
 }
 
 /** `GET /api/v1/client/{model}/{blob}`: its bytes, or those of `Range: bytes=N-` or `bytes=N-M`. */
@@ -64,8 +64,12 @@ export async function sendBlock(api: ApiContext, c: Context<ApiEnv>): Promise<Re
 
 /** @throws `ApiError` 404 where weights are left to peers. */
 function checkGiven(api: ApiContext, model: Model): void {
-  if (api.givesWeights !== false || api.drafts?.().includes(model) === true) return
+  if (isGiven(api, model)) return
   throw new ApiError(404, 'not_found_error', 'this gateway gives no weights: peers of the network do')
+}
+
+function isGiven(api: ApiContext, model: Model): boolean {
+  return api.givesWeights !== false || api.drafts?.().includes(model) === true
 }
 
 /** A model that is asked here, or a draft for pages, by its id. @throws `ApiError` 404. */

@@ -39,6 +39,8 @@ export interface ClientPart {
   /** Bytes of block 0's weights, for whoever thinks of serving; the others are about as large. */
   readonly blockBytes: number
   readonly blobs: readonly ClientBlob[]
+  /** False: the gateway that described it gives neither its blobs nor blocks; peers may. */
+  readonly given?: boolean
   /** By role; a tied head is the embedding's blob. */
   readonly weights: Readonly<Partial<Record<ClientRole, ClientWeight>>>
 }
@@ -144,7 +146,7 @@ export function openClientPart(
  */
 export function checkClientPart(value: unknown): ClientPart {
   if (!isJsonObject(value)) throw bad('the whole')
-  const { id, name, format, spec, generationDefaults, blockBytes, blobs, weights } = value
+  const { id, name, format, spec, generationDefaults, blockBytes, blobs, given, weights } = value
   if (typeof id !== 'string' || !/^[A-Za-z0-9._-]{1,96}@[0-9a-f]{12}$/.test(id)) throw bad('id')
   if (typeof name !== 'string') throw bad('name')
   if (format !== 'safetensors' && format !== 'gguf') throw bad('format')
@@ -152,6 +154,7 @@ export function checkClientPart(value: unknown): ClientPart {
   if (!isJsonObject(generationDefaults)) throw bad('generationDefaults')
   if (!isCount(blockBytes)) throw bad('blockBytes')
   if (!Array.isArray(blobs) || blobs.length > MAX_BLOBS || !blobs.every(isBlob)) throw bad('blobs')
+  if (given !== undefined && typeof given !== 'boolean') throw bad('given')
   if (!isJsonObject(weights)) throw bad('weights')
   for (const [role, weight] of Object.entries(weights)) checkWeight(role, weight, blobs)
   return {
@@ -162,6 +165,7 @@ export function checkClientPart(value: unknown): ClientPart {
     generationDefaults,
     blockBytes,
     blobs,
+    ...(given !== undefined && { given }),
     weights,
   }
 }

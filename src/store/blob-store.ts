@@ -31,6 +31,8 @@ export interface BlobStore extends BlobShelf {
   keepPiece(blob: BlobId, index: number, bytes: Uint8Array): Promise<void>
   /** Bytes [offset, offset + length); undefined when some are missing, or damaged on the disk: they are missing then. */
   read(blob: BlobId, offset: number, length: number): Promise<Uint8Array | undefined>
+  /** Forgets all of a blob. */
+  forget(blob: BlobId): Promise<void>
   /** Keeps a manifest under the SHA-256 of its bytes. */
   keepManifest(bytes: Uint8Array): Promise<void>
   /** The hash of the manifest that was used for a model before. */
@@ -140,6 +142,11 @@ export function openBlobStore(cache: CacheStore): BlobStore {
         const missing = await chunks.missing([{ offset, length }])
         return missing.length > 0 ? undefined : await chunks.read(offset, length)
       }),
+    forget: async (blob) => {
+      await using(blob, (chunks) => chunks.clear())
+      lists.delete(blob.root)
+      await cache.remove(`${path(blob.root)}.list`)
+    },
     keepManifest: async (bytes) => {
       await cache.writeText(manifestPath(toHex(await digestOf(bytes))), new TextDecoder().decode(bytes))
     },

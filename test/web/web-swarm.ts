@@ -11,31 +11,50 @@ import { viewSubnet } from '../../node/subnet-view.ts'
 import { createWebPages } from '../../node/web-pages.ts'
 import { createEngine } from '../../src/engine/select.ts'
 import { silentLogger } from '../../src/log.ts'
+import type { BlobShelf } from '../../src/model/blob.ts'
+import { createModelShelf } from '../../src/model/model-shelf.ts'
 import { openModel } from '../../src/model/open-model.ts'
 import { startServer, type ServingServer } from '../../src/server/server.ts'
 import { createClient } from '../../src/session/client.ts'
 import type { Span } from '../../src/session/span-runner.ts'
+import { type BlobService, serveBlobs } from '../../src/swarm/blob-serve.ts'
 import { createIdentity, type Identity } from '../../src/swarm/identity.ts'
+import { uploadLimits } from '../../src/swarm/upload-limit.ts'
 import { createTokenizer } from '../../src/tokenizer/hf-tokenizer.ts'
 import { TCP, WS } from '../swarm/loopback.ts'
 
 const MODEL = join(import.meta.dirname, '../../models/storyteller')
 
+/** Servers that share weights. */
+export interface WeightsFromPeers {
+  /** The place among the spans of one that gives wrong bytes. */
+  readonly liar?: number
+}
+
 export interface WebSwarm {
   readonly url: string
   /** Its ledger, where it has one. */
   readonly ledger: LocalLedger | undefined
-  readonly servers: readonly { readonly server: ServingServer; readonly network: Network }[]
+  readonly servers: readonly {
+    readonly server: ServingServer
+    readonly network: Network
+    readonly blobs: BlobService | undefined
+  }[]
   /** Sessions on all servers. */
   sessions(): number
   close(): Promise<void>
 }
 
 /**
+ * With `weights` the servers give pages the weights, and the gateway gives none.
  * Serves the bundled model as `spans`, each by a peer of its own, and a gateway to them. With `stakedTab`, a peer id, all of
  * them are staked nodes of a dev chain, and so is that peer; at least two spans then.
  */
-export async function startWebSwarm(spans: readonly Span[], stakedTab?: string): Promise<WebSwarm> {
+export async function startWebSwarm(
+  spans: readonly Span[],
+  stakedTab?: string,
+  weights: WeightsFromPeers | undefined = undefined,
+): Promise<WebSwarm> {
   const closers: (() => Promise<void>)[] = []
   const [bootstrapId, clientId, ...serverIds] = await Promise.all(
     Array.from({ length: 2 + spans.length }, () => createIdentity()),
@@ -78,7 +97,9 @@ export async function startWebSwarm(spans: readonly Span[], stakedTab?: string):
   })
   closers.push(() => bootstrap.close())
   const addrs = bootstrap.peer.addrs()
-  const servers: { server: ServingServer; network: Network }[] = []
+  const shelf = createModelShelf(model)
+  const manifest = weights && (await shelf.addAll()).hash
+  const servers: { server: ServingServer; network: Network; blobs: BlobService | undefined }[] = []
   for (const [i, span] of spans.entries()) {
     const network = await joinNetwork({
       bootstrap: addrs,
@@ -87,15 +108,19 @@ export async function startWebSwarm(spans: readonly Span[], stakedTab?: string):
       log: silentLogger,
       ...(await admission(serverIds[i]!)),
     })
+    const blobs =
+      weights &&
+      (await serveBlobs(network.peer, i === weights.liar ? lying(shelf) : shelf, uploadLimits(50e6)))
     const server = await startServer({
       peer: network.peer,
       directory: network.directory,
       model: { modelId, name, blockCount, hiddenSize },
       span,
       engine: engine.name,
+      ...(manifest !== undefined && { weights: () => ({ blobs: true, manifest }) }),
       load: () => engine.loadSpan(model, { ...span, kvTokens: 4096 }),
     })
-    servers.push({ server, network })
+    servers.push({ server, network, blobs })
     closers.push(async () => {
       await server.stop(0)
       await network.close()
@@ -121,6 +146,7 @@ export async function startWebSwarm(spans: readonly Span[], stakedTab?: string):
     port: 0,
     pages: createWebPages(),
     swarmState: state,
+    givesWeights: weights === undefined,
   })
   return {
     url: `${gateway.url}/`,
@@ -134,6 +160,18 @@ export async function startWebSwarm(spans: readonly Span[], stakedTab?: string):
       for (const close of closers.reverse()) await close()
       await engine.close()
       await model.close()
+    },
+  }
+}
+
+/** A shelf whose pieces are all wrong in one bit. */
+function lying(shelf: BlobShelf): BlobShelf {
+  return {
+    ...shelf,
+    piece: async (root, index) => {
+      const bytes = (await shelf.piece(root, index))?.slice()
+      if (bytes !== undefined) bytes[bytes.length >> 1]! ^= 1
+      return bytes
     },
   }
 }

@@ -4,7 +4,7 @@ import type { Logger } from '../../src/log.ts'
 import { blockWeights } from '../../src/model/block-part.ts'
 import type { Model } from '../../src/model/model.ts'
 import { type DraftModel, loadDraftModel } from '../../src/session/draft-model.ts'
-import { fetchBlob, fetchClientPart } from './fetch-part.ts'
+import { fetchBlobs, fetchClientPart } from './fetch-part.ts'
 import type { DraftSource } from './messages.ts'
 
 export interface FetchDraftOptions {
@@ -26,12 +26,12 @@ export async function fetchDraft(source: DraftSource, options: FetchDraftOptions
   const { key, ...others } = options
   const onProgress = (): void => undefined
   const client = await fetchClientPart(source.part, { url: source.url, key, onProgress })
-  const headers: Record<string, string> = key === undefined ? {} : { authorization: `Bearer ${key}` }
-  const here = new Map<number, Uint8Array>()
-  for (const { part, url } of source.blocks) {
-    const blob = { name: `block${part.block}`, byteLength: part.byteLength, sha256: part.sha256 }
-    here.set(part.block, (await fetchBlob(url, blob, headers, onProgress)).bytes)
-  }
+  const wanted = source.blocks.map(({ part, url }) => ({
+    blob: { ...part, name: `block${part.block}` },
+    url,
+  }))
+  const { blobs } = await fetchBlobs(wanted, { key, onProgress })
+  const here = new Map(source.blocks.map(({ part }, i) => [part.block, blobs[i]!]))
   const blocks = blockWeights(
     source.part,
     source.blocks.map(({ part }) => part),

@@ -1,7 +1,26 @@
-import { ChoraleError, errorMessage } from '../../src/errors.ts'
+import { ChoraleError, errorCode, errorMessage } from '../../src/errors.ts'
+import { type BlobId, hashBlob, isPiece, PIECE_BYTES, pieceLength } from '../../src/model/blob.ts'
 import { type ClientBlob, type ClientPart, openClientPart, sha256Hex } from '../../src/model/client-part.ts'
 import type { Model } from '../../src/model/model.ts'
-import { openCachedBlob } from './blob-cache.ts'
+import { type BlobStore, openBlobStore } from '../../src/store/blob-store.ts'
+import type { BlobNeed } from '../../src/swarm/blob-fetch.ts'
+import { memoryCache, opfsCache } from './blob-cache.ts'
+import type { PieceFetcher } from './piece-link.ts'
+
+/** Who is asked for weights before the other one; `peers only`: the gateway gives none. */
+export type FirstSource = 'gateway' | 'peers' | 'peers only'
+
+/** Where blobs come from. */
+export interface BlobSources {
+  /** The gateway's API key. */
+  readonly key: string | undefined
+  /** Peers of the network; absent where there is none. */
+  readonly pieces?: PieceFetcher
+  /** Who is asked first (default the gateway); the other one has what is missing then. */
+  readonly first?: FirstSource
+  /** @param peers how many gave something so far */
+  readonly onProgress: (loadedBytes: number, totalBytes: number, peers: number) => void
+}
 
 /** A client's part that is here in whole. */
 export interface FetchedPart {
@@ -12,97 +31,239 @@ export interface FetchedPart {
   release(): void
 }
 
-export interface FetchOptions {
-  /** Blobs are at this address, each under its name. */
+/** A blob that is wanted, and its address at the gateway. */
+export interface WantedBlob {
+  readonly blob: ClientBlob
   readonly url: string
-  /** The gateway's API key. */
-  readonly key: string | undefined
-  readonly onProgress: (loadedBytes: number, totalBytes: number) => void
 }
 
-/** A blob that came over the network is tried again this often when the connection breaks or bytes are wrong. */
+/** Blobs in the order asked for. */
+export interface FetchedBlobs {
+  readonly blobs: readonly Uint8Array[]
+  readonly fetchedBytes: number
+  readonly cachedBytes: number
+}
+
+/** A range of the gateway is tried again this often when the connection breaks. */
 const TRIES = 4
 const RETRY_MS = 500
+/** Blobs that turn out to be damaged, in the cache or at the gateway, are fetched again this often. */
+const ROUNDS = 3
+/** Peers that are asked first have this long to bring something; those asked last are all there is. */
+const PEERS_FIRST_MS = 5_000
+const PEERS_LAST_MS = 60_000
 
-/**
- * Fetches a client's part from a gateway, through the cache: progress counts all bytes of all blobs.
- * @throws `unreachable`, `not_found`, `bad_file`.
- */
-export async function fetchClientPart(part: ClientPart, options: FetchOptions): Promise<FetchedPart> {
-  const headers: Record<string, string> =
-    options.key === undefined ? {} : { authorization: `Bearer ${options.key}` }
-  const total = part.blobs.reduce((sum, blob) => sum + blob.byteLength, 0)
-  const here = new Map<string, Uint8Array>()
-  let loaded = 0
-  let fetched = 0
-  let cached = 0
-  options.onProgress(0, total)
-  for (const blob of part.blobs) {
-    const before = loaded
-    const found = await fetchBlob(`${options.url}/${blob.name}`, blob, headers, (bytes) => {
-      options.onProgress(before + bytes, total)
-    })
-    loaded += blob.byteLength
-    options.onProgress(loaded, total)
-    fetched += found.fetched
-    cached += blob.byteLength - Math.min(found.fetched, blob.byteLength)
-    here.set(blob.name, found.bytes)
-  }
+interface Part extends WantedBlob {
+  readonly id: BlobId
+  readonly store: BlobStore
+  /** Undefined where the gateway's version names no root: then only the whole can be checked. */
+  list: Uint8Array | undefined
+  missing: Set<number>
+  bytes: Uint8Array | undefined
+}
+
+/** Fetches a client's part through the cache. @throws `unreachable`, `not_found`, `bad_file`, `capacity`. */
+export async function fetchClientPart(
+  part: ClientPart,
+  sources: BlobSources & { readonly url: string },
+): Promise<FetchedPart> {
+  const wanted = part.blobs.map((blob) => ({ blob, url: `${sources.url}/${blob.name}` }))
+  const { blobs, ...counts } = await fetchBlobs(wanted, sources)
+  const here = new Map(part.blobs.map(({ name }, i) => [name, blobs[i]!]))
   const model = openClientPart(part, async ({ name }) => {
     const bytes = here.get(name)
     if (bytes === undefined) throw new ChoraleError('internal', `blob ${name} was let go`)
     return bytes
   })
-  return { model, fetchedBytes: fetched, cachedBytes: cached, release: () => here.clear() }
+  return { model, ...counts, release: () => here.clear() }
 }
 
-/** A blob through the cache, checked against its SHA-256. @throws `unreachable`, `not_found`, `bad_file`. */
-export async function fetchBlob(
-  url: string,
-  blob: ClientBlob,
-  headers: Record<string, string>,
-  onBytes: (bytes: number) => void,
-): Promise<{ bytes: Uint8Array; fetched: number }> {
-  const store = (await openCachedBlob(blob)) ?? memoryBlob(blob.byteLength)
-  let fetched = 0
+/**
+ * Fetches blobs from the gateway and from peers, through the cache; each is checked against its SHA-256, and piece by
+ * piece where its root is known. What came stays when the rest fails.
+ * @throws `unreachable`, `not_found`, `bad_file`, `capacity`.
+ */
+export async function fetchBlobs(wanted: readonly WantedBlob[], sources: BlobSources): Promise<FetchedBlobs> {
+  const disk = openBlobStore(opfsCache())
+  const parts = await Promise.all(wanted.map((one) => openPart(one, disk)))
+  const total = sum(parts.map(({ id }) => id.byteLength))
+  let loaded = total - sum(parts.map(missingBytes))
+  const cachedBytes = loaded
+  let fetchedBytes = 0
+  let peers = 0
+  const got = (bytes: number): void => {
+    loaded += bytes
+    fetchedBytes += bytes
+    sources.onProgress(loaded, total, peers)
+  }
+  const keep = async (part: Part, index: number, bytes: Uint8Array): Promise<void> => {
+    if (!part.missing.has(index)) return
+    await part.store.keepPiece(part.id, index, bytes)
+    part.missing.delete(index)
+    got(bytes.length)
+  }
+  const incomplete = () => parts.filter((part) => part.missing.size > 0)
+
+  const fromPeers = async (patienceMs: number): Promise<void> => {
+    const byRoot = new Map(
+      incomplete().flatMap((part) => (part.blob.root === undefined ? [] : [[part.id.root, part] as const])),
+    )
+    if (sources.pieces === undefined || byRoot.size === 0) return
+    const needs: BlobNeed[] = [...byRoot.values()].map(({ id, list, missing }) => ({
+      ...id,
+      pieces: [...missing],
+      ...(list && { list }),
+    }))
+    peers += await sources.pieces(
+      needs,
+      {
+        list: async (root, list) => {
+          const part = byRoot.get(root)!
+          part.list = list
+          await part.store.keepList(part.id, list)
+        },
+        piece: async (root, index, bytes) => {
+          peers ||= 1
+          await keep(byRoot.get(root)!, index, bytes)
+        },
+      },
+      patienceMs,
+    )
+  }
+  const fromGateway = async (): Promise<void> => {
+    for (const part of incomplete())
+      await fetchRuns(part, sources.key, (index, bytes) => keep(part, index, bytes))
+  }
+  const peersLast = () => fromPeers(PEERS_LAST_MS)
+  const steps = {
+    gateway: [fromGateway, peersLast],
+    peers: [() => fromPeers(PEERS_FIRST_MS), fromGateway, peersLast],
+    'peers only': [peersLast],
+  }[sources.first ?? 'gateway']
+
+  sources.onProgress(loaded, total, 0)
   try {
-    for (let tried = 0; ; tried++) {
-      if (store.size > blob.byteLength) store.clear()
-      try {
-        onBytes(store.size)
-        if (store.size < blob.byteLength) {
-          const response = await request(url, { ...headers, range: `bytes=${store.size}-` })
-          // A host that knows no ranges sends the whole.
-          if (response.status !== 206) store.clear()
-          for await (const piece of piecesOf(response)) {
-            store.append(piece)
-            fetched += piece.length
-            onBytes(store.size)
-          }
-        }
-        const bytes = store.readAll()
-        if (bytes.length === blob.byteLength && (await sha256Hex(bytes)) === blob.sha256) {
-          return { bytes, fetched }
-        }
-        if (bytes.length >= blob.byteLength) store.clear()
-        throw new ChoraleError('bad_file', `${blob.name} came with other bytes than were promised`)
-      } catch (error) {
-        if (tried + 1 >= TRIES || (error instanceof ChoraleError && error.code === 'not_found')) throw error
-        await new Promise((resolve) => setTimeout(resolve, RETRY_MS * 2 ** tried))
+    for (let round = 0; parts.some(({ bytes }) => bytes === undefined); round++) {
+      let failure: unknown
+      for (const step of steps) {
+        if (incomplete().length === 0) break
+        await step().catch((error: unknown) => (failure = preferred(failure, error)))
+      }
+      const [short] = incomplete()
+      if (short !== undefined) {
+        throw (
+          failure ??
+          new ChoraleError('unreachable', `neither the gateway nor a peer gives ${short.blob.name}`)
+        )
+      }
+      for (const part of parts) {
+        if (part.bytes !== undefined) continue
+        part.bytes = await readWhole(part)
+        if (part.bytes !== undefined) continue
+        loaded -= part.id.byteLength - missingBytes(part)
+        if (round + 1 < ROUNDS) continue
+        throw new ChoraleError('bad_file', `${part.blob.name} came with other bytes than were promised`)
       }
     }
+    return {
+      blobs: parts.map(({ bytes }) => bytes!),
+      fetchedBytes,
+      cachedBytes: Math.min(cachedBytes, total),
+    }
   } finally {
-    store.close()
+    await disk.close()
   }
 }
 
-async function* piecesOf(response: Response): AsyncGenerator<Uint8Array, void, void> {
+async function openPart(wanted: WantedBlob, disk: BlobStore): Promise<Part> {
+  const { byteLength, root, sha256 } = wanted.blob
+  const id = { root: root ?? sha256, byteLength }
+  const open = async (store: BlobStore): Promise<Part> => {
+    const { list, pieces } = await store.missing(id)
+    return { ...wanted, id, store, list, missing: new Set(pieces), bytes: undefined }
+  }
+  // No private file system, or another tab writes the same blob: this one goes without.
+  return await open(disk).catch(() => open(openBlobStore(memoryCache())))
+}
+
+/** All bytes, checked; undefined when they are not what was promised: nothing is kept of them then. */
+async function readWhole(part: Part): Promise<Uint8Array | undefined> {
+  const { blob, id, store } = part
+  const bytes = await store.read(id, 0, id.byteLength)
+  if (bytes !== undefined && (await sha256Hex(bytes)) === blob.sha256) {
+    // With its list it can be given to others.
+    if (blob.root !== undefined && part.list === undefined) {
+      const { list } = await hashBlob(id.byteLength, async (at, length) => bytes.subarray(at, at + length))
+      await store.keepList(id, list).catch(() => undefined)
+    }
+    return bytes
+  }
+  // Damaged pieces are missing by now; where all seem to be right the whole is wrong.
+  const { pieces } = await store.missing(id)
+  if (pieces.length === 0) await store.forget(id)
+  part.missing = new Set((await store.missing(id)).pieces)
+  return undefined
+}
+
+/** Fetches missing pieces of a blob from the gateway, neighbours in one request. */
+async function fetchRuns(
+  { blob, url, id, list, missing }: Part,
+  key: string | undefined,
+  keep: (index: number, bytes: Uint8Array) => Promise<void>,
+): Promise<void> {
+  for (let tried = 0; missing.size > 0; tried++) {
+    try {
+      while (missing.size > 0) {
+        const first = Math.min(...missing)
+        let end = first + 1
+        while (missing.has(end)) end++
+        const to = Math.min(id.byteLength, end * PIECE_BYTES)
+        const response = await request(url, {
+          ...(key !== undefined && { authorization: `Bearer ${key}` }),
+          range: `bytes=${first * PIECE_BYTES}-${to - 1}`,
+        })
+        // A host that knows no ranges sends the whole.
+        let index = response.status === 206 ? first : 0
+        for await (const bytes of inPieces(response, () => pieceLength(id.byteLength, index))) {
+          if (list !== undefined && !(await isPiece(list, index, bytes))) {
+            throw new ChoraleError('bad_file', `${blob.name} came with other bytes than were promised`)
+          }
+          await keep(index, bytes)
+          index++
+          tried = 0
+        }
+      }
+    } catch (error) {
+      if (tried + 1 >= TRIES || errorCode(error) === 'not_found' || errorCode(error) === 'capacity')
+        throw error
+      await new Promise((resolve) => setTimeout(resolve, RETRY_MS * 2 ** tried))
+    }
+  }
+}
+
+/** A response's bytes cut into lengths as `next` says; a rest that is shorter is dropped. */
+async function* inPieces(response: Response, next: () => number): AsyncGenerator<Uint8Array, void, void> {
   const reader = response.body?.getReader()
   if (reader === undefined) return
-  for (;;) {
-    const { done, value } = await reader.read()
-    if (done) return
-    yield value
+  let piece = new Uint8Array(Math.max(0, next()))
+  let filled = 0
+  try {
+    for (;;) {
+      const { done, value } = await reader.read()
+      if (done) return
+      for (let used = 0; used < value.length && piece.length > 0;) {
+        const take = Math.min(piece.length - filled, value.length - used)
+        piece.set(value.subarray(used, used + take), filled)
+        used += take
+        filled += take
+        if (filled < piece.length) break
+        yield piece
+        piece = new Uint8Array(Math.max(0, next()))
+        filled = 0
+      }
+    }
+  } finally {
+    await reader.cancel().catch(() => undefined)
   }
 }
 
@@ -119,22 +280,15 @@ async function request(url: string, headers: Record<string, string>): Promise<Re
   throw new ChoraleError(response.status === 404 ? 'not_found' : 'unreachable', message)
 }
 
-function memoryBlob(byteLength: number) {
-  const bytes = new Uint8Array(byteLength)
-  let size = 0
-  return {
-    get size() {
-      return size
-    },
-    append(piece: Uint8Array) {
-      const room = bytes.subarray(size, size + piece.length)
-      room.set(piece.subarray(0, room.length))
-      size += piece.length
-    },
-    readAll: () => bytes.subarray(0, Math.min(size, byteLength)),
-    clear: () => {
-      size = 0
-    },
-    close: () => undefined,
-  }
+/** Of two failures the one that says more: a full disk before an absent source. */
+function preferred(before: unknown, error: unknown): unknown {
+  return before === undefined || errorCode(error) === 'capacity' ? error : before
+}
+
+function missingBytes({ id, missing }: Part): number {
+  return sum([...missing].map((index) => pieceLength(id.byteLength, index)))
+}
+
+function sum(numbers: readonly number[]): number {
+  return numbers.reduce((total, number) => total + number, 0)
 }

@@ -5,6 +5,8 @@ import type { SamplingOptions } from '../../src/sampling/options.ts'
 import type { GenerateDone } from '../../src/session/language-model.ts'
 import type { Failover, RouteHop, StepOptions } from '../../src/session/span-runner.ts'
 import type { ChatMessage } from '../../src/tokenizer/tokenizer.ts'
+import type { FirstSource } from './fetch-part.ts'
+import type { PieceCall, PieceReply } from './piece-link.ts'
 
 /**
  * What the page and its worker say to each other. The page holds the network and the screen; the worker holds the
@@ -61,12 +63,14 @@ export type Command =
       /** Blobs of the part are at this address, each under its name. */
       readonly url: string
       readonly key: string | undefined
+      readonly first: FirstSource
       /** A model that guesses for it. */
       readonly draft: DraftSource | undefined
     }
   | { readonly type: 'answer'; readonly id: number; readonly request: AnswerRequest }
   | { readonly type: 'stop'; readonly id: number }
   | SpanReply
+  | PieceReply
 
 /** What the page tells of a session that it holds for the worker. */
 export type SpanReply =
@@ -97,9 +101,18 @@ export type SpanCall =
   /** The caller no longer waits for this call. */
   | { readonly type: 'abort'; readonly call: number }
 
+/** How far the weights are; `peers` gave some of them. */
+export interface LoadProgress {
+  readonly type: 'progress'
+  readonly loadedBytes: number
+  readonly totalBytes: number
+  readonly peers: number
+}
+
 /** What the worker tells the page. */
 export type Report =
-  | { readonly type: 'progress'; readonly loadedBytes: number; readonly totalBytes: number }
+  | LoadProgress
+  | PieceCall
   | { readonly type: 'loaded'; readonly model: LoadedModel }
   | { readonly type: 'loadFailed'; readonly error: WireError }
   /** Messages from the front that no longer fit the context. */

@@ -2,7 +2,9 @@ import type { EngineName } from '../../src/engine/engine.ts'
 import type { BlockPart } from '../../src/model/block-part.ts'
 import type { ClientPart } from '../../src/model/client-part.ts'
 import type { EngineWish } from './choose-engine.ts'
-import type { WireError, WireTensor } from './messages.ts'
+import type { FirstSource } from './fetch-part.ts'
+import type { LoadProgress, WireError, WireTensor } from './messages.ts'
+import type { PieceCall, PieceReply } from './piece-link.ts'
 
 /** What a page that serves and its worker say to each other: an `EngineSpan` in messages. */
 
@@ -18,9 +20,11 @@ export type SpanCommand =
       readonly model: ClientPart
       readonly blocks: readonly BlockAddress[]
       readonly key: string | undefined
+      readonly first: FirstSource
       readonly kvTokens: number
       readonly engine: EngineWish
     }
+  | PieceReply
   | { readonly type: 'lease'; readonly lease: number; readonly maxTokens: number }
   | { readonly type: 'rollback'; readonly lease: number; readonly position: number }
   | { readonly type: 'release'; readonly lease: number }
@@ -41,7 +45,8 @@ export interface LoadedSpan {
 }
 
 export type SpanReport =
-  | { readonly type: 'progress'; readonly loadedBytes: number; readonly totalBytes: number }
+  | LoadProgress
+  | PieceCall
   | { readonly type: 'loaded'; readonly span: LoadedSpan }
   | { readonly type: 'loadFailed'; readonly error: WireError }
   | { readonly type: 'stepped'; readonly call: number; readonly outputs: readonly WireTensor[] }

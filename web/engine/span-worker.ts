@@ -5,8 +5,9 @@ import { createLogger } from '../../src/log.ts'
 import { blockWeights } from '../../src/model/block-part.ts'
 import type { Model } from '../../src/model/model.ts'
 import { type ChosenEngine, tabEngines } from './choose-engine.ts'
-import { fetchBlob } from './fetch-part.ts'
+import { fetchBlobs } from './fetch-part.ts'
 import { ownTensor, toWire } from './messages.ts'
+import { createWorkerPieces } from './piece-link.ts'
 import type { SpanCommand, SpanReport } from './span-messages.ts'
 
 /** The worker of a page that serves: weights, KV cache and engine of its span. */
@@ -16,24 +17,25 @@ const post = (report: SpanReport, transfer: Transferable[] = []): void =>
 
 const log = createLogger('warn', ({ scope, message }) => post({ type: 'log', text: `${scope}: ${message}` }))
 
+const pieces = createWorkerPieces(post)
+
 let span: EngineSpan | undefined
 const leases = new Map<number, KvLease>()
 
 async function load(command: Extract<SpanCommand, { type: 'load' }>): Promise<void> {
-  const { model: part, blocks, key, kvTokens } = command
-  const headers: Record<string, string> = key === undefined ? {} : { authorization: `Bearer ${key}` }
-  const total = blocks.reduce((sum, block) => sum + block.part.byteLength, 0)
-  const here = new Map<number, Uint8Array>()
-  let loaded = 0
-  for (const { part: block, url } of blocks) {
-    const blob = { name: `block${block.block}`, byteLength: block.byteLength, sha256: block.sha256 }
-    const before = loaded
-    const { bytes } = await fetchBlob(url, blob, headers, (count) =>
-      post({ type: 'progress', loadedBytes: before + count, totalBytes: total }),
-    )
-    loaded += block.byteLength
-    here.set(block.block, bytes)
-  }
+  const { model: part, blocks, key, first, kvTokens } = command
+  const wanted = blocks.map(({ part: block, url }) => ({
+    blob: { ...block, name: `block${block.block}` },
+    url,
+  }))
+  const { blobs } = await fetchBlobs(wanted, {
+    key,
+    first,
+    pieces: pieces.fetch,
+    onProgress: (loadedBytes, totalBytes, peers) =>
+      post({ type: 'progress', loadedBytes, totalBytes, peers }),
+  })
+  const here = new Map(blocks.map((block, i) => [block.part.block, blobs[i]!]))
   const parts = blocks.map((block) => block.part)
   const model: Model = {
     ...part,
@@ -98,6 +100,11 @@ self.addEventListener('message', ({ data }: MessageEvent<SpanCommand>) => {
   switch (data.type) {
     case 'load':
       load(data).catch((error: unknown) => post({ type: 'loadFailed', error: toWire(error) }))
+      return
+    case 'pieceList':
+    case 'piece':
+    case 'piecesDone':
+      pieces.receive(data)
       return
     case 'lease':
       // The page counts the same pages: what it granted there is room for here.

@@ -4,7 +4,9 @@ import type { GenerateDone } from '../../src/session/language-model.ts'
 import type { Failover, SpanRunner } from '../../src/session/span-runner.ts'
 import type { AnswerRequest, Command, DraftSource, LoadedModel, Report } from './messages.ts'
 import { fromWire } from './messages.ts'
+import type { FirstSource } from './fetch-part.ts'
 import { createPageRunner } from './page-runner.ts'
+import { createPagePieces, type PieceFetcher } from './piece-link.ts'
 
 /** What happens while an answer is computed. */
 export interface AnswerEvents {
@@ -30,7 +32,10 @@ export interface TabModelOptions {
   readonly draft: DraftSource | undefined
   /** Runs all blocks; may come later than the weights. */
   readonly runner: SpanRunner
-  readonly onProgress: (loadedBytes: number, totalBytes: number) => void
+  /** Weights from peers, and who is asked first. */
+  readonly pieces: PieceFetcher
+  readonly first: FirstSource
+  readonly onProgress: (loadedBytes: number, totalBytes: number, peers: number) => void
   readonly onLog: (line: string) => void
 }
 
@@ -45,6 +50,7 @@ export async function loadTabModel(options: TabModelOptions): Promise<TabModel> 
   const { part, url, key, draft, runner, onProgress, onLog } = options
   const worker = new Worker(new URL('./worker.ts', import.meta.url), { type: 'module' })
   const post = (command: Command, transfer: Transferable[] = []) => worker.postMessage(command, transfer)
+  const answerPieces = createPagePieces(options.pieces, post)
   const page = createPageRunner(runner, post)
   const running = new Map<number, Running>()
   let answers = 0
@@ -62,7 +68,10 @@ export async function loadTabModel(options: TabModelOptions): Promise<TabModel> 
     worker.addEventListener('message', ({ data }: MessageEvent<Report>) => {
       switch (data.type) {
         case 'progress':
-          onProgress(data.loadedBytes, data.totalBytes)
+          onProgress(data.loadedBytes, data.totalBytes, data.peers)
+          return
+        case 'wantPieces':
+          answerPieces(data)
           return
         case 'loaded':
           resolve(data.model)
@@ -95,7 +104,7 @@ export async function loadTabModel(options: TabModelOptions): Promise<TabModel> 
           page.receive(data)
       }
     })
-    post({ type: 'load', part, url, key, draft })
+    post({ type: 'load', part, url, key, first: options.first, draft })
   }).catch((error: unknown) => {
     worker.terminate()
     throw error

@@ -5,6 +5,8 @@ import type { ClientPart } from '../../src/model/client-part.ts'
 import type { Tensor } from '../../src/tensor/tensor.ts'
 import type { EngineWish } from './choose-engine.ts'
 import { fromWire, ownTensor } from './messages.ts'
+import type { FirstSource } from './fetch-part.ts'
+import { createPagePieces, type PieceFetcher } from './piece-link.ts'
 import type { BlockAddress, LoadedSpan, SpanCommand, SpanReport } from './span-messages.ts'
 
 /** A span whose engine is in a worker. */
@@ -22,7 +24,10 @@ export interface TabSpanOptions {
   readonly key: string | undefined
   readonly kvTokens: number
   readonly engine: EngineWish
-  readonly onProgress: (loadedBytes: number, totalBytes: number) => void
+  /** Weights from peers, and who is asked first. */
+  readonly pieces: PieceFetcher
+  readonly first: FirstSource
+  readonly onProgress: (loadedBytes: number, totalBytes: number, peers: number) => void
   readonly onLog: (line: string) => void
   /** The engine died, e.g. its GPU was lost. */
   readonly onLost: (error: ChoraleError) => void
@@ -35,9 +40,10 @@ interface Waiting {
 
 /** Loads blocks in a worker. @throws `unreachable`, `bad_file`, `engine`, `capacity`. */
 export async function loadTabSpan(options: TabSpanOptions): Promise<TabSpan> {
-  const { onProgress, onLog, onLost, ...load } = options
+  const { onProgress, onLog, onLost, pieces, ...load } = options
   const worker = new Worker(new URL('./span-worker.ts', import.meta.url), { type: 'module' })
   const post = (command: SpanCommand, transfer: Transferable[] = []) => worker.postMessage(command, transfer)
+  const answerPieces = createPagePieces(pieces, post)
   const waiting = new Map<number, Waiting>()
   const loaded = await new Promise<LoadedSpan>((resolve, reject) => {
     worker.addEventListener('error', (event) => {
@@ -50,7 +56,10 @@ export async function loadTabSpan(options: TabSpanOptions): Promise<TabSpan> {
     worker.addEventListener('message', ({ data }: MessageEvent<SpanReport>) => {
       switch (data.type) {
         case 'progress':
-          onProgress(data.loadedBytes, data.totalBytes)
+          onProgress(data.loadedBytes, data.totalBytes, data.peers)
+          return
+        case 'wantPieces':
+          answerPieces(data)
           return
         case 'loaded':
           resolve(data.span)

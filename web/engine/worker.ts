@@ -14,6 +14,7 @@ import { type FetchedPart, fetchClientPart } from './fetch-part.ts'
 import { gatherText } from './gather-text.ts'
 import type { AnswerRequest, Command, DraftSource, Report } from './messages.ts'
 import { toWire } from './messages.ts'
+import { createWorkerPieces } from './piece-link.ts'
 import { createWorkerRunner, type WorkerRunner } from './worker-runner.ts'
 
 /** The worker: the client's half of a model. The blocks are reached through the page, which holds the network. */
@@ -23,6 +24,8 @@ const post = (report: Report, transfer: Transferable[] = []): void =>
 
 const log = createLogger('warn', ({ scope, message }) => post({ type: 'log', text: `${scope}: ${message}` }))
 
+const pieces = createWorkerPieces(post)
+
 let runner: WorkerRunner | undefined
 let languageModel: LanguageModel | undefined
 const answers = new Map<number, AbortController>()
@@ -31,7 +34,10 @@ async function load(command: Extract<Command, { type: 'load' }>): Promise<void> 
   const part = await fetchClientPart(command.part, {
     url: command.url,
     key: command.key,
-    onProgress: (loadedBytes, totalBytes) => post({ type: 'progress', loadedBytes, totalBytes }),
+    first: command.first,
+    pieces: pieces.fetch,
+    onProgress: (loadedBytes, totalBytes, peers) =>
+      post({ type: 'progress', loadedBytes, totalBytes, peers }),
   })
   const { model } = part
   const files = await model.tokenizerFiles()
@@ -147,6 +153,11 @@ self.addEventListener('message', ({ data }: MessageEvent<Command>) => {
       return
     case 'stop':
       answers.get(data.id)?.abort(new ChoraleError('cancelled', 'stopped'))
+      return
+    case 'pieceList':
+    case 'piece':
+    case 'piecesDone':
+      pieces.receive(data)
       return
     default:
       runner?.receive(data)

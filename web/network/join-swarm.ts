@@ -11,11 +11,15 @@ import { browserTransports } from '../../src/swarm/browser-transports.ts'
 import { tabReceipts } from './answer-receipts.ts'
 import { dialable } from './dialable.ts'
 import { isPrivatePage } from './private-page.ts'
+import { createTabPieces } from './tab-pieces.ts'
+import type { PieceFetcher } from '../engine/piece-link.ts'
 
 /** The tab in the network, with a chain through the servers of one model. */
 export interface TabSwarm {
   readonly peerId: string
   readonly chain: ChainRunner
+  /** Weights from servers that share them. */
+  readonly pieces: PieceFetcher
   /** Round trips to connected servers, and how the connections go. */
   measures(): ReadonlyMap<string, PeerMeasure>
   close(): Promise<void>
@@ -76,6 +80,7 @@ export async function joinSwarm(
   return {
     peerId: peer.id,
     chain,
+    pieces: createTabPieces(peer, directory, model.modelId),
     measures: () => peer.measures(),
     close: async () => {
       pass.close()

@@ -18,7 +18,13 @@ import { note, tabLog } from './tab-log.ts'
 /** How far the tab is on its way to a model it can ask. */
 export type Phase =
   | { readonly kind: 'connecting' }
-  | { readonly kind: 'loading'; readonly loadedBytes: number; readonly totalBytes: number }
+  | {
+      readonly kind: 'loading'
+      readonly loadedBytes: number
+      readonly totalBytes: number
+      /** That gave some of it. */
+      readonly peers: number
+    }
   | { readonly kind: 'ready' }
   | { readonly kind: 'failed'; readonly problem: string }
 
@@ -67,8 +73,10 @@ export async function startSession(gatewayUrl: string, key: string | undefined):
       url: gateway.partUrl(part.id),
       key,
       runner: swarm.chain,
-      onProgress: (loadedBytes, totalBytes) => {
-        phase.value = { kind: 'loading', loadedBytes, totalBytes }
+      pieces: swarm.pieces,
+      first: part.given === false ? 'peers only' : settings.value.weightsFrom,
+      onProgress: (loadedBytes, totalBytes, peers) => {
+        phase.value = { kind: 'loading', loadedBytes, totalBytes, peers }
       },
       onLog: note,
     })

@@ -47,6 +47,22 @@ export function SettingsPage() {
           />
         </section>
         <ConnectionSection />
+        <section>
+          <h2>{words.weights}</h2>
+          <p class="aside">{words.weightsNote}</p>
+          <Choice
+            label={words.weightsFrom}
+            value={settings.value.weightsFrom}
+            options={words.weightsSources}
+            onChange={(change) => changeSettings({ weightsFrom: change })}
+          />
+          <Choice
+            label={words.share}
+            value={settings.value.share}
+            options={words.shares}
+            onChange={(change) => changeSettings({ share: change })}
+          />
+        </section>
         <DataSection />
         <AboutSection />
       </div>

@@ -22,6 +22,10 @@ export interface Settings {
   readonly key: string
   /** Id of the draft model that this browser runs; empty: none. */
   readonly draft: string
+  /** Who is asked for a model's weights before the other one. */
+  readonly weightsFrom: 'gateway' | 'peers'
+  /** Megabytes a second that this tab gives of its cached weights to others while it serves. */
+  readonly share: 'off' | '1' | '5' | '20'
   readonly privacyAccepted: boolean
 }
 
@@ -41,6 +45,8 @@ const DEFAULTS: Settings = {
   gateway: '',
   key: '',
   draft: '',
+  weightsFrom: 'gateway',
+  share: '1',
   privacyAccepted: false,
 }
 
@@ -132,6 +138,8 @@ function checkSettings(stored: Partial<Settings>): Settings {
     gateway: typeof stored.gateway === 'string' ? stored.gateway : '',
     key: typeof stored.key === 'string' ? stored.key : '',
     draft: typeof stored.draft === 'string' ? stored.draft : '',
+    weightsFrom: oneOf(stored.weightsFrom, ['gateway', 'peers'], DEFAULTS.weightsFrom),
+    share: oneOf(stored.share, ['off', '1', '5', '20'], DEFAULTS.share),
     privacyAccepted: stored.privacyAccepted === true,
   }
 }

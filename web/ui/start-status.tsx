@@ -24,7 +24,7 @@ export function StartStatus({ compact }: { readonly compact: boolean }) {
   const text =
     loading === undefined
       ? words.connecting
-      : words.loading(formatBytes(loading.loadedBytes), formatBytes(loading.totalBytes))
+      : words.loading(formatBytes(loading.loadedBytes), formatBytes(loading.totalBytes), loading.peers)
   return (
     <div class={style}>
       <progress

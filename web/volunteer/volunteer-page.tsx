@@ -70,7 +70,7 @@ function StageLine() {
         </p>
       )
     case 'loading': {
-      const text = words.loading(formatBytes(now.loadedBytes), formatBytes(now.totalBytes))
+      const text = words.loading(formatBytes(now.loadedBytes), formatBytes(now.totalBytes), now.peers)
       return (
         <div class="stack">
           <p role="status">{text}</p>

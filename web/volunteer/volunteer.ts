@@ -9,7 +9,8 @@ import { joinAsServer, type TabServerPeer } from '../network/join-as-server.ts'
 import { createGateway } from '../session/gateway.ts'
 import { problemText } from '../session/problem-text.ts'
 import { note, tabLog } from '../session/tab-log.ts'
-import { gatewayOf } from '../settings/settings.ts'
+import { createTabPieces, shareTabCache } from '../network/tab-pieces.ts'
+import { gatewayOf, settings } from '../settings/settings.ts'
 import { openTabStake, type TabStake } from './tab-stake.ts'
 import { blockAddresses, makePlan, type Plan } from './plan.ts'
 
@@ -17,7 +18,13 @@ import { blockAddresses, makePlan, type Plan } from './plan.ts'
 export type Stage =
   | { readonly kind: 'idle' }
   | { readonly kind: 'joining' }
-  | { readonly kind: 'loading'; readonly loadedBytes: number; readonly totalBytes: number }
+  | {
+      readonly kind: 'loading'
+      readonly loadedBytes: number
+      readonly totalBytes: number
+      /** That gave some of it. */
+      readonly peers: number
+    }
   | { readonly kind: 'serving' }
   | { readonly kind: 'finishing' }
   /** Takes no sessions; `byItself` when the page was hidden and the user wants that. */
@@ -105,12 +112,16 @@ export async function start(offer: Offer): Promise<void> {
       key,
       kvTokens: plan.kvTokens,
       engine: offer.engine,
-      onProgress: (loadedBytes, totalBytes) => {
-        if (mine === attempt) stage.value = { kind: 'loading', loadedBytes, totalBytes }
+      pieces: createTabPieces(joined.peer, joined.directory, model.id),
+      first: model.given === false ? 'peers only' : settings.value.weightsFrom,
+      onProgress: (loadedBytes, totalBytes, peers) => {
+        if (mine === attempt) stage.value = { kind: 'loading', loadedBytes, totalBytes, peers }
       },
       onLog: note,
       onLost: (error) => void restart(mine, offer, errorMessage(error)),
     })
+    const { share } = settings.value
+    const sharing = share === 'off' ? undefined : await shareTabCache(joined.peer, Number(share) * 1e6)
     const server = await startServer({
       peer: joined.peer,
       directory: joined.directory,
@@ -123,6 +134,7 @@ export async function start(offer: Offer): Promise<void> {
       span,
       // Announced as it computes: the choice fell when the blocks were loaded.
       engine: made.loaded.engine,
+      weights: () => ({ blobs: sharing !== undefined }),
       load: async () => made.span,
     })
     if (mine !== attempt) {
