@@ -5,7 +5,9 @@ import { encodeCbor } from '../../src/protocol/cbor.ts'
 import { askBlobOver } from '../../src/swarm/ask-blob.ts'
 import { fetchBlobs } from '../../src/swarm/blob-fetch.ts'
 import { serveBlobs } from '../../src/swarm/blob-serve.ts'
+import { keepPass } from '../../src/swarm/keep-pass.ts'
 import type { Peer } from '../../src/swarm/peer.ts'
+import { servePasses } from '../../src/swarm/serve-passes.ts'
 import { createUploadBudget, type UploadLimits, uploadLimits } from '../../src/swarm/upload-limit.ts'
 import { gatedSwarm } from './gated.ts'
 import { loopbackPeer, TCP, until } from './loopback.ts'
@@ -143,13 +145,28 @@ describe('serveBlobs', () => {
     closers.push(() => swarm.close())
     const server = await swarm.peer({ listen: [TCP] })
     const staked = await swarm.peer({ bootstrap: server.addrs() })
-    const low = await swarm.peer({ node: { class: 'Deactivated' }, gated: false, bootstrap: server.addrs() })
+    const guest = await swarm.peer({ node: false, gated: false, bootstrap: server.addrs() })
     await serveBlobs(server, shelf(), OPEN)
     expect(await ask(staked, server, piece(0))).toHaveLength(PIECE_BYTES)
-    await expect(ask(low, server, piece(0))).rejects.toThrow()
+    await expect(ask(guest, server, piece(0))).rejects.toThrow()
     swarm.unstake(staked)
     await until(() => !swarm.gateOf(server).check(staked.id, 'connect').ok, 'its stake is gone')
     await expect(ask(staked, server, piece(0))).rejects.toThrow()
+  })
+
+  it('a guest with a pass gets pieces', async () => {
+    const swarm = gatedSwarm()
+    closers.push(() => swarm.close())
+    const server = await swarm.peer({ listen: [TCP] })
+    const gate = swarm.gateOf(server)
+    await servePasses(server, { gate, issue: { tokens: 100 } })
+    await serveBlobs(server, shelf(), OPEN)
+    const tab = await swarm.peer({ node: false, gated: false, bootstrap: server.addrs() })
+    const keeper = await keepPass(tab)
+    closers.push(async () => keeper.close())
+    await keeper.first(5_000)
+    await until(() => gate.check(tab.id, 'connect').ok, 'the pass was shown')
+    expect(await ask(tab, server, piece(3))).toHaveLength(PIECE_BYTES)
   })
 })
 
