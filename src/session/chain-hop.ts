@@ -3,6 +3,7 @@ import type { ServerRecord } from '../routing/snapshot.ts'
 import type { Tensor } from '../tensor/tensor.ts'
 import { checkOutput } from './check-output.ts'
 import { cancelled, wantedCount } from './check-step.ts'
+import { createDeadlines } from './deadlines.ts'
 import type { History } from './history.ts'
 import { createHistory } from './history.ts'
 import { type Watch, watched } from './hop-watch.ts'
@@ -110,6 +111,7 @@ export function createHop(options: HopOptions): Hop {
   let steps = 0
   let closing: Promise<void> | undefined
   const dead = new AbortController()
+  const deadlines = createDeadlines()
   let linked = options.linked ?? false
   /** Followed steps that wait. */
   const following = new Set<Promise<unknown>>()
@@ -134,6 +136,7 @@ export function createHop(options: HopOptions): Hop {
     signal,
     dead: dead.signal,
     clock,
+    deadlines,
     lastSignOfLife: () => lastSignOfLife,
     ...(input && { input }),
   })
@@ -264,6 +267,7 @@ export function createHop(options: HopOptions): Hop {
         // What other servers have already may come a little later; a session that waits for answers ends rudely.
         if (failure === undefined && following.size > 0) await atMost(Promise.all(following), SETTLE_MS)
         await closeBoth(session, runner)
+        deadlines.end()
       })()
       return closing
     },

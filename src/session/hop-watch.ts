@@ -1,6 +1,7 @@
 import { ChoraleError } from '../errors.ts'
 import type { ServerRecord } from '../routing/snapshot.ts'
 import { cancelled } from './check-step.ts'
+import type { Deadlines } from './deadlines.ts'
 
 /** What is waited for, and how patiently. Times are milliseconds. */
 export interface Watch {
@@ -12,6 +13,7 @@ export interface Watch {
   /** Aborts, with the reason, when the hop dies. */
   readonly dead: AbortSignal
   readonly clock: () => number
+  readonly deadlines: Deadlines
   /** When the server last answered anything: steps wait for those before them, so patience begins anew. */
   readonly lastSignOfLife: () => number
   /** The server can't be late before its input is there; half its patience later the input is brought again. */
@@ -23,29 +25,29 @@ const AGAIN_PART = 0.5
 
 /** The outcome of `work`, or the hop's death, the caller's stop, or a stall: `patience` without any answer. */
 export function watched<T>(work: Promise<T>, watch: Watch): Promise<T> {
-  const { server, patience, signal, dead, clock, input } = watch
+  const { server, patience, signal, dead, clock, deadlines, input } = watch
   let sentAt = clock()
   return new Promise<T>((resolve, reject) => {
-    let timer: ReturnType<typeof setTimeout> | undefined
-    let hedge: ReturnType<typeof setTimeout> | undefined
+    let stopWaiting: (() => void) | undefined
+    let stopHedge: (() => void) | undefined
     let over = false
     const onDead = () => finish(() => reject(dead.reason))
     const onCancel = () => finish(() => reject(cancelled()))
     const check = () => {
       const silent = clock() - Math.max(sentAt, watch.lastSignOfLife())
-      if (silent < patience) timer = setTimeout(check, patience - silent)
+      if (silent < patience) stopWaiting = deadlines.after(patience - silent, check)
       else finish(() => reject(stalled(server, patience)))
     }
     const start = () => {
       if (over) return
       sentAt = clock()
-      timer = setTimeout(check, patience)
-      if (input) hedge = setTimeout(input.again, patience * AGAIN_PART)
+      stopWaiting = deadlines.after(patience, check)
+      if (input) stopHedge = deadlines.after(patience * AGAIN_PART, input.again)
     }
     function finish(settle: () => void): void {
       over = true
-      clearTimeout(timer)
-      clearTimeout(hedge)
+      stopWaiting?.()
+      stopHedge?.()
       dead.removeEventListener('abort', onDead)
       signal?.removeEventListener('abort', onCancel)
       settle()

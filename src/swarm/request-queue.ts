@@ -1,4 +1,5 @@
 import type { ChoraleError } from '../errors.ts'
+import { createDeadlines } from '../session/deadlines.ts'
 
 /** Something sent that the other end must answer. */
 export interface Request {
@@ -33,13 +34,14 @@ export function createRequestQueue<Answer>(onTimeout: (head: Request) => void): 
     readonly resolve: (answer: Answer) => void
     readonly reject: (error: ChoraleError) => void
   }[] = []
-  let timer: ReturnType<typeof setTimeout> | undefined
+  const deadlines = createDeadlines()
+  let disarm: (() => void) | undefined
 
   /** One timer for the answer that is first in line: those behind it can't come earlier. */
   const arm = (): void => {
-    clearTimeout(timer)
+    disarm?.()
     const head = waiting[0]?.request
-    if (head !== undefined) timer = setTimeout(() => onTimeout(head), head.timeoutMs)
+    disarm = head && deadlines.after(head.timeoutMs, () => onTimeout(head))
   }
 
   return {
@@ -70,7 +72,8 @@ export function createRequestQueue<Answer>(onTimeout: (head: Request) => void): 
       head?.resolve(answer)
     },
     fail: (error) => {
-      clearTimeout(timer)
+      disarm?.()
+      deadlines.end()
       for (const { reject } of waiting.splice(0)) reject(error)
     },
   }
