@@ -3,6 +3,8 @@ import { ChatList } from './chat/chat-list.tsx'
 import { ChatMenu } from './chat/chat-menu.tsx'
 import { titleOf } from './chat/chat.ts'
 import { shownChat } from './chat/conversations.ts'
+import { waitsForBlocks } from './session/tab-session.ts'
+import { useFreshState } from './session/use-fresh-state.ts'
 import { strings } from './strings.ts'
 import { Icon, type IconName } from './ui/icon.tsx'
 import { ModelStatus } from './ui/model-status.tsx'
@@ -29,6 +31,8 @@ export function App() {
   const [listOpen, setListOpen] = useState(false)
   const [help, setHelp] = useState(false)
   const { page } = place.value
+  // A message may wait for servers while another page, or another tab, is looked at.
+  useFreshState(waitsForBlocks.value, true)
   useShortcuts({
     onHelp: () => setHelp(true),
     onSearch: () => {

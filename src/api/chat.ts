@@ -3,7 +3,7 @@ import type { GenerateDone, GenerateEvent, LanguageModel } from '../session/lang
 import { endsAnswer, finishReasonOf, provenanceOf, startAnswer, usageOf, type Answer } from './answer.ts'
 import { fingerprintOf, streamErrorBody, type ApiContext, type ApiEnv } from './context.ts'
 import { invalidRequest } from './errors.ts'
-import { findModel } from './find-model.ts'
+import { findModelHere } from './find-model.ts'
 import { readJson } from './json-body.ts'
 import { chatLogprob, type ChatLogprob } from './logprobs.ts'
 import { chatPromptIds, checkContext } from './prompt.ts'
@@ -17,7 +17,7 @@ import { refuseUnsupported } from './unsupported.ts'
 /** `POST /v1/chat/completions`. */
 export async function chatCompletions(api: ApiContext, c: Context<ApiEnv>): Promise<Response> {
   const body = await readJson(c.req.raw, chatRequest, api.limits, refuseUnsupported)
-  const model = findModel(api.models(), body.model)
+  const model = await findModelHere(api, body.model)
   const top = topLogprobs(body)
   const sampling = samplingOf(body, model, api.limits, top)
   const promptIds = chatPromptIds(model, body.messages)

@@ -2,7 +2,7 @@ import type { Context } from 'hono'
 import type { GenerateDone, GenerateEvent, LanguageModel } from '../session/language-model.ts'
 import { endsAnswer, finishReasonOf, provenanceOf, startAnswer, usageOf, type Answer } from './answer.ts'
 import { fingerprintOf, streamErrorBody, type ApiContext, type ApiEnv } from './context.ts'
-import { findModel } from './find-model.ts'
+import { findModelHere } from './find-model.ts'
 import { readJson } from './json-body.ts'
 import { createCompletionLogprobs, joinCompletionLogprobs, type CompletionLogprobs } from './logprobs.ts'
 import { checkContext, rawPromptIds } from './prompt.ts'
@@ -21,7 +21,7 @@ type LogprobsOf = (event: GenerateEvent) => CompletionLogprobs | undefined
 /** `POST /v1/completions`: a raw prompt, text or token ids, without a chat template. */
 export async function completions(api: ApiContext, c: Context<ApiEnv>): Promise<Response> {
   const body = await readJson(c.req.raw, completionRequest, api.limits, refuseUnsupported)
-  const model = findModel(api.models(), body.model)
+  const model = await findModelHere(api, body.model)
   const top = body.logprobs ?? undefined
   const sampling = samplingOf(body, model, api.limits, top)
   const promptIds = rawPromptIds(model, body.prompt)

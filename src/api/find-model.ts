@@ -1,4 +1,5 @@
 import type { LanguageModel } from '../session/language-model.ts'
+import type { NetworkModel } from '../session/network-models.ts'
 import { ApiError, invalidRequest } from './errors.ts'
 
 /**
@@ -24,6 +25,36 @@ export function findModel(models: readonly LanguageModel[], wanted: string): Lan
     throw invalidRequest('model', `model: "${wanted}" may be any of ${ids}; name one of them`)
   }
   return only
+}
+
+/**
+ * `findModel` among those that are answered for here; one that others of the network serve is told so.
+ * @throws as `findModel`.
+ */
+export async function findModelHere(
+  {
+    models,
+    networkModels,
+  }: {
+    readonly models: () => readonly LanguageModel[]
+    readonly networkModels?: () => Promise<readonly NetworkModel[]>
+  },
+  wanted: string,
+): Promise<LanguageModel> {
+  try {
+    return findModel(models(), wanted)
+  } catch (error) {
+    if (!(error instanceof ApiError) || error.status !== 404) throw error
+    const network = (await networkModels?.().catch(() => [])) ?? []
+    const known = network.find(({ model }) => [model.modelId, model.name].includes(wanted))
+    if (known === undefined) throw error
+    throw new ApiError(
+      404,
+      'not_found_error',
+      `${known.model.modelId} is served in this network, but this gateway does not answer for it: start one with chorale gateway ${known.model.name}`,
+      { param: 'model', code: 'model_not_found' },
+    )
+  }
 }
 
 function nameOf(id: string): string {

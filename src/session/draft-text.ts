@@ -28,7 +28,7 @@ export interface DraftCosts {
 /** `Outlook.kind` of a draft model's guesses. */
 export const MODEL_KIND = 5
 /** Rows read at once: a thread that computes hears the network in between. */
-const READ_ROWS = 32
+const READ_ROWS = 16
 /** Weight of the newest measurement. */
 const NEWEST = 0.1
 

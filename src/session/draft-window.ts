@@ -82,6 +82,8 @@ const RETRY_SHARE = 0.02
 const TRIAL_LAPS = 4
 /** Answers may end any time: no more tokens than that are hoped for when something has to be read first. */
 const HOPED_TOKENS = 128
+/** … and reading may take this share of what they would save: the answer may end sooner, the guesses be worse. */
+const READ_SHARE = 0.25
 /** A guess that is needed more rarely than this is not made ahead. */
 const LEAST_CHANCE = 0.2
 /** Laps with guesses before the first look at one without; twice as many before each next one … */
@@ -159,7 +161,7 @@ export function createDraftWindow(options: DraftWindowOptions = {}): DraftWindow
       const now = best(lapMs, outlook, most, outlook.firstMs)
       if (now.guesses > 0) return { ...now, prepare: false }
       const saved = Math.min(limit + 1, HOPED_TOKENS) * (lapMs - 1 / steady.speed)
-      return { ...NONE, prepare: outlook.firstMs <= saved / 2 }
+      return { ...NONE, prepare: outlook.firstMs <= saved * READ_SHARE }
     },
     due() {
       looking = guessed >= lookAt && latest !== undefined && latest.plainMs < CLEAR_GAIN * latest.ms

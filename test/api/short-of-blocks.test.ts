@@ -156,6 +156,20 @@ describe('GET /v1/models', () => {
     expect((await app.request('/v1/models/other@2')).status).toBe(404)
   })
 
+  it('a request for one of the others says where it is', async () => {
+    const { ask } = gateway([fakeLanguageModel()], { networkModels: async () => network })
+    for (const model of ['other', 'other@1']) {
+      const response = await ask({}, { model })
+      expect(response.status).toBe(404)
+      const { error } = (await response.json()) as ErrorBody
+      expect(error['message']).toMatch(/other@1 is served in this network.*chorale gateway other$/)
+      expect(error['code']).toBe('model_not_found')
+    }
+    expect(((await (await ask({}, { model: 'nobody' })).json()) as ErrorBody).error['message']).toMatch(
+      /"nobody" is not served here/,
+    )
+  })
+
   it('a directory that does not answer hides nothing that is served here', async () => {
     const { app } = gateway([fakeLanguageModel()], {
       networkModels: async () => {

@@ -77,10 +77,7 @@ describe.skipIf(CHROMIUM === undefined)('a tab whose gateway gives no weights', 
         JSON.stringify({ ...known, privacyAccepted: true, answers: { temperature: 0, maxTokens: 16 } }),
       )
     })
-    const before = {
-      honest: swarm.servers[0]!.blobs!.sent.pieces,
-      liar: swarm.servers[1]!.blobs!.sent.pieces,
-    }
+    const before = swarm.servers[0]!.blobs!.sent.pieces
     await page.goto(swarm.url)
     await page.reload()
     await waitForReady(page)

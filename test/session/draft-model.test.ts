@@ -229,7 +229,7 @@ describe('LanguageModel.generate with a draft model', () => {
     expect(without.done.drafts!.proposed).toBe(0)
     full.release()
     expect((await ask(far, promptIds, 'model')).ids).toEqual(without.ids)
-    for (let i = 0; i < 40; i++) {
+    for (let i = 0; i < 24; i++) {
       const stop = new AbortController()
       let count = 0
       const request = {

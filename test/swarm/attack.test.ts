@@ -1,11 +1,15 @@
 import { afterEach, describe, expect, it } from 'vitest'
+import { attestTopic, DIRECTORY_PROTOCOL, KAD_PROTOCOL, SPAN_PROTOCOL } from '../../src/protocol/ids.ts'
 import { createDhtDirectory } from '../../src/swarm/dht-directory.ts'
-import { relayServer } from '../../src/swarm/relay.ts'
+import { gossip } from '../../src/swarm/gossip.ts'
+import { createIdentity } from '../../src/swarm/identity.ts'
+import { RELAY_HOP_PROTOCOL, relayServer } from '../../src/swarm/relay.ts'
 import { connectRemoteSpan } from '../../src/swarm/remote-span.ts'
 import { servePasses } from '../../src/swarm/serve-passes.ts'
 import { MODEL, serverRecord } from '../contract/directory.ts'
 import { someHidden } from '../contract/span-runner.ts'
-import { attack, type Loot } from './attacker.ts'
+import { FAKE_SUBNET } from '../ledger/fake-ledger.ts'
+import { attack, GOSSIP_PROTOCOL, type Loot } from './attacker.ts'
 import { fakeSpan } from './fake-span.ts'
 import { gatedSwarm, type GatedSwarm } from './gated.ts'
 import { HIDDEN, loopbackPeer, serveFake, targetOf, TCP, until } from './loopback.ts'
@@ -21,6 +25,7 @@ async function victim() {
   const server = await swarm.peer({
     listen: [TCP],
     relay: relayServer(),
+    gossip: gossip(),
     gateOptions: { pending: { max: 8, waitMs: 1_000 } },
   })
   const directory = await createDhtDirectory(server, { serve: true })
@@ -32,14 +37,50 @@ async function victim() {
   return { swarm, server, directory, span, service, target: { id: server.id, addr } }
 }
 
+it('somebody with stake gets by the same attack all there is, or it would show nothing', async () => {
+  const { swarm, server, directory, target } = await victim()
+  const news = server.gossip!.join(attestTopic(FAKE_SUBNET), { maxBytes: 100, take: () => 'ignore' })
+  const identity = await createIdentity()
+  swarm.ledger.register({ id: 99, peerId: identity.peerId })
+  await until(() => swarm.gateOf(server).check(identity.peerId, 'gossip').ok, 'it has stake')
+  let told = 0
+  const telling = setInterval(() => {
+    news.publish(new TextEncoder().encode(`news ${told++}`)).catch(() => undefined)
+  }, 100)
+  const { got } = await attack(target, { identity, patienceMs: 3_000 }).finally(() => clearInterval(telling))
+  expect(new Set(got)).toEqual(
+    new Set([
+      KAD_PROTOCOL,
+      RELAY_HOP_PROTOCOL,
+      GOSSIP_PROTOCOL,
+      `${DIRECTORY_PROTOCOL} announced`,
+      `${DIRECTORY_PROTOCOL} records`,
+      `${SPAN_PROTOCOL} welcome`,
+      `${SPAN_PROTOCOL} opened`,
+    ]),
+  )
+  await directory.close()
+})
+
 const ATTACKERS = 1_000
 const AT_ONCE = 25
 
 describe('1,000 peers without stake', () => {
-  it('get no DHT entry, relay slot, record, pass or session, and staked clients are served meanwhile', async () => {
+  it('get no DHT entry, relay slot, news, record, pass or session, and staked clients are served meanwhile', async () => {
     const { swarm, server, directory, span, service, target } = await victim()
-    const client = await swarm.peer({ bootstrap: server.addrs() })
+    const client = await swarm.peer({ bootstrap: server.addrs(), gossip: gossip() })
     const asked = await createDhtDirectory(client, { serve: false })
+    const topic = attestTopic(FAKE_SUBNET)
+    const news = server.gossip!.join(topic, { maxBytes: 100, take: () => 'ignore' })
+    let heard = 0
+    client.gossip!.join(topic, {
+      maxBytes: 100,
+      take: () => {
+        heard++
+        return 'accept'
+      },
+    })
+    await until(() => news.listeners === 1, 'the staked client listens')
     const session = await connectRemoteSpan(client, targetOf(server, span), { hiddenSize: HIDDEN }).open({
       maxTokens: 1024,
     })
@@ -52,6 +93,8 @@ describe('1,000 peers without stake', () => {
     const serving = (async () => {
       while (loot.length < ATTACKERS) {
         await session.step(someHidden(1, HIDDEN, served++))
+        // A publisher is heard once a second, and 30 times in a row.
+        if (served % 10 === 0) await news.publish(new TextEncoder().encode(`news ${served}`))
         await new Promise((resolve) => setTimeout(resolve, 50))
       }
     })()
@@ -61,6 +104,8 @@ describe('1,000 peers without stake', () => {
     // Some came as far as to be asked for a pass, or the test would show nothing about the protocols.
     expect(loot.filter(({ connected }) => connected).length).toBeGreaterThan(20)
     expect(served).toBeGreaterThan(10)
+    expect(heard).toBeGreaterThan(0)
+    expect(news.listeners).toBe(1)
     expect(session.position).toBe(served)
     // Only the session of the staked client ever held room.
     expect(span.kvTokensFree).toBe(4096 - 1024)
@@ -73,12 +118,13 @@ describe('1,000 peers without stake', () => {
     expect((await asked.servers(MODEL.modelId)).map(({ peerId }) => peerId)).toEqual([server.id])
     const gate = swarm.gateOf(server)
     const places = new Set([...gate.refusals.keys()].map((key) => key.split(' ')[0]))
-    for (const place of ['connect', 'dht', 'directory', 'relay', 'span']) expect(places).toContain(place)
+    for (const place of ['connect', 'dht', 'directory', 'gossip', 'relay', 'span'])
+      expect(places).toContain(place)
     await until(() => gate.pending.size === 0, 'nobody waits any more')
     await until(() => server.measures().size <= 1, 'only the client is connected')
     await asked.close()
     await directory.close()
-  }, 120_000)
+  }, 240_000)
 })
 
 describe('relays and directories with a gate', () => {

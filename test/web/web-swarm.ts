@@ -12,6 +12,7 @@ import { createWebPages } from '../../node/web-pages.ts'
 import { createEngine } from '../../src/engine/select.ts'
 import { silentLogger } from '../../src/log.ts'
 import type { BlobShelf } from '../../src/model/blob.ts'
+import type { Model } from '../../src/model/model.ts'
 import { createModelShelf } from '../../src/model/model-shelf.ts'
 import { openModel } from '../../src/model/open-model.ts'
 import { startServer, type ServingServer } from '../../src/server/server.ts'
@@ -47,6 +48,7 @@ export interface WebSwarm {
 
 /**
  * With `weights` the servers give pages the weights, and the gateway gives none.
+ * With `draftsOf` the gateway offers pages draft models for it.
  * Serves the bundled model as `spans`, each by a peer of its own, and a gateway to them. With `stakedTab`, a peer id, all of
  * them are staked nodes of a dev chain, and so is that peer; at least two spans then.
  */
@@ -54,6 +56,7 @@ export async function startWebSwarm(
   spans: readonly Span[],
   stakedTab?: string,
   weights: WeightsFromPeers | undefined = undefined,
+  draftsOf: (model: Model) => readonly Model[] = () => [],
 ): Promise<WebSwarm> {
   const closers: (() => Promise<void>)[] = []
   const [bootstrapId, clientId, ...serverIds] = await Promise.all(
@@ -135,10 +138,12 @@ export async function startWebSwarm(
     engine,
     backend: joined.backend,
   })
+  const drafts = draftsOf(model)
   const state = async () => ({
     ...(await joined.state()),
     ...(await languageModel.readiness()),
     bootstrap: addrs,
+    drafts: drafts.map(({ id }) => id),
     ...(subnet && { subnet: await viewSubnet(subnet) }),
   })
   const gateway = await startGateway({
@@ -146,6 +151,7 @@ export async function startWebSwarm(
     port: 0,
     pages: createWebPages(),
     swarmState: state,
+    drafts: () => drafts,
     givesWeights: weights === undefined,
   })
   return {

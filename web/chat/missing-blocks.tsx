@@ -1,4 +1,3 @@
-import { useEffect } from 'preact/hooks'
 import { chooseModel, modelName, phase, swarmState, waitsForBlocks } from '../session/tab-session.ts'
 import { useFreshState } from '../session/use-fresh-state.ts'
 import { strings } from '../strings.ts'
@@ -14,11 +13,8 @@ export function MissingBlocks() {
   const gaps = state === undefined || phase.value.kind !== 'ready' ? [] : uncovered(coverageOf(state))
   const short = gaps.length > 0
   const words = strings.missing
-  useFreshState(short)
-  useEffect(() => {
-    // The wait is over when they are served; the next gap is another question.
-    if (!short && phase.value.kind === 'ready') waitsForBlocks.value = false
-  }, [short])
+  // While messages wait the whole app looks.
+  useFreshState(short && !waitsForBlocks.value)
   if (state === undefined || !short) return null
   const blocks = gaps.map(({ start, end }) => strings.blocks(start, end)).join(', ')
   const others = state.models.filter(({ complete, here, id }) => complete && here && id !== state.model)

@@ -117,6 +117,17 @@ export async function restartSession(): Promise<void> {
   await startSession(url, key)
 }
 
+/** Whether blocks of the model have no server. */
+function isShort(): boolean {
+  const state = swarmState.value
+  return state !== undefined && uncovered(coverageOf(state)).length > 0
+}
+
+// The wait is over when they are served; the next gap is another question.
+effect(() => {
+  if (waitsForBlocks.value && phase.value.kind === 'ready' && !isShort()) waitsForBlocks.value = false
+})
+
 /** Leaves the present model and loads another one of the gateway's. */
 export async function chooseModel(id: string): Promise<void> {
   chosenModel.value = id
@@ -160,8 +171,7 @@ export async function waitForModel(abort: AbortSignal): Promise<TabModel> {
     const end = effect(() => {
       const model = tabModel.value
       const now = phase.value
-      const state = swarmState.value
-      const short = waitsForBlocks.value && state !== undefined && uncovered(coverageOf(state)).length > 0
+      const short = waitsForBlocks.value && isShort()
       if (abort.aborted) onAbort()
       else if (now.kind === 'failed') settle(() => reject(new ChoraleError('unreachable', now.problem)))
       else if (model !== undefined && now.kind === 'ready' && !short) settle(() => resolve(model))

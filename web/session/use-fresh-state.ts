@@ -17,14 +17,14 @@ async function keepNew(ended: AbortSignal): Promise<void> {
   }
 }
 
-/** Keeps the swarm's state new while the component is shown, `wanted` and the page is on the screen. */
-export function useFreshState(wanted = true): void {
+/** Keeps the swarm's state new while the component is shown, `wanted` and the page is on the screen, or `whileHidden` too. */
+export function useFreshState(wanted = true, whileHidden = false): void {
   useEffect(() => {
     if (!wanted) return undefined
     let shown: AbortController | undefined
     const onChange = () => {
       shown?.abort()
-      shown = document.hidden ? undefined : new AbortController()
+      shown = document.hidden && !whileHidden ? undefined : new AbortController()
       if (shown !== undefined) void keepNew(shown.signal)
     }
     onChange()
@@ -33,5 +33,5 @@ export function useFreshState(wanted = true): void {
       document.removeEventListener('visibilitychange', onChange)
       shown?.abort()
     }
-  }, [wanted])
+  }, [wanted, whileHidden])
 }

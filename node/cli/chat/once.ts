@@ -69,6 +69,7 @@ export async function answerOnce(options: OnceOptions): Promise<number> {
       route: (done?.route ?? []).map(({ peer, start, end, engine }) => ({ peer, start, end, engine })),
       finishReason: asked.cancelled ? 'cancelled' : done?.finishReason,
       failovers: done?.failovers ?? 0,
+      ...(done?.drafts && { drafts: done.drafts }),
       timings: done?.timings ?? null,
       // A string: half of all 64-bit seeds would not survive a JSON number.
       seed: String(sampling.seed),
