@@ -1,4 +1,5 @@
 import { exp, ln } from './ln.ts'
+import { nucleus } from './nucleus.ts'
 
 /**
  * Which tokens may be chosen. Every rule is a function of the logits alone, written so that each machine keeps the
@@ -58,6 +59,21 @@ function ranksHigher(logits: Float64Array, a: number, b: number): boolean {
  * @param max the highest logit of all.
  */
 export function topP(
+  logits: Float64Array,
+  ids: Uint32Array | undefined,
+  p: number,
+  temperature: number,
+  max: number,
+): Uint32Array {
+  if (ids === undefined) {
+    const kept = nucleus(logits, p, temperature, max)
+    if (kept !== undefined) return kept
+  }
+  return exactTopP(logits, ids, p, temperature, max)
+}
+
+/** `topP` by its definition: weights and sum of all. */
+export function exactTopP(
   logits: Float64Array,
   ids: Uint32Array | undefined,
   p: number,
