@@ -7,10 +7,20 @@ const DIGEST_BYTES = 32
  * the runtime has that, and through a string of bytes: making a hash object, or a buffer outside of the heap for the
  * answer, costs as much as hashing half a kilobyte.
  */
-export const nativeSha256: (bytes: Uint8Array) => Uint8Array =
-  'hash' in crypto && crypto.hash('sha256', new Uint8Array(), 'binary').length === DIGEST_BYTES
-    ? hashAtOnce
-    : (bytes) => crypto.createHash('sha256').update(bytes).digest()
+export const nativeSha256: (bytes: Uint8Array) => Uint8Array = knowsBinary()
+  ? hashAtOnce
+  : (bytes) => crypto.createHash('sha256').update(bytes).digest()
+
+/** Older Node.js has no `hash`; others that have it may not know every encoding of Node.js. */
+function knowsBinary(): boolean {
+  try {
+    const text = 'hash' in crypto ? crypto.hash('sha256', new Uint8Array(), 'binary') : ''
+    // SHA-256 of nothing ends in 0x55, and has bytes above 0x7f.
+    return text.length === DIGEST_BYTES && text.charCodeAt(0) === 0xe3 && text.charCodeAt(31) === 0x55
+  } catch {
+    return false
+  }
+}
 
 function hashAtOnce(bytes: Uint8Array): Uint8Array {
   const text = crypto.hash('sha256', bytes, 'binary')
