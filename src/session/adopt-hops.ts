@@ -89,10 +89,10 @@ export async function inheritHistories(
   fresh: readonly Hop[],
   position: number,
 ): Promise<void> {
-  await Promise.all(fresh.map((hop) => hop.rollback(position)))
   for (const hop of fresh) {
-    if (hop.history.length === position) continue
+    if (hop.history.length >= position) continue
     const twin = old.find(({ server }) => server.start === hop.server.start)
     hop.history.adopt(twin?.history, position)
   }
+  await Promise.all(fresh.map((hop) => hop.rollback(position)))
 }

@@ -52,12 +52,17 @@ export function createHandovers(context: ChainContext, hops: Hop[], options: Han
         await Promise.all(fresh.map((hop) => hop.close()))
         return
       }
-      const outcome = await completeHandover(context, hops, prepared, {
-        ...options,
-        changes,
-        position: options.position(),
-        lastOutput: options.lastOutput(),
-      })
+      let outcome: Awaited<ReturnType<typeof completeHandover>> | undefined
+      try {
+        outcome = await completeHandover(context, hops, prepared, {
+          ...options,
+          changes,
+          position: options.position(),
+          lastOutput: options.lastOutput(),
+        })
+      } finally {
+        if (outcome === undefined) await Promise.all(fresh.map((hop) => hop.close()))
+      }
       unproven = outcome === 'unproven'
       if (outcome !== 'done') return
       watch()

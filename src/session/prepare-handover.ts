@@ -77,20 +77,34 @@ export async function prepareHandover(
   const opened = await openHops(context, plan.route.servers, maxTokens, signal)
   if (opened.kind === 'refused') return undefined
   const fresh = opened.hops
+  let prepared: Handover | undefined
+  try {
+    prepared = await bringUp(context, { leaving, old, fresh }, options)
+  } finally {
+    if (!prepared) await Promise.all(fresh.map((hop) => hop.close()))
+  }
+  return prepared
+}
+
+/** Brings fresh hops near to where the session is by then. @returns undefined where that did not work. */
+async function bringUp(
+  context: ChainContext,
+  hops: Pick<Handover, 'leaving' | 'old' | 'fresh'>,
+  options: PrepareOptions,
+): Promise<Handover | undefined> {
+  const { old, fresh } = hops
+  const { chunkTokens, window, signal } = options
   const handed = options.byReplay ? 0 : await adoptRounds(old, fresh, options)
   const { history } = old[0]!
   const tokens = history.length
-  if (handed > 0 && tokens - handed <= TAIL_TOKENS) return { leaving, old, fresh, tokens: handed, handed }
-  if (history.start <= handed && fresh.every((hop) => hop.failure === undefined)) {
-    await inheritHistories(old, fresh, handed)
-    // A copy: the session goes on, and a rollback overwrites rows.
-    const given = copyOf(history.rows(handed, tokens))
-    const { chunkTokens, window } = options
-    const { failure } = await runThroughHops(fresh, given, { chunkTokens, window, want: 'none', signal })
-    if (!failure) return { leaving, old, fresh, tokens, handed }
-    context.options.log?.info('a hand-over failed', { reason: errorMessage(failure.error) })
-  }
-  await Promise.all(fresh.map((hop) => hop.close()))
+  if (handed > 0 && tokens - handed <= TAIL_TOKENS) return { ...hops, tokens: handed, handed }
+  if (history.start > handed || fresh.some((hop) => hop.failure !== undefined)) return undefined
+  // A copy, taken now: the session goes on, and a rollback overwrites rows.
+  const given = copyOf(history.rows(handed, tokens))
+  await inheritHistories(old, fresh, handed)
+  const { failure } = await runThroughHops(fresh, given, { chunkTokens, window, want: 'none', signal })
+  if (!failure) return { ...hops, tokens, handed }
+  context.options.log?.info('a hand-over failed', { reason: errorMessage(failure.error) })
   return undefined
 }
 

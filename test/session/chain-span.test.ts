@@ -1,5 +1,5 @@
 import fc from 'fast-check'
-import { describe, expect, it } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import type { ChainEvent, ChainOptions } from '../../src/session/chain-options.ts'
 import { createChain } from '../../src/session/chain-span.ts'
 import type { Failover, SpanRunner } from '../../src/session/span-runner.ts'
@@ -8,6 +8,7 @@ import { rows } from '../../src/tensor/tensor.ts'
 import { failureOf, someHidden, spanRunnerContract, until } from '../contract/span-runner.ts'
 import type { FakeMode, FakeSwarm } from './fake-swarm.ts'
 import { createFakeSwarm } from './fake-swarm.ts'
+import { startIdleTime } from './idle-time.ts'
 
 const HIDDEN = 4
 const BLOCKS = 6
@@ -21,7 +22,7 @@ const TWO_PER_BLOCK = [
   { id: 'c2', start: 4, end: 6 },
 ]
 
-/** Deadlines short enough for tests: a stall is noticed after 15 ms. */
+/** A stall is noticed after 15 ms, of a time that passes while nothing else happens. */
 function chainOver(swarm: FakeSwarm, options: Partial<ChainOptions> = {}) {
   return createChain({
     model: { modelId: 'fake@1', name: 'fake', blockCount: BLOCKS, hiddenSize: HIDDEN },
@@ -84,6 +85,12 @@ async function expectNothingLeft(swarm: FakeSwarm): Promise<void> {
 }
 
 describe('createChain', () => {
+  let endIdleTime: () => void
+  beforeEach(() => {
+    endIdleTime = startIdleTime()
+  })
+  afterEach(() => endIdleTime())
+
   it.each(['dead', 'stalled', 'nan', 'short'] as const)(
     'replaces a server that turns %s at any step of prefill and decode, bit for bit',
     async (mode) => {
