@@ -233,21 +233,6 @@ export class PagePool {
   }
 }
 
-/**
- * Gives `tokens` more of a lease their pages.
- * @throws `capacity` when they would pass the lease, `bad_request` when it was released.
- */
-export function checkLeaseRoom(lease: PagedLease, tokens: number): void {
-  if (lease.released) throw new ChoraleError('bad_request', 'the KV lease was already released')
-  if (lease.position + tokens > lease.maxTokens) {
-    throw new ChoraleError(
-      'capacity',
-      `the session's KV lease of ${lease.maxTokens} tokens is full: it holds ${lease.position} and the step brings ${tokens}`,
-    )
-  }
-  lease.reserve(tokens)
-}
-
 /** Gives the tokens before `position` their pages. The caller has checked that they fit. */
 export function reserveTo(lease: PagedLease, position: number): void {
   lease.reserve(position - lease.position)

@@ -44,10 +44,16 @@ export interface PlacementView {
 /** An intended span may not come to be. */
 export const INTENT_SHARE = 0.9
 
+/** What placement reads of a record. */
+export type PlacementRecord = Pick<
+  ServerRecord,
+  'peerId' | 'start' | 'end' | 'state' | 'throughput' | 'expiresAt' | 'intent' | 'maxBlocks'
+>
+
 /** Servers that serve or will: online ones and those still loading. Drops spans outside the model. */
 export function placedServers(
   blockCount: number,
-  records: readonly ServerRecord[],
+  records: readonly PlacementRecord[],
   now: number,
 ): PlacedServer[] {
   const serving = records.filter(({ state, expiresAt, start, end }) => {

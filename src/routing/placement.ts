@@ -10,7 +10,7 @@ import { agreedMove } from './small-swarm.ts'
 
 export { bestSpan, JOIN_SPREAD, rank } from './best-span.ts'
 export type { Placement, PlacementSelf } from './best-span.ts'
-export { placedServers, viewPlacement } from './placement-view.ts'
+export { placedServers, type PlacementRecord, viewPlacement } from './placement-view.ts'
 export type { BlockRange, PlacedServer, PlacementView } from './placement-view.ts'
 
 /**

@@ -6,10 +6,10 @@ import {
   JOIN_SPREAD,
   type MoveState,
   placedServers,
+  type PlacementRecord,
   type PlacementSelf,
   viewPlacement,
 } from '../routing/placement.ts'
-import type { ServerRecord } from '../routing/snapshot.ts'
 import type { Directory } from '../session/directory.ts'
 import type { Span } from '../session/span-runner.ts'
 import { ANNOUNCE_MS, type ServingServer } from './server.ts'
@@ -17,7 +17,7 @@ import { ANNOUNCE_MS, type ServingServer } from './server.ts'
 /** Which blocks a server that joins should take, by the records it sees. Pure. @param speed tokens per second with one block. */
 export function joiningSpan(
   blockCount: number,
-  records: readonly ServerRecord[],
+  records: readonly PlacementRecord[],
   { peerId, maxBlocks, now }: { readonly peerId: string; readonly maxBlocks: number; readonly now: number },
 ): Span {
   const servers = placedServers(blockCount, records, now).filter((server) => server.peerId !== peerId)

@@ -1,5 +1,6 @@
+import { checkEntries } from '../../src/engine/check-entries.ts'
 import type { EngineSpan, KvLease } from '../../src/engine/engine.ts'
-import { checkLeaseRoom, PAGE_TOKENS, PagePool, type PagedLease } from '../../src/kv/pages.ts'
+import { PAGE_TOKENS, PagePool, type PagedLease } from '../../src/kv/pages.ts'
 import { type Tensor, tensor } from '../../src/tensor/tensor.ts'
 
 /** An engine without a model whose cache has pages, and what it was asked to do. */
@@ -70,8 +71,8 @@ export function createPagedEngineSpan(kvTokens: number): PagedEngineSpan {
       cells.copyWithin(to * PAGE_TOKENS, from * PAGE_TOKENS, (from + 1) * PAGE_TOKENS)
     }),
     async step(entries) {
-      const checked = entries.map(({ lease, hidden }) => ({ lease: leases.get(lease) as PagedLease, hidden }))
-      for (const { lease, hidden } of checked) checkLeaseRoom(lease, hidden.shape[0])
+      const checked = checkEntries(entries[0]?.hidden.shape[1] ?? 1, leases, entries)
+      for (const { lease, hidden } of checked) lease.reserve(hidden.shape[0])
       await Promise.resolve()
       const outputs = checked.map(({ lease, hidden }) => compute(lease, hidden))
       if (failing) {

@@ -1,6 +1,7 @@
+import { checkEntries } from '../../src/engine/check-entries.ts'
 import type { EngineSpan, KvLease } from '../../src/engine/engine.ts'
 import { ChoraleError } from '../../src/errors.ts'
-import { checkLeaseRoom, PagePool, type PagedLease } from '../../src/kv/pages.ts'
+import { PagePool, type PagedLease } from '../../src/kv/pages.ts'
 import type { ClientPart } from '../../src/model/client-part.ts'
 import type { Tensor } from '../../src/tensor/tensor.ts'
 import type { EngineWish } from './choose-engine.ts'
@@ -88,15 +89,12 @@ export async function loadTabSpan(options: TabSpanOptions): Promise<TabSpan> {
   const start = load.blocks[0]?.part.block ?? 0
   // Leases are granted here, at once, by the same count of pages as the engine's own.
   const pool = new PagePool(loaded.kvTokens)
-  const numbers = new WeakMap<KvLease, { readonly number: number; readonly paged: PagedLease }>()
+  const granted = new WeakMap<KvLease, PagedLease>()
+  /** What the worker calls them. */
+  const numbers = new WeakMap<PagedLease, number>()
   let leases = 0
   let calls = 0
   let tokens = 0
-  const known = (lease: KvLease) => {
-    const found = numbers.get(lease)
-    if (found === undefined) throw new ChoraleError('bad_request', 'the KV lease belongs to another span')
-    return found
-  }
 
   const span: EngineSpan = {
     start,
@@ -126,16 +124,17 @@ export async function loadTabSpan(options: TabSpanOptions): Promise<TabSpan> {
           post({ type: 'release', lease: number })
         },
       }
-      numbers.set(lease, { number, paged })
+      granted.set(lease, paged)
+      numbers.set(paged, number)
       return lease
     },
     async step(entries) {
-      const inputs = entries.map(({ lease, hidden }) => ({ ...known(lease), hidden }))
-      for (const { paged, hidden } of inputs) checkLeaseRoom(paged, hidden.shape[0])
+      const inputs = checkEntries(load.model.spec.hiddenSize, granted, entries)
+      for (const { lease, hidden } of inputs) lease.reserve(hidden.shape[0])
       const call = ++calls
       // Copied: the caller keeps its hidden states, for a step that is repeated.
-      const sent = inputs.map(({ number, hidden }) => ({
-        lease: number,
+      const sent = inputs.map(({ lease, hidden }) => ({
+        lease: numbers.get(lease) as number,
         hidden: ownTensor({ shape: hidden.shape, data: hidden.data.slice() }),
       }))
       const outputs = await new Promise<Tensor[]>((resolve, reject) => {
@@ -145,8 +144,8 @@ export async function loadTabSpan(options: TabSpanOptions): Promise<TabSpan> {
           sent.map(({ hidden }) => hidden.data.buffer as ArrayBuffer),
         )
       })
-      for (const { paged, hidden } of inputs) {
-        paged.advance(hidden.shape[0])
+      for (const { lease, hidden } of inputs) {
+        lease.advance(hidden.shape[0])
         tokens += hidden.shape[0]
       }
       return outputs

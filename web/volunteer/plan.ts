@@ -3,10 +3,10 @@ import type { BlockPart } from '../../src/model/block-part.ts'
 import { checkBlockPart } from '../../src/model/block-part.ts'
 import type { ClientPart } from '../../src/model/client-part.ts'
 import { kvBytesPerToken } from '../../src/model/spec.ts'
-import type { ServerRecord } from '../../src/routing/snapshot.ts'
-import { weakestWindow } from '../../src/server/place-span.ts'
+import { joiningSpan } from '../../src/server/placement-loop.ts'
 import type { Span } from '../../src/session/span-runner.ts'
 import type { BlockAddress } from '../engine/span-messages.ts'
+import { browserIdentity } from '../network/tab-identity.ts'
 import type { Gateway, SwarmState } from '../session/gateway.ts'
 
 /** What this tab would serve, before anything is loaded. */
@@ -40,9 +40,7 @@ export async function makePlan(
       field: 'memory',
     })
   }
-  // The gateway's servers carry what placement looks at.
-  const servers = state.servers as unknown as readonly ServerRecord[]
-  const span = chosen ?? weakestWindow(spec.blockCount, fits, servers)
+  const span = chosen ?? (await spanToJoin(state, spec.blockCount, fits))
   const blocks = span.end - span.start
   return {
     state,
@@ -52,6 +50,15 @@ export async function makePlan(
     memoryBytes: perBlock * blocks,
     downloadBytes: model.blockBytes * blocks,
   }
+}
+
+/** As `chorale serve` chooses; which of equal spans is the same at every look. */
+async function spanToJoin({ servers }: SwarmState, blockCount: number, maxBlocks: number): Promise<Span> {
+  const now = Date.now()
+  // The gateway shows servers whose records are valid now.
+  const records = servers.map((server) => ({ ...server, peerId: server.peer, expiresAt: now + 1 }))
+  const { peerId } = await browserIdentity()
+  return joiningSpan(blockCount, records, { peerId, maxBlocks: Math.min(maxBlocks, blockCount), now })
 }
 
 /** Descriptions of a span's blocks. */
