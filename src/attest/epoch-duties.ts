@@ -1,3 +1,4 @@
+import { type ChoraleError, isChoraleError } from '../errors.ts'
 import type { Consensus } from '../ledger/ledger.ts'
 import type { SubnetParameters } from '../ledger/subnet-parameters.ts'
 import { type EpochTime, epochWindow } from './epoch-clock.ts'
@@ -41,6 +42,25 @@ export type Duty =
   /** Recompute the scores of the proposal, and attest when they agree. */
   | { readonly do: 'examine'; readonly consensus: Consensus }
   | { readonly do: 'nothing'; readonly reason: string }
+
+/**
+ * What a node did; a label of the metrics. `disagreed`: it looked at a proposal and did not attest. `unscored`: the
+ * subnet's policy program is not here, or fails. `refused`: the ledger did not take a call.
+ */
+export type DutyDone =
+  | 'reported'
+  | 'proposed'
+  | 'attested'
+  | 'disagreed'
+  | 'audited'
+  | 'accused'
+  | 'unscored'
+  | 'refused'
+
+/** Whether scores are missing because of the subnet's policy program: it is not here, or fails. */
+export function isPolicyError(error: unknown): error is ChoraleError {
+  return isChoraleError(error) && (error.field === 'policy' || error.field === 'policy.sha256')
+}
 
 /** A call that keeps failing is given up for the epoch: each refused one may cost a fee. */
 const MAX_FAILURES = 5

@@ -1,15 +1,11 @@
 import type { LedgerBlock } from '../ledger/ledger.ts'
 import type { FaultJudge } from './fault-proof.ts'
 import type { AuditEntry, EpochReport, Sighting } from './epoch-report.ts'
+import { followBlocks } from './follow-blocks.ts'
 import type { EpochView } from './ledger-view.ts'
 import { type Accounting, type AccountingOptions, createAccounting } from './run-accounting.ts'
 import { createDisputes, type DisputesOptions } from './run-disputes.ts'
-import {
-  createEpochDuties,
-  type EpochDutiesOptions,
-  type EpochDutyState,
-  followBlocks,
-} from './run-epoch-duties.ts'
+import { createEpochDuties, type EpochDutiesOptions, type EpochDutyState } from './run-epoch-duties.ts'
 
 /** All duties of a subnet node, on one watch of the ledger: report, propose or attest, audit, judge disputes. */
 

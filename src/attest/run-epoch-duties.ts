@@ -1,4 +1,4 @@
-import { type ChoraleError, errorMessage, isChoraleError } from '../errors.ts'
+import { errorMessage } from '../errors.ts'
 import { attest, proposeAttestation } from '../ledger/calls.ts'
 import type { Consensus, Ledger, LedgerBlock, LedgerCall, LedgerSigner } from '../ledger/ledger.ts'
 import { type Logger, silentLogger } from '../log.ts'
@@ -8,11 +8,14 @@ import {
   afterDisagreement,
   afterFailure,
   decideDuty,
+  type DutyDone,
   type DutyMemory,
+  isPolicyError,
   newEpochMemory,
 } from './epoch-duties.ts'
 import { type EpochReport, signReport } from './epoch-report.ts'
 import type { SignBytes } from './evidence.ts'
+import { followBlocks } from './follow-blocks.ts'
 import { type EpochView, isAtLeast, readEpochView } from './ledger-view.ts'
 import { examineProposal, type FetchContent, makeProposal } from './proposal.ts'
 import type { ReportPool } from './report-pool.ts'
@@ -54,20 +57,6 @@ export interface EpochDutiesOptions {
   /** Called after every block. */
   readonly onState?: (state: EpochDutyState) => void
 }
-
-/**
- * What a node did; a label of the metrics. `disagreed`: it looked at a proposal and did not attest. `unscored`: the
- * subnet's policy program is not here, or fails. `refused`: the ledger did not take a call.
- */
-export type DutyDone =
-  | 'reported'
-  | 'proposed'
-  | 'attested'
-  | 'disagreed'
-  | 'audited'
-  | 'accused'
-  | 'unscored'
-  | 'refused'
 
 /** For people: what the epoch panel shows. */
 export interface EpochDutyState {
@@ -247,10 +236,6 @@ export function createEpochDuties(options: EpochDutiesOptions): EpochDuties {
   }
 }
 
-function isPolicyError(error: unknown): error is ChoraleError {
-  return isChoraleError(error) && (error.field === 'policy' || error.field === 'policy.sha256')
-}
-
 type BlockName = Pick<LedgerBlock, 'number' | 'hash' | 'parentHash'>
 
 /** Follows the ledger. When blocks come faster than duties are done, the newest one counts. @returns how to stop. */
@@ -263,33 +248,5 @@ export function runEpochDuties(options: EpochDutiesOptions): EpochDuties & { sto
       return duties.state
     },
     stop: () => follower.stop(),
-  }
-}
-
-/** Calls `work` for the newest block, one call at a time; `work` never rejects. */
-export function followBlocks(
-  ledger: Ledger,
-  work: (block: LedgerBlock) => Promise<void>,
-): { stop(): Promise<void> } {
-  let latest: LedgerBlock | undefined
-  let busy: Promise<void> | undefined
-  async function drain(): Promise<void> {
-    while (latest !== undefined) {
-      const block = latest
-      latest = undefined
-      await work(block)
-    }
-    busy = undefined
-  }
-  const unwatch = ledger.watch((block) => {
-    latest = block
-    busy ??= drain()
-  })
-  return {
-    async stop() {
-      unwatch()
-      latest = undefined
-      await busy
-    },
   }
 }
