@@ -65,8 +65,10 @@ const PUBLISHER_BURST = 30
 const FORWARDER_PER_SECOND = 200
 const FORWARDER_BURST = 2_000
 const HEARTBEAT_MS = 300
-/** Below every threshold: nothing is sent to a peer without stake, or to one that is muted, or taken from it. */
-const OUTCAST_SCORE = -1_000
+/** Below every threshold: nothing is sent to a peer without stake, or taken from it. */
+const UNSTAKED_SCORE = -1_000
+/** Nothing is sent to a peer that is muted; what it subscribes to is noted, for when it is heard again. */
+const MUTED_SCORE = -60
 
 /** `score` is public in the library and missing in its types. */
 type ScoredGossipSub = GossipSub & { getScore(peerId: string): number; isStarted(): boolean }
@@ -132,11 +134,10 @@ function gossipService(
     },
     scoreParams: {
       appSpecificScore: (peerId) => {
-        if (mutes.has(peerId)) return OUTCAST_SCORE
-        if (gate?.staked(peerId, 'gossip').ok !== false) return 0
+        if (gate?.staked(peerId, 'gossip').ok !== false) return mutes.has(peerId) ? MUTED_SCORE : 0
         // Bootnodes are no nodes of the set: when the ledger knows this one, it is heard a second later.
         void gate.resolve(peerId, 'gossip')
-        return OUTCAST_SCORE
+        return UNSTAKED_SCORE
       },
       appSpecificWeight: 1,
       // Stake is what makes many peers expensive; a rack or a test has one address.
