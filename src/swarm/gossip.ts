@@ -184,13 +184,24 @@ const RESULTS: Readonly<Record<GossipVerdict, TopicValidatorResult>> = {
 function createGossip(
   service: GossipSub,
   topics: readonly string[],
-  { gate, log, mutes }: { readonly gate: StakeGate | undefined; readonly log: Logger; readonly mutes: Mutes },
+  {
+    gate,
+    log,
+    metrics,
+    mutes,
+  }: {
+    readonly gate: StakeGate | undefined
+    readonly log: Logger
+    readonly metrics: Metrics
+    readonly mutes: Mutes
+  },
 ): Gossip {
   const verdicts = { accept: 0, ignore: 0, reject: 0 }
-  const counted = metrics.counter('chorale_gossip_messages_total', 'Gossip of others, by what became of it and why.', [
-    'verdict',
-    'reason',
-  ])
+  const counted = metrics.counter(
+    'chorale_gossip_messages_total',
+    'Gossip of others, by what became of it and why.',
+    ['verdict', 'reason'],
+  )
   const found = (verdict: GossipVerdict, reason: string): GossipVerdict => {
     counted.inc({ verdict, reason })
     return verdict
@@ -215,7 +226,7 @@ function createGossip(
     }
     if (mutes.has(publisher) || mutes.has(forwarder)) {
       gate?.refuse('gossip', 'muted')
-      return 'ignore'
+      return found('ignore', 'muted')
     }
     const { topic, data } = message
     if (
@@ -231,7 +242,10 @@ function createGossip(
     } catch (error) {
       log.debug('gossip was not taken', { topic, forwarder, publisher, reason: errorMessage(error) })
       const wrong = error instanceof ChoraleError && error.code === 'protocol'
-      return found(wrong ? 'reject' : 'ignore', (error instanceof ChoraleError && error.field) || errorCode(error))
+      return found(
+        wrong ? 'reject' : 'ignore',
+        (error instanceof ChoraleError && error.field) || errorCode(error),
+      )
     }
   }
 
