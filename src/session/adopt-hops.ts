@@ -1,4 +1,5 @@
 import type { Hop } from './chain-hop.ts'
+import { raceSignal } from './race-signal.ts'
 import type { AdoptRange } from './span-runner.ts'
 
 /** Pages of KV caches: hand-overs go on where one begins, which every cache can write. */
@@ -48,24 +49,24 @@ export function pageStart(position: number): number {
 
 /**
  * Has each fresh hop get its blocks' tokens [from, to) from the old hops that have them, all at once. Every fresh hop must
- * hold at least `from` tokens. @returns how many tokens all of them hold now; `from` when a hop died of it. Never throws.
+ * hold at least `from` tokens. @returns how many tokens all of them hold now; `from` when a hop died of it.
+ * @throws `cancelled`; the hops are still at it then, and good for nothing else.
  */
 export async function adoptHops(
   old: readonly Hop[],
   fresh: readonly Hop[],
   range: AdoptRange,
+  signal: AbortSignal | undefined,
 ): Promise<number> {
-  const reached = await Promise.all(
-    fresh.map(async (hop) => {
-      try {
-        return await hop.adopt(await grantsFor(old, hop), range)
-      } catch {
-        // The hop is dead, or an old one is: whoever called sees it.
-        return range.from
-      }
-    }),
-  )
-  return Math.min(range.to, ...reached)
+  const adopting = fresh.map(async (hop) => {
+    try {
+      return await hop.adopt(await grantsFor(old, hop), range)
+    } catch {
+      // The hop is dead, or an old one is: whoever called sees it.
+      return range.from
+    }
+  })
+  return Math.min(range.to, ...(await raceSignal(Promise.all(adopting), signal)))
 }
 
 async function grantsFor(old: readonly Hop[], { server }: Hop) {

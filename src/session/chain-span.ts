@@ -96,6 +96,8 @@ function createChainSession(
   let failure: { readonly call: number; readonly error: unknown; readonly lost: boolean } | undefined
   let closing: Promise<void> | undefined
   const closed = new AbortController()
+  /** Nobody needs a hand-over any more, while what is under way may still end well. */
+  const closingSoon = new AbortController()
   /** What came out last, up to which token. */
   let lastOutputs: Tensor = { shape: [0, hiddenSize], data: new Float32Array(0) }
   let lastOutputsEnd = 0
@@ -115,7 +117,7 @@ function createChainSession(
     seed,
     chunkTokens,
     window: options.window ?? hops.length + 2,
-    signal: closed.signal,
+    signal: closingSoon.signal,
     position: () => position,
     lastOutput,
     over: () => closing !== undefined || failure?.lost === true,
@@ -301,6 +303,7 @@ function createChainSession(
     },
     close() {
       closing ??= (async () => {
+        closingSoon.abort()
         if (running > 0) closed.abort()
         await tail
         // Copies of the last outputs may still be under way: receipts are complete with them.

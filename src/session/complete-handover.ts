@@ -86,14 +86,14 @@ export async function completeHandover(
 async function catchUp(
   { old, fresh, tokens, handed }: Handover,
   limit: number,
-  { position, changes }: CompleteOptions,
+  { position, changes, signal }: CompleteOptions,
 ): Promise<number> {
   const known = Math.min(tokens, changes.unchanged, position)
   if (handed === 0) return known
   const to = Math.min(limit, position - 1)
   const from = pageStart(known)
   if (to - known < WORTH_TOKENS || old.some((hop) => hop.failure !== undefined)) return Math.min(known, to)
-  return await adoptHops(old, fresh, { from, to, deadlineMs: TAIL_MS })
+  return await adoptHops(old, fresh, { from, to, deadlineMs: TAIL_MS }, signal)
 }
 
 function rowOf(history: Hop['history'], position: number): Tensor | undefined {

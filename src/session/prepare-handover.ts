@@ -112,7 +112,7 @@ async function bringUp(
 async function adoptRounds(
   old: readonly Hop[],
   fresh: readonly Hop[],
-  { changes, over }: PrepareOptions,
+  { changes, over, signal }: PrepareOptions,
 ): Promise<number> {
   const { history } = old[0]!
   if (!canAdopt(old, fresh) || !paysToAdopt(old, fresh, history.length)) return 0
@@ -124,7 +124,7 @@ async function adoptRounds(
     if (to - from < (round === 0 ? WORTH_TOKENS : TAIL_TOKENS)) return Math.min(reached, changes.unchanged)
     // What is rolled back from now on is read anew, by the next round or at the end.
     changes.unchanged = Infinity
-    reached = await adoptHops(old, fresh, { from, to, deadlineMs: ROUND_MS })
+    reached = await adoptHops(old, fresh, { from, to, deadlineMs: ROUND_MS }, signal)
     if (reached < to) break
   }
   if (fresh.some((hop) => hop.failure !== undefined)) return 0

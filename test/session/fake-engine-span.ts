@@ -1,5 +1,6 @@
 import type { EngineSpan, KvLease } from '../../src/engine/engine.ts'
 import { ChoraleError } from '../../src/errors.ts'
+import { eachKvPart, type KvRows } from '../../src/kv/kv-rows.ts'
 import type { Tensor } from '../../src/tensor/tensor.ts'
 
 interface FakeLease extends KvLease {
@@ -15,6 +16,8 @@ export function createFakeEngineSpan(options: {
   start: number
   end: number
   kvTokens: number
+  /** Whether its cache can be read and written. */
+  kvRows?: boolean
   /** Awaited in every call. */
   delay?: () => Promise<void>
 }): EngineSpan & { readonly calls: number[]; failCall(index: number): void } {
@@ -69,7 +72,40 @@ export function createFakeEngineSpan(options: {
         return compute(lease as FakeLease, hidden, start, end)
       })
     },
+    ...(options.kvRows === true && { kvRows: kvRowsOf(start) }),
     close: async () => undefined,
+  }
+}
+
+/** One value a token and block: its running mix. */
+function kvRowsOf(first: number): KvRows {
+  const written = new WeakMap<KvLease, number[][]>()
+  return {
+    precision: 'f32',
+    width: 1,
+    read(lease, { start, end, from, to }) {
+      const rows = new Float32Array(2 * (end - start) * (to - from))
+      eachKvPart({ start, end, from, to }, 1, (block, part, at) => {
+        for (let token = from; token < to && part === 0; token++) {
+          rows[at + token - from] = (lease as FakeLease).states[token]![block - first]!
+        }
+      })
+      return rows
+    },
+    write(lease, { start, end, from, to }, rows) {
+      const states = written.get(lease) ?? []
+      written.set(lease, states)
+      eachKvPart({ start, end, from, to }, 1, (block, part, at) => {
+        for (let token = from; token < to && part === 0; token++) {
+          const state = (states[token] ??= [])
+          state[block - first] = rows[at + token - from]!
+        }
+      })
+    },
+    advance(lease, position) {
+      const { states } = lease as FakeLease
+      while (states.length < position) states.push([...written.get(lease)![states.length]!])
+    },
   }
 }
 

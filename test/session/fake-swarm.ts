@@ -4,11 +4,14 @@ import type { ServerRecord } from '../../src/routing/snapshot.ts'
 import type { ChainOptions } from '../../src/session/chain-options.ts'
 import type { Directory } from '../../src/session/directory.ts'
 import { createLocalSpan } from '../../src/session/local-span.ts'
-import type { SpanRunner, SpanSession } from '../../src/session/span-runner.ts'
+import type { SessionHandover, SpanRunner, SpanSession } from '../../src/session/span-runner.ts'
 import type { Tensor } from '../../src/tensor/tensor.ts'
 import { createFakeEngineSpan } from './fake-engine-span.ts'
 
 export type FakeMode = 'ok' | 'dead' | 'stalled' | 'nan' | 'short' | 'full' | 'bad_request'
+
+/** `half` gives some of the tokens, `wrong` other numbers, `stuck` nothing until its deadline. */
+export type FakeHandover = 'ok' | 'half' | 'wrong' | 'stuck' | 'refused'
 
 /** A server in this process that can be told to misbehave. */
 export interface FakeServer {
@@ -19,6 +22,8 @@ export interface FakeServer {
   /** Steps it was asked for. */
   readonly steps: number
   mode: FakeMode
+  /** How it hands sessions over; by itself: not at all. */
+  handover: FakeHandover
   /** Called before each step with its number; may change modes. */
   onStep: ((step: number) => void) | undefined
   /** Tells its sessions that it will leave, and takes no new ones. */
@@ -42,6 +47,8 @@ export interface FakeServerSpec {
   readonly throughput?: number
   /** Computes the blocks instead of the fake engine. */
   readonly engineSpan?: EngineSpan
+  /** Whether it hands its sessions over and takes others'. */
+  readonly handsOver?: boolean
 }
 
 /** Servers over `createFakeEngineSpan`, each behind what a network connection to it would do. */
@@ -78,13 +85,24 @@ export function createFakeSwarm(hiddenSize: number, specs: readonly FakeServerSp
   }
 }
 
+/** What servers of all swarms let others take, by the grant's number. */
+const granted: {
+  readonly session: SpanSession
+  readonly start: number
+  readonly end: number
+  readonly how: () => FakeHandover
+  readonly alive: () => FakeMode
+}[] = []
+
 function createFakeServer(hiddenSize: number, spec: FakeServerSpec, wakers: Set<() => void>) {
   const { id, start, end, kvTokens = 4096, throughput = 1000 } = spec
-  const engine = spec.engineSpan ?? createFakeEngineSpan({ start, end, kvTokens })
+  const kvRows = spec.handsOver === true
+  const engine = spec.engineSpan ?? createFakeEngineSpan({ start, end, kvTokens, kvRows })
   const local = createLocalSpan(engine, { modelId: 'fake@1', hiddenSize, engineName: 'fake', peer: id })
   const sessions = new Set<SpanSession>()
   const state = {
     mode: 'ok' as FakeMode,
+    handover: 'ok' as FakeHandover,
     steps: 0,
     onStep: undefined as ((step: number) => void) | undefined,
   }
@@ -117,6 +135,7 @@ function createFakeServer(hiddenSize: number, spec: FakeServerSpec, wakers: Set<
         return inner.position
       },
       route: inner.route,
+      handover: kvRows ? handoverOf(inner) : undefined,
       leaving: leaving.promise,
       async step(hidden, options) {
         state.onStep?.(state.steps++)
@@ -149,8 +168,58 @@ function createFakeServer(hiddenSize: number, spec: FakeServerSpec, wakers: Set<
     }
   }
 
+  /** Sessions hand their rows over in this process; a grant names a place in `granted`. */
+  function handoverOf(inner: SpanSession): SessionHandover {
+    return {
+      precision: 'f32',
+      width: 1,
+      async grant(_, { start: from, end: to }) {
+        await misbehave()
+        granted.push({
+          session: inner,
+          start: from,
+          end: to,
+          how: () => state.handover,
+          alive: () => state.mode,
+        })
+        return { grant: Uint8Array.of((granted.length - 1) >> 8, (granted.length - 1) & 255), addrs: [] }
+      },
+      async adopt(grants, { from, to, deadlineMs }) {
+        await misbehave()
+        if (inner.position > from) await inner.rollback(from)
+        const reached = await Promise.all(
+          grants.map(async ({ grant }) => {
+            const giver = granted[grant[0]! * 256 + grant[1]!]!
+            const last = Math.min(to, giver.session.position)
+            const end = giver.how() === 'half' ? Math.floor((from + last) / 2) : last
+            if (end <= from || giver.how() === 'refused' || giver.alive() === 'dead') return from
+            if (giver.how() === 'stuck') await new Promise((resolve) => setTimeout(resolve, deadlineMs))
+            const range = { start: giver.start, end: giver.end, from, to: end }
+            const rows = await giver.session.kv!.read(range)
+            // Time for steps and rollbacks while it is on its way.
+            await new Promise((resolve) => setTimeout(resolve, 2))
+            await misbehave()
+            // The fake engine reads the last token only.
+            if (giver.how() === 'wrong') rows[end - from - 1] = (rows[end - from - 1]! + 1) % 9973
+            inner.kv!.write(range, rows)
+            return end
+          }),
+        )
+        const position = Math.min(...reached)
+        if (position > from) inner.kv!.advance(position)
+        return position
+      },
+    }
+  }
+
   return {
     id,
+    get handover() {
+      return state.handover
+    },
+    set handover(how: FakeHandover) {
+      state.handover = how
+    },
     leave() {
       state.mode = state.mode === 'ok' ? 'full' : state.mode
       leaving.resolve()
