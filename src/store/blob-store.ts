@@ -44,6 +44,8 @@ export interface BlobStore extends BlobShelf {
 const FOLDER = 'weights'
 /** Open at once, two file handles each; those used longest ago are closed. */
 const MAX_OPEN = 64
+/** What other processes keep is seen after this long. */
+const NAMES_MS = 1_000
 /** The length before the list in its file. */
 const LENGTH_BYTES = 8
 
@@ -51,6 +53,8 @@ const LENGTH_BYTES = 8
 export function openBlobStore(cache: CacheStore): BlobStore {
   const open = new Map<string, Promise<ChunkFile>>()
   const lists = new Map<string, BlobId & { readonly list: Uint8Array }>()
+  let names: Promise<ReadonlySet<string>> = Promise.resolve(new Set())
+  let namesAt = -Infinity
   const path = (root: string) => `${FOLDER}/blobs/${root}`
   const manifestPath = (hash: string) => `${FOLDER}/manifests/${hash}.json`
   const modelPath = (modelId: string) => `${FOLDER}/models/${encodeURIComponent(modelId)}`
@@ -90,8 +94,12 @@ export function openBlobStore(cache: CacheStore): BlobStore {
   const known = async (root: string): Promise<(BlobId & { readonly list: Uint8Array }) | undefined> => {
     const kept = lists.get(root)
     if (kept !== undefined || !isDigestHex(root)) return kept
-    // Looking must make no files: strangers ask for anything.
-    if (!(await cache.list(`${FOLDER}/blobs`)).includes(`${root}.list`)) return undefined
+    // Looking must make no files: strangers ask for anything, as often as they like.
+    if (performance.now() - namesAt > NAMES_MS) {
+      namesAt = performance.now()
+      names = cache.list(`${FOLDER}/blobs`).then((found) => new Set(found))
+    }
+    if (!(await names).has(`${root}.list`)) return undefined
     const file = await cache.open(`${path(root)}.list`)
     try {
       const bytes = await file.read(0, await file.size())

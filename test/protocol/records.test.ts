@@ -48,6 +48,21 @@ describe('verifyRecord', () => {
     }
   })
 
+  it('who gives weights, by which manifest, travels within bounds', async () => {
+    const manifest = 'c0'.repeat(32)
+    const { record } = await verifyRecord(await sign({ blobs: true, manifest }), NOW)
+    expect(record).toMatchObject({ blobs: true, manifest })
+    expect((await verifyRecord(await sign({ blobs: false }), NOW)).record.blobs).toBeUndefined()
+    for (const [field, value] of [
+      ['blobs', 1],
+      ['manifest', manifest],
+      ['manifest', new Uint8Array(31)],
+    ] as const) {
+      const wrong = await signBody({ ...bodyOf(signed), [field]: value })
+      await expect(verifyRecord(wrong, NOW), field).rejects.toMatchObject({ code: 'protocol', field })
+    }
+  })
+
   it('an identity from a seed is the same peer again', async () => {
     expect((await createIdentity(new Uint8Array(32).fill(1))).peerId).toBe(identity.peerId)
     await expect(createIdentity(new Uint8Array(31))).rejects.toThrow(/32 bytes/)
