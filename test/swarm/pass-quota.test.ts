@@ -139,6 +139,69 @@ describe('createClientAccount', () => {
   })
 })
 
+describe('a quota of n servers that hear of each other through the sponsor only', () => {
+  it('is exceeded by n slices at most, however late, lost and reordered their reports are', () => {
+    const servers = 4
+    const quota = 50_000
+    const act = fc.record({
+      server: fc.nat(servers - 1),
+      what: fc.constantFrom('use', 'use', 'use', 'tell', 'count', 'answer', 'lose'),
+      tokens: fc.integer({ min: 1, max: 4_096 }),
+    })
+    let most = 0
+    fc.assert(
+      fc.property(fc.array(act, { minLength: 200, maxLength: 400 }), (acts) => {
+        let now = 0
+        const sponsor = createSponsorAccounts(() => now)
+        const all = Array.from({ length: servers }, () => ({
+          account: createClientAccount(() => now),
+          used: 0,
+          told: undefined as { tokens: number; used: number; left: number | undefined } | undefined,
+        }))
+        const pass: Pass = {
+          sponsor: 's',
+          audience: 'c',
+          models: [],
+          tokens: quota,
+          sessions: 1,
+          issuedAt: 0,
+          expiresAt: 3_600_000,
+          nonce: new Uint8Array(16),
+        }
+        for (const { server, what, tokens } of acts) {
+          now += 500
+          const one = all[server]!
+          const { account, told } = one
+          if (what === 'use') {
+            try {
+              account.charge(quota, tokens)
+              one.used += tokens
+            } catch {
+              // Refused for now.
+            }
+          } else if (what === 'tell' && account.isDue(quota)) {
+            one.told = { tokens: account.tell(), used: one.used, left: undefined }
+          } else if (what === 'count' && told) {
+            told.left = sponsor.report(String(server), '1', pass, use(0, 4, told.used))
+          } else if (what === 'answer' && told?.left !== undefined) {
+            account.told(told.tokens, told.left)
+            one.told = undefined
+          } else if (what === 'lose' && told) {
+            account.untold()
+            one.told = undefined
+          }
+        }
+        const sum = all.reduce((total, { used }) => total + used, 0)
+        most = Math.max(most, sum)
+        expect(sum).toBeLessThanOrEqual(quota + servers * sliceOf(quota))
+      }),
+      { numRuns: 500 },
+    )
+    // Or the runs would be too short to show anything.
+    expect(most).toBeGreaterThan(quota)
+  })
+})
+
 describe('a pass’s quota over several servers', () => {
   const QUOTA = 20_000
   const SERVERS = 5
