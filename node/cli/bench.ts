@@ -3,6 +3,7 @@ import { batchBenchCommand } from './bench/batch.ts'
 import { chainBenchCommand } from './bench/chain.ts'
 import { gateBenchCommand } from './bench/gate.ts'
 import { hopsBenchCommand } from './bench/hops.ts'
+import { handoverBenchCommand } from './bench/handover.ts'
 import { gpuBenchCommand } from './bench/gpu.ts'
 import { localBenchCommand } from './bench/local.ts'
 import { wanBenchCommand } from './bench/wan.ts'
@@ -17,6 +18,7 @@ export function benchCommand(): Command {
     .addCommand(batchBenchCommand())
     .addCommand(gpuBenchCommand())
     .addCommand(hopsBenchCommand())
+    .addCommand(handoverBenchCommand())
     .addCommand(gateBenchCommand())
     .addCommand(wanBenchCommand())
     .addCommand(webBenchCommand())
