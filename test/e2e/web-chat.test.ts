@@ -14,9 +14,9 @@ import {
   type Tab,
   waitForReady,
 } from '../web/chromium.ts'
+import { PROMPT } from '../web/story.ts'
 import { XSS_CORPUS } from '../web/xss-corpus.ts'
 
-const PROMPT = 'Tell me a story about a fox.'
 const SHOTS = join(import.meta.dirname, '../../test-results/web')
 
 /** What a person types: `npm start -- --no-chat`, then the address it prints. */

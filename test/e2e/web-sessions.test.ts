@@ -10,9 +10,8 @@ import {
   type Tab,
   waitForReady,
 } from '../web/chromium.ts'
+import { PROMPT } from '../web/story.ts'
 import { startWebSwarm, type WebSwarm } from '../web/web-swarm.ts'
-
-const PROMPT = 'Tell me a story about a fox.'
 
 describe.skipIf(CHROMIUM === undefined)('sessions of a tab on its servers', () => {
   let swarm: WebSwarm

@@ -2,8 +2,6 @@ import { bytesToHex } from '@noble/hashes/utils.js'
 import type { Browser, Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { createIdentity } from '../../src/swarm/identity.ts'
-import { runChorale } from '../cli/run-chorale.ts'
-import { until } from '../swarm/loopback.ts'
 import {
   answerText,
   CHROMIUM,
@@ -14,9 +12,10 @@ import {
   type Tab,
   waitForReady,
 } from '../web/chromium.ts'
+import { serveBlocks, untilReady } from '../web/serving-tab.ts'
+import { askGateway, PROMPT, referenceStory } from '../web/story.ts'
 import { startWebSwarm, type WebSwarm } from '../web/web-swarm.ts'
 
-const PROMPT = 'Tell me a story about a fox.'
 const MAX_TOKENS = 24
 
 describe.skipIf(CHROMIUM === undefined)('a tab with stake in a gated swarm', () => {
@@ -30,8 +29,7 @@ describe.skipIf(CHROMIUM === undefined)('a tab with stake in a gated swarm', () 
   beforeAll(async () => {
     const seed = crypto.getRandomValues(new Uint8Array(32))
     ;({ peerId } = await createIdentity(seed))
-    const args = ['chat', '--local', '--once', PROMPT, '--greedy', '--json', '--max-tokens']
-    const [started, chromium, cli] = await Promise.all([
+    ;[swarm, browser, reference] = await Promise.all([
       // Blocks 6 and 7 are for the tab.
       startWebSwarm(
         [
@@ -41,11 +39,8 @@ describe.skipIf(CHROMIUM === undefined)('a tab with stake in a gated swarm', () 
         peerId,
       ),
       launchChromium(),
-      runChorale([...args, String(MAX_TOKENS)]),
+      referenceStory(MAX_TOKENS),
     ])
-    swarm = started
-    browser = chromium
-    reference = (JSON.parse(cli.out) as { text: string }).text
     tab = await openTab(browser, `${swarm.url}#/volunteer`)
     page = tab.page
     page.setDefaultTimeout(20_000)
@@ -62,34 +57,14 @@ describe.skipIf(CHROMIUM === undefined)('a tab with stake in a gated swarm', () 
     await expect
       .poll(() => page.locator('.checks li').first().innerText())
       .toMatch(/Stake.*200 TENSOR in node/s)
-    await page.getByLabel('Blocks', { exact: true }).fill('6:8')
-    await page.getByRole('combobox', { name: 'Engine' }).selectOption('wasm')
-    await page.getByRole('button', { name: 'Start' }).click()
-    await page.getByText('Serving blocks 6–7 of storyteller.').waitFor()
-    expect(await page.locator('.volunteer .rows').innerText()).toContain(peerId)
+    expect(await serveBlocks(page, '6:8')).toBe(peerId)
   })
 
   it('computes for a staked client', async () => {
-    const state = async () =>
-      (await (await fetch(new URL('api/v1/state', swarm.url))).json()) as { ready: boolean }
-    await until(async () => (await state()).ready, 'the directory knows all blocks', 15_000)
-    const response = await fetch(new URL('v1/chat/completions', swarm.url), {
-      method: 'POST',
-      headers: { 'content-type': 'application/json' },
-      body: JSON.stringify({
-        model: 'storyteller',
-        messages: [{ role: 'user', content: PROMPT }],
-        temperature: 0,
-        max_tokens: MAX_TOKENS,
-      }),
-    })
-    const body = (await response.json()) as {
-      choices: [{ message: { content: string } }]
-      swarm: { route: { peer: string }[] }
-    }
-    expect(response.status, JSON.stringify(body)).toBe(200)
-    expect(body.choices[0].message.content).toBe(reference)
-    expect(body.swarm.route.map(({ peer }) => peer)).toContain(peerId)
+    await untilReady(swarm.url)
+    const { text, peers } = await askGateway(swarm.url, MAX_TOKENS)
+    expect(text).toBe(reference)
+    expect(peers).toContain(peerId)
   })
 
   it('computes for another tab without stake, which comes with a pass', async () => {

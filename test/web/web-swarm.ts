@@ -9,6 +9,7 @@ import { type LocalLedger, startLocalLedger } from '../../node/local-ledger.ts'
 import { createNodePlatform } from '../../node/platform.ts'
 import { viewSubnet } from '../../node/subnet-view.ts'
 import { createWebPages } from '../../node/web-pages.ts'
+import type { EngineSpan } from '../../src/engine/engine.ts'
 import { createEngine } from '../../src/engine/select.ts'
 import { silentLogger } from '../../src/log.ts'
 import type { BlobShelf } from '../../src/model/blob.ts'
@@ -43,6 +44,8 @@ export interface WebSwarm {
   }[]
   /** Sessions on all servers. */
   sessions(): number
+  /** From now on each step of a server takes this much longer. */
+  slowDown(stepMs: number): void
   close(): Promise<void>
 }
 
@@ -100,6 +103,7 @@ export async function startWebSwarm(
   })
   closers.push(() => bootstrap.close())
   const addrs = bootstrap.peer.addrs()
+  let stepMs = 0
   const shelf = createModelShelf(model)
   const manifest = weights && (await shelf.addAll()).hash
   const servers: { server: ServingServer; network: Network; blobs: BlobService | undefined }[] = []
@@ -121,7 +125,10 @@ export async function startWebSwarm(
       span,
       engine: engine.name,
       ...(manifest !== undefined && { weights: () => ({ blobs: true, manifest }) }),
-      load: () => engine.loadSpan(model, { ...span, kvTokens: 4096 }),
+      load: async () => {
+        const loaded = await engine.loadSpan(model, { ...span, kvTokens: 4096 })
+        return slowed(loaded, () => stepMs)
+      },
     })
     servers.push({ server, network, blobs })
     closers.push(async () => {
@@ -158,6 +165,7 @@ export async function startWebSwarm(
     url: `${gateway.url}/`,
     ledger,
     servers,
+    slowDown: (ms) => (stepMs = ms),
     sessions: () => servers.reduce((sum, { server }) => sum + server.sessions, 0),
     close: async () => {
       await gateway.close(0)
@@ -168,6 +176,17 @@ export async function startWebSwarm(
       await model.close()
     },
   }
+}
+
+/** A span whose steps take longer. */
+function slowed(span: EngineSpan, stepMs: () => number): EngineSpan {
+  const step = span.step.bind(span)
+  return Object.defineProperty(span, 'step', {
+    value: async (entries: Parameters<EngineSpan['step']>[0]) => {
+      if (stepMs() > 0) await new Promise((resolve) => setTimeout(resolve, stepMs()))
+      return await step(entries)
+    },
+  })
 }
 
 /** A shelf whose pieces are all wrong in one bit. */
