@@ -5,6 +5,7 @@ import { isJsonObject } from '../../src/model/json.ts'
 import type { TokenizerFiles } from '../../src/model/model.ts'
 import { kvBytesPerToken, type ModelSpec } from '../../src/model/spec.ts'
 import { cachedModels, removeCachedModel } from '../../src/store/cached-models.ts'
+import { peerModels, removePeerModel } from '../../src/store/peer-models.ts'
 import { pullModel } from '../../src/store/pull-model.ts'
 import { locateModel, type ModelPorts, openHub, resolveModel } from '../../src/store/resolve-model.ts'
 import type { QuantisedDtype } from '../../src/tensor/quantize.ts'
@@ -45,7 +46,7 @@ export function modelsCommand(ports: () => ModelPorts = createModelPorts): Comma
   const revision = ['--revision <name>', 'branch, tag or commit of a hub model (default: main)'] as const
   models
     .command('list')
-    .description('bundled models and hub models in the cache')
+    .description('bundled models, and those of a hub or of peers in the cache')
     .option(...json)
     .action(async (options: Options) => await list(ports(), options))
   models
@@ -74,8 +75,8 @@ export function modelsCommand(ports: () => ModelPorts = createModelPorts): Comma
     .action(async (ref: string, options: QuantizeFlags) => await quantizeCommand(ref, ports(), options))
   models
     .command('rm')
-    .description('remove a hub model from the cache')
-    .argument('<model>', 'org/repo')
+    .description('remove a hub model from the cache, or weights that came from peers')
+    .argument('<model>', 'org/repo, or name@digest')
     .option('-y, --yes', 'do not ask')
     .option(...json)
     .action(async (ref: string, options: Options) => await remove(ref, ports(), options))
@@ -89,14 +90,17 @@ async function list(ports: ModelPorts, options: Options): Promise<void> {
     source: 'hub',
     complete: model.missingBytes === 0,
   }))
+  const shared = await peerModels(ports.cache)
+  const fromPeers = shared.map(({ modelId, ...rest }) => ({ name: modelId, ...rest, source: 'peers' }))
   const lines = [
     ...bundled.map(({ name }) => `${name}  (bundled)`),
     ...cached.map(({ bytes, complete, missingBytes, name, revisions }) => {
       const state = complete ? '' : `, ${formatBytes(missingBytes)} not fetched`
       return `${name}  (hub, ${formatBytes(bytes)} on disk${state}, ${Object.keys(revisions).join(' ') || 'no revision'})`
     }),
+    ...fromPeers.map(({ bytes, name }) => `${name}  (from peers, ${formatBytes(bytes)} on disk)`),
   ]
-  print(options, { models: [...bundled, ...cached], cache: ports.cache.name }, lines)
+  print(options, { models: [...bundled, ...cached, ...fromPeers], cache: ports.cache.name }, lines)
 }
 
 async function show(ref: string, ports: ModelPorts, options: Options): Promise<void> {
@@ -205,8 +209,9 @@ async function remove(ref: string, ports: ModelPorts, options: Options): Promise
       `${ref} comes with the program and is not removed; models rm is for hub models`,
     )
   }
-  const name = ref.split('/').slice(0, 2).join('/')
-  const model = (await cachedModels(ports.cache)).find((candidate) => candidate.name === name)
+  const fromPeers = (await peerModels(ports.cache)).find(({ modelId }) => modelId === ref)
+  const name = fromPeers?.modelId ?? ref.split('/').slice(0, 2).join('/')
+  const model = fromPeers ?? (await cachedModels(ports.cache)).find((candidate) => candidate.name === name)
   if (model === undefined) {
     throw new ChoraleError(
       'not_found',
@@ -216,7 +221,7 @@ async function remove(ref: string, ports: ModelPorts, options: Options): Promise
   if (options.yes !== true && !(await askYes(`Remove ${name}, ${formatBytes(model.bytes)}?`))) {
     throw new ChoraleError('cancelled', `${name} was kept; --yes removes without asking`)
   }
-  await removeCachedModel(ports.cache, name)
+  await (fromPeers ? removePeerModel : removeCachedModel)(ports.cache, name)
   print(options, { removed: name, bytes: model.bytes }, [`removed ${name}, ${formatBytes(model.bytes)}`])
 }
 

@@ -188,7 +188,7 @@ export async function fetchBlobs(
 
   const tell = async (source: Source): Promise<void> => {
     source.telling = true
-    const roots = wants.flatMap((want) => (missingOf(want).length > 0 ? [want.root] : []))
+    const roots = wants.flatMap((want) => (want.state.some((state) => state !== 0) ? [want.root] : []))
     for (let at = 0; at < roots.length; at += MAX_ROOTS) {
       const some = roots.slice(at, at + MAX_ROOTS)
       await question(
