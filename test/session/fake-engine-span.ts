@@ -86,7 +86,8 @@ function kvRowsOf(first: number): KvRows {
     read(lease, { start, end, from, to }) {
       const rows = new Float32Array(2 * (end - start) * (to - from))
       eachKvPart({ start, end, from, to }, 1, (block, part, at) => {
-        for (let token = from; token < to && part === 0; token++) {
+        if (part === 1) return
+        for (let token = from; token < to; token++) {
           rows[at + token - from] = (lease as FakeLease).states[token]![block - first]!
         }
       })
@@ -96,7 +97,8 @@ function kvRowsOf(first: number): KvRows {
       const states = written.get(lease) ?? []
       written.set(lease, states)
       eachKvPart({ start, end, from, to }, 1, (block, part, at) => {
-        for (let token = from; token < to && part === 0; token++) {
+        if (part === 1) return
+        for (let token = from; token < to; token++) {
           const state = (states[token] ??= [])
           state[block - first] = rows[at + token - from]!
         }
