@@ -5,7 +5,7 @@ import { type Embedding, loadEmbedding } from '../model/embedding.ts'
 import type { Model } from '../model/model.ts'
 import { createDraftText, type DraftCosts, type DraftedAnswer, MODEL_KIND } from './draft-text.ts'
 import { assertSameTokenizer } from './draft-tokenizer.ts'
-import { type KindRecord, newKindRecord } from './draft-window.ts'
+import { fadeKindRecord, type KindRecord, newKindRecord } from './draft-window.ts'
 import type { Drafter } from './drafter.ts'
 import { type BatchedHead, batchHead } from './head-batch.ts'
 import { createLocalSpan } from './local-span.ts'
@@ -100,12 +100,15 @@ export async function loadDraftModel(options: DraftModelOptions): Promise<DraftM
     try {
       const costs = await measure(parts)
       log?.debug('draft model loaded', { model: model.id, eachMs: costs.eachMs, rowMs: costs.rowMs })
-      const memory = new Map([[MODEL_KIND, newKindRecord(MODEL_KIND)]])
+      const record = newKindRecord(MODEL_KIND)
       return {
         name: model.name,
         bytes: embedding.weightBytes + span.weightBytes + head.weightBytes + span.kvBytes,
-        memory,
-        follow: (answer) => createDraftText(parts, costs, answer),
+        memory: new Map([[MODEL_KIND, record]]),
+        follow: (answer) => {
+          fadeKindRecord(record, MODEL_KIND)
+          return createDraftText(parts, costs, answer)
+        },
         close,
       }
     } catch (error) {

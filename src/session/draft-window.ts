@@ -100,6 +100,13 @@ export function newKindRecord(kind: number): KindRecord {
   return { right: share * PRIOR_GUESSES, guesses: PRIOR_GUESSES, idle: 0, laps: 0, ms: 0, plainMs: 0 }
 }
 
+/** Forgets half of what a record has seen: the next answer may go better, or worse. */
+export function fadeKindRecord(record: KindRecord, kind: number): void {
+  const fresh = newKindRecord(kind)
+  record.right = (record.right + fresh.right / PRIOR_GUESSES) / 2
+  record.guesses = (record.guesses + 1) / 2
+}
+
 /** A window that knows nothing yet: the first laps go without guesses. */
 export function createDraftWindow(options: DraftWindowOptions = {}): DraftWindow {
   const { max = MAX_GUESSES } = options

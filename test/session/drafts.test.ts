@@ -6,7 +6,7 @@ import { createReferenceEngine } from '../../src/engine/reference/reference-engi
 import { type Embedding, loadEmbedding } from '../../src/model/embedding.ts'
 import type { Model } from '../../src/model/model.ts'
 import type { SamplingOptions } from '../../src/sampling/options.ts'
-import { createDraftWindow, newKindRecord } from '../../src/session/draft-window.ts'
+import { createDraftWindow, fadeKindRecord, newKindRecord } from '../../src/session/draft-window.ts'
 import { createLanguageModel } from '../../src/session/generate.ts'
 import type { GenerateDone, LanguageModel } from '../../src/session/language-model.ts'
 import { createLocalSpan } from '../../src/session/local-span.ts'
@@ -127,6 +127,7 @@ describe('createDraftWindow', () => {
       const memory = new Map([[5, newKindRecord(5)]])
       let [spent, tokens] = [0, 0]
       for (let answer = 0; answer < 8; answer++) {
+        fadeKindRecord(memory.get(5)!, 5)
         const window = createDraftWindow({ rowMs: lapMs / 10, memory })
         for (let i = 0; i < 100; i++) {
           const { guesses } = window.plan({ kind: 5, most: 99, ready: 0, eachMs: 2, firstMs: 0 }, 90)
