@@ -4,6 +4,7 @@ import { type GpuContext, type GpuOp, padded, strided } from '../gpu/context.ts'
 import { createInTurn } from '../gpu/in-turn.ts'
 import type { MatmulKernelSource } from '../gpu/matmul-kernels.ts'
 import { KV_BYTES, type KvBuffers, type KvFormat, kvValuesPerToken } from '../gpu/ops/rope-kv-write.ts'
+import type { KvRows } from '../kv/kv-rows.ts'
 import { PAGE_TOKENS, PagePool, type PagedLease } from '../kv/pages.ts'
 import type { SharedPages } from '../kv/shared-pages.ts'
 import type { Model } from '../model/model.ts'
@@ -14,6 +15,7 @@ import { checkSpan } from './check-span.ts'
 import type { EngineSpan, KvLease, LoadSpanOptions, StepEntry } from './engine.ts'
 import { type Activations, createActivations } from './wgsl-activations.ts'
 import { blockSources, compileAhead, loadWgslBlock } from './wgsl-block.ts'
+import { createWgslKvRows } from './wgsl-kv-rows.ts'
 import { longestSplits, rowsOfSubmit, type StepRow } from './wgsl-step.ts'
 import { countProgress } from './wgsl-weights.ts'
 
@@ -61,7 +63,12 @@ export async function loadWgslSpan(
     )
     const sharedPages = pool.share((from, to) => copyPage(context, caches, scratch, from, to))
     const runner: Runner = { context, hiddenSize: model.spec.hiddenSize, ops, ...activations }
-    return createSpan(runner, pool, sharedPages, options, { weightBytes, kvBytes }, () => owned.destroyAll())
+    const heads = model.spec
+    const { start, end } = options
+    const kvRowsOf = (leases: WeakMap<KvLease, PagedLease>): KvRows =>
+      createWgslKvRows({ context, heads, start, end, caches, leases })
+    const free = (): void => owned.destroyAll()
+    return createSpan(runner, pool, { sharedPages, kvRowsOf }, options, { weightBytes, kvBytes }, free)
   } catch (error) {
     owned.destroyAll()
     throw error
@@ -113,7 +120,10 @@ function copyPage(
 function createSpan(
   runner: Runner,
   pool: PagePool,
-  sharedPages: SharedPages,
+  cache: {
+    readonly sharedPages: SharedPages
+    readonly kvRowsOf: (leases: WeakMap<KvLease, PagedLease>) => KvRows
+  },
   range: { start: number; end: number },
   bytes: { weightBytes: number; kvBytes: number },
   free: () => void,
@@ -126,7 +136,8 @@ function createSpan(
     end: range.end,
     ...bytes,
     kvTokens: pool.tokens,
-    sharedPages,
+    sharedPages: cache.sharedPages,
+    kvRows: cache.kvRowsOf(leases),
     get kvTokensFree() {
       return pool.freeTokens
     },
