@@ -14,6 +14,7 @@ import { problemText } from '../session/problem-text.ts'
 import { goTo, place } from '../ui/route.ts'
 import { type AnswerFacts, type Chat, type FailoverFact, type Message, newChat, newMessage } from './chat.ts'
 import { type ChatStore, openChatStore } from './chat-store.ts'
+import { frameByFrame } from './frame-by-frame.ts'
 
 /** The chats of this browser and the answer under way; at most one answer runs in a tab. */
 
@@ -207,35 +208,4 @@ async function runAnswer(chatId: string): Promise<void> {
   }
   draft.value = undefined
   draftText.value = ''
-}
-
-/** A growing text is shown this often: faster than anybody reads, and painting takes time from the answer's own computing. */
-const SHOW_MS = 80
-
-/** Runs `update` soon, in a frame, at most every `SHOW_MS`; a page that is hidden gets no frames and is updated at the end. */
-function frameByFrame(update: () => void): { soon(): void; end(): void } {
-  let frame: number | undefined
-  let timer: ReturnType<typeof setTimeout> | undefined
-  let shownAt = -Infinity
-  const run = () => {
-    frame = undefined
-    shownAt = performance.now()
-    update()
-  }
-  return {
-    soon: () => {
-      if (frame !== undefined || timer !== undefined) return
-      timer = setTimeout(
-        () => {
-          timer = undefined
-          frame = requestAnimationFrame(run)
-        },
-        Math.max(0, shownAt + SHOW_MS - performance.now()),
-      )
-    },
-    end: () => {
-      clearTimeout(timer)
-      if (frame !== undefined) cancelAnimationFrame(frame)
-    },
-  }
 }
