@@ -2,6 +2,7 @@ import { Command } from 'commander'
 import { createEngine, parseEngineName, parseKvFormat, ENGINE_CHOICES } from '../../src/engine/select.ts'
 import { ChoraleError } from '../../src/errors.ts'
 import type { Logger } from '../../src/log.ts'
+import { startBudgetLoop } from '../../src/server/budget-loop.ts'
 import { createServedEvidence } from '../../src/server/served-evidence.ts'
 import { openSpanDoor } from '../../src/server/span-door.ts'
 import { createMetrics } from '../../src/metrics.ts'
@@ -19,6 +20,7 @@ import { blockBytes } from './serve/block-budget.ts'
 import { readHotkey, startServeDuties } from './serve/duties.ts'
 import {
   blocksOfEach,
+  budgetBytes,
   checkHeld,
   DEFAULT_KV_TOKENS,
   type HeldModel,
@@ -286,6 +288,18 @@ async function runServe(references: readonly string[], flags: ServeFlags): Promi
       })
       progress.end()
     }
+    const budget =
+      spans.length > 1
+        ? startBudgetLoop({
+            spans,
+            bytes: budgetBytes(maxMemory),
+            peerId: network.peer.id,
+            ...(dwellMs !== undefined && { decideMs: dwellMs / 2 }),
+            random: Math.random,
+            log,
+          })
+        : undefined
+    if (budget) closers.push(() => budget.stop())
     const [first] = spans
     if (subnet && hotkey && evidence && first) {
       const duties = await startServeDuties({
@@ -318,7 +332,7 @@ async function runServe(references: readonly string[], flags: ServeFlags): Promi
     const deaf = flags.control === true ? takeCommands(spans, drainMs, tell) : undefined
     await aborted(interrupt.signal)
     deaf?.()
-    const settled = Promise.all(spans.map((span) => span.settle()))
+    const settled = Promise.all([budget?.stop(), ...spans.map((span) => span.settle())])
     const sessions = spans.reduce((sum, { server }) => sum + server.sessions, 0)
     if (sessions > 0) {
       say(`leaving when ${sessions} sessions are done, at most ${drainMs / 1000} s; Ctrl-C again leaves now`)

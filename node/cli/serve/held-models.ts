@@ -83,6 +83,11 @@ export function checkHeld(held: readonly HeldModel[]): void {
   }
 }
 
+/** Bytes that blocks and KV caches of all models may take. */
+export function budgetBytes(maxMemory = totalmem() * DEFAULT_SHARE): number {
+  return maxMemory - BASE_BYTES
+}
+
 /**
  * Most blocks of each model within one budget of memory: chosen spans first, the rest where the network needs it most.
  * @param records who serves each model now. @throws `capacity` when not even one block of each fits.
@@ -94,7 +99,7 @@ export function blocksOfEach(
 ): readonly number[] {
   const [only] = held
   if (held.length === 1 && only !== undefined) return [blocksThatFit(only.model, only.kvTokens, maxMemory)]
-  const bytes = (maxMemory ?? totalmem() * DEFAULT_SHARE) - BASE_BYTES
+  const bytes = budgetBytes(maxMemory)
   const wanted = held.map(({ model, kvTokens, asked }, i) => ({
     blockCount: model.spec.blockCount,
     blockBytes: blockBytes(model, kvTokens),

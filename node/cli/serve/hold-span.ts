@@ -1,10 +1,12 @@
 import type { Engine } from '../../../src/engine/engine.ts'
 import type { Logger } from '../../../src/log.ts'
+import type { ResizableSpan } from '../../../src/server/budget-loop.ts'
 import { joiningSpan, startPlacementLoop } from '../../../src/server/placement-loop.ts'
 import { type ServerOptions, type ServingServer, startServer } from '../../../src/server/server.ts'
 import { modelRecordOf } from '../../../src/session/model-record.ts'
 import type { Span } from '../../../src/session/span-runner.ts'
 import type { Network } from '../../join-network.ts'
+import { blockBytes } from './block-budget.ts'
 import type { HeldModel } from './held-models.ts'
 
 export interface HoldSpanOptions extends Pick<
@@ -29,7 +31,7 @@ export interface HoldSpanOptions extends Pick<
 }
 
 /** A span of one model, served. */
-export interface HeldSpan extends HeldModel {
+export interface HeldSpan extends HeldModel, ResizableSpan {
   readonly server: ServingServer
   /** Stays where it is from now on. */
   settle(): Promise<void>
@@ -37,7 +39,8 @@ export interface HeldSpan extends HeldModel {
 
 /** Serves a span of one model: the blocks that were chosen, or those that need a server most, now and later. @throws as `startServer`. */
 export async function holdSpan(options: HoldSpanOptions): Promise<HeldSpan> {
-  const { held, network, engine, maxBlocks, drainMs, dwellMs, signal, log } = options
+  const { held, network, engine, drainMs, dwellMs, signal, log } = options
+  let { maxBlocks } = options
   const { asked, kvTokens, model } = held
   const { peer, directory } = network
   const { blockCount } = model.spec
@@ -70,21 +73,51 @@ export async function holdSpan(options: HoldSpanOptions): Promise<HeldSpan> {
       })
     },
   })
-  const loop =
-    asked === undefined
-      ? startPlacementLoop({
-          server,
-          directory,
-          model: { modelId: model.id, blockCount },
-          peerId: peer.id,
-          maxBlocks,
-          loadMs: performance.now() - loadStarted,
-          drainMs,
-          ...(dwellMs !== undefined && { dwellMs, decideMs: dwellMs / 2 }),
-          random: Math.random,
-          log,
-          onMove: options.onMove,
-        })
-      : undefined
-  return { ...held, server, settle: async () => await loop?.stop() }
+  let settled = false
+  const startLoop = () =>
+    startPlacementLoop({
+      server,
+      directory,
+      model: { modelId: model.id, blockCount },
+      peerId: peer.id,
+      maxBlocks,
+      loadMs,
+      drainMs,
+      ...(dwellMs !== undefined && { dwellMs, decideMs: dwellMs / 2 }),
+      random: Math.random,
+      log,
+      onMove: options.onMove,
+    })
+  const loadMs = performance.now() - loadStarted
+  let loop = asked === undefined ? startLoop() : undefined
+  return {
+    ...held,
+    server,
+    settle: async () => {
+      settled = true
+      await loop?.stop()
+    },
+    share: () => ({
+      blockCount,
+      blockBytes: blockBytes(model, kvTokens),
+      maxBlocks,
+      span: server.span,
+      fixed: asked !== undefined,
+    }),
+    records: () => directory.servers(model.id),
+    resize: async (to, blocks) => {
+      await loop?.stop()
+      const from = server.span
+      // The larger of the two parts is this model's for as long as the move takes.
+      const overlap = from.end - from.start + to.end - to.start <= Math.max(maxBlocks, blocks)
+      maxBlocks = blocks
+      options.onMove({ from, to, done: false })
+      try {
+        await server.move(to, { overlap, drainMs })
+        options.onMove({ from, to, done: true })
+      } finally {
+        if (!settled) loop = startLoop()
+      }
+    },
+  }
 }
