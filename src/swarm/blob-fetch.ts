@@ -42,8 +42,9 @@ export interface FetchBlobsOptions {
   /** Peers that sent wrong bytes: never asked again, and added to. */
   readonly liars?: Set<string>
   readonly onLiar?: (peerId: string, why: string) => void
-  /** Gives up after so long without a new piece (default 20 s). */
+  /** Gives up after so long without a new piece (default 20 s), and after so long with nobody to ask (default the same). */
   readonly patienceMs?: number
+  readonly aloneMs?: number
   /** One question, connecting included (default 10 s). */
   readonly timeoutMs?: number
   /** Asked at once (default 6). */
@@ -110,6 +111,7 @@ export async function fetchBlobs(
     signal,
     timeoutMs = 10_000,
     patienceMs = 20_000,
+    aloneMs = patienceMs,
     maxSources = 6,
     random = Math.random,
   } = options
@@ -127,6 +129,8 @@ export async function fetchBlobs(
     failed: undefined,
   }
   let lastNews = performance.now()
+  let lastCompany = lastNews
+  const pending = new Set<Promise<void>>()
   let lastLook = -Infinity
   let looking = false
   let wake: () => void = () => undefined
@@ -167,7 +171,12 @@ export async function fetchBlobs(
     }
   }
   /** Runs a question; never rejects. */
-  const question = async (
+  const question = (...given: Parameters<typeof runQuestion>): Promise<void> => {
+    const run = runQuestion(...given).finally(() => pending.delete(run))
+    pending.add(run)
+    return run
+  }
+  const runQuestion = async (
     source: Source,
     bytes: Uint8Array,
     maxAnswerBytes: number,
@@ -347,7 +356,8 @@ export async function fetchBlobs(
   try {
     while (state.open > 0 && state.failed === undefined) {
       const now = performance.now()
-      if (now - lastNews > patienceMs) break
+      if (active.size > 0 || looking) lastCompany = now
+      if (now - lastNews > patienceMs || now - lastCompany > aloneMs) break
       if (!looking && active.size < maxSources && now - lastLook > LOOK_AGAIN_MS) void look()
       for (const source of active.values()) feed(source)
       await new Promise<void>((resolve) => {
@@ -361,6 +371,8 @@ export async function fetchBlobs(
   } finally {
     signal?.removeEventListener('abort', onAbort)
     for (const { abort } of active.values()) abort.abort()
+    // What is being kept is kept: nothing writes when whoever called has gone on.
+    await Promise.all(pending)
   }
   if (state.failed !== undefined) throw state.failed.error
   const missing = wants.flatMap((want) => {

@@ -10,6 +10,7 @@ import {
 import { BLOB_PROTOCOL } from '../protocol/ids.ts'
 import { answerBytes } from './bytes-exchange.ts'
 import type { Peer } from './peer.ts'
+import { createRateLimit } from './rate-limit.ts'
 import { createUploadBudget, type UploadLimits } from './upload-limit.ts'
 
 /** A peer that gives others what is on its shelf. */
@@ -24,6 +25,9 @@ export interface BlobService {
 /** Questions of one peer: a fast line asks for 400 pieces a second; each costs little until bytes are sent. */
 const PER_SECOND = 400
 const BURST = 800
+/** Of these, those that are no pieces: they make the disk work for somebody who may want nothing. */
+const LOOKUPS_PER_SECOND = 20
+const LOOKUPS_BURST = 200
 /** Who finds all places taken comes back soon: a piece is sent in a moment. */
 const BUSY_MS = 200
 
@@ -33,8 +37,18 @@ const BUSY_MS = 200
  */
 export async function serveBlobs(peer: Peer, shelf: BlobShelf, limits: UploadLimits): Promise<BlobService> {
   const budget = createUploadBudget(limits, () => performance.now())
+  const lookups = createRateLimit(() => performance.now())
   const sent = { pieces: 0, bytes: 0 }
   let refused = 0
+  peer.metrics.watch('counter', 'chorale_weights_sent_bytes_total', 'Weights given to others.', () => [
+    [sent.bytes],
+  ])
+  peer.metrics.watch(
+    'counter',
+    'chorale_weights_refused_total',
+    'Questions for weights above the upload limit.',
+    () => [[refused]],
+  )
 
   /** What `read` gives, paid for with what it can take at most before anything is read. */
   const paid = async (
@@ -59,6 +73,8 @@ export async function serveBlobs(peer: Peer, shelf: BlobShelf, limits: UploadLim
   }
 
   const answer = async (from: string, question: BlobQuestion): Promise<Uint8Array | undefined> => {
+    const waitMs = question.ask === 'piece' ? 0 : lookups.take(from, LOOKUPS_PER_SECOND, LOOKUPS_BURST)
+    if (waitMs > 0) throw new ChoraleError('capacity', 'too many questions', { retryAfterMs: waitMs })
     switch (question.ask) {
       case 'manifest': {
         const bytes = await shelf.manifest(question.hash)

@@ -32,6 +32,7 @@ describe('flags of weights', () => {
   it.each([
     [{ weights: ['hub'] }, /--weights hub: give files .* or peers/],
     [{ manifest: ['xyz'] }, /--manifest xyz: give 64 hex digits/],
+    [{ manifest: [HASH] }, /--manifest needs --weights peers/],
     [{ share: 'much' }, /--share much: give an amount/],
   ])('%j is refused', (flags, message) => expect(() => read(flags)).toThrow(message))
 })

@@ -251,6 +251,21 @@ describe('fetchBlobs', () => {
     expect(report.left.get('nobody')).toMatch(/nobody there/)
   })
 
+  it('gives up early with nobody to ask, and not while there is somebody', async () => {
+    const started = performance.now()
+    const options = { patienceMs: 20_000, aloneMs: 200 }
+    expect((await fetchFrom({}, two, options)).report.missing).toHaveLength(2)
+    expect(performance.now() - started).toBeLessThan(5_000)
+    const slow: FakePeer = {
+      shelf,
+      piece: async () => {
+        await new Promise((resolve) => setTimeout(resolve, 250))
+        return 'as it is'
+      },
+    }
+    expect((await fetchFrom({ slow }, two.slice(0, 1), options)).whole).toBe(true)
+  })
+
   it('ends when told to, and with the disk', async () => {
     const abort = new AbortController()
     const slow: FakePeer = {

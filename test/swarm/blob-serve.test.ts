@@ -92,6 +92,21 @@ describe('serveBlobs', () => {
     )
   })
 
+  it('questions that are no pieces have a rate of their own, a peer', async () => {
+    let looked = 0
+    const counting: BlobShelf = { ...shelf(), have: async () => void looked++ }
+    const { client, server } = await pair(OPEN, counting)
+    const have = encodeBlobQuestion({ ask: 'have', roots: [HASH] })
+    let refusals = 0
+    for (let round = 0; round < 30; round++) {
+      const asked = Array.from({ length: 8 }, () => ask(client, server, have).catch(() => refusals++))
+      await Promise.all(asked)
+    }
+    expect(refusals).toBeGreaterThan(0)
+    expect(looked + refusals).toBe(240)
+    expect(await ask(client, server, piece(0))).toHaveLength(PIECE_BYTES)
+  })
+
   it('one peer’s minute does not take the others’ share', async () => {
     const { client, server } = await pair({ ...OPEN, peerBytesPerMinute: PIECE_BYTES })
     const other = await loopbackPeer({ bootstrap: server.addrs() })

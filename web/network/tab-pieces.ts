@@ -8,6 +8,9 @@ import { uploadLimits } from '../../src/swarm/upload-limit.ts'
 import { opfsCache } from '../engine/blob-cache.ts'
 import type { PieceFetcher } from '../engine/piece-link.ts'
 
+/** Whoever shares has an entry in the directory by then. */
+const ALONE_MS = 10_000
+
 /** Fetches weights of a model from servers that share them; who sends wrong bytes is not asked again. */
 export function createTabPieces(
   peer: Peer,
@@ -26,6 +29,7 @@ export function createTabPieces(
       onLiar: (peerId, why) =>
         peer.log.warn('a peer sent wrong weights and is asked no more', { peerId, why }),
       patienceMs,
+      aloneMs: Math.min(patienceMs, ALONE_MS),
     })
     return from.size
   }

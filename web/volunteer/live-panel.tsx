@@ -13,6 +13,7 @@ export function LivePanel({ live }: { readonly live: Live }) {
     [labels.rate, words.rate(live.tokensPerSecond === 0 ? '0' : formatRate(live.tokensPerSecond))],
     [labels.speed, words.rate(formatRate(live.throughput))],
     [labels.traffic, `${formatBytes(live.bytesIn)} / ${formatBytes(live.bytesOut)}`],
+    [labels.shared, live.sharedBytes === undefined ? words.notShared : formatBytes(live.sharedBytes)],
     [labels.memoryUse, `${formatBytes(loaded.weightBytes)} / ${formatBytes(loaded.kvBytes)}`],
     [labels.engine, `${loaded.engine}: ${loaded.engineDescription}`],
     [labels.why, loaded.why],

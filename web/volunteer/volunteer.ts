@@ -10,6 +10,7 @@ import { createGateway } from '../session/gateway.ts'
 import { problemText } from '../session/problem-text.ts'
 import { note, tabLog } from '../session/tab-log.ts'
 import { createTabPieces, shareTabCache } from '../network/tab-pieces.ts'
+import type { BlobService } from '../../src/swarm/blob-serve.ts'
 import { gatewayOf, settings } from '../settings/settings.ts'
 import { openTabStake, type TabStake } from './tab-stake.ts'
 import { blockAddresses, makePlan, type Plan } from './plan.ts'
@@ -57,6 +58,8 @@ export interface Live {
   readonly tokensPerSecond: number
   readonly bytesIn: number
   readonly bytesOut: number
+  /** Weights given to others; undefined where that is switched off. */
+  readonly sharedBytes: number | undefined
   readonly addrs: readonly string[]
 }
 
@@ -141,7 +144,7 @@ export async function start(offer: Offer): Promise<void> {
       await server.stop(0)
       throw new ChoraleError('cancelled', 'stopped')
     }
-    serving = keepServing({ server, peer: joined, stake, offer, mine, model: model.name, ...made })
+    serving = keepServing({ server, peer: joined, stake, offer, mine, model: model.name, sharing, ...made })
     stage.value = { kind: 'serving' }
   } catch (error) {
     await peer?.close()
@@ -197,6 +200,7 @@ function keepServing(given: {
   readonly offer: Offer
   readonly mine: number
   readonly model: string
+  readonly sharing: BlobService | undefined
   readonly loaded: LoadedSpan
   readonly tokens: () => number
 }): Serving {
@@ -219,6 +223,7 @@ function keepServing(given: {
       tokensPerSecond: ((count - before) * 1000) / LIVE_MS,
       bytesIn: server.counters.bytesIn,
       bytesOut: server.counters.bytesOut,
+      sharedBytes: given.sharing?.sent.bytes,
       addrs,
     }
     before = count

@@ -18,7 +18,7 @@ import type { Span } from '../../../src/session/span-runner.ts'
 import { type BlobStore, openBlobStore } from '../../../src/store/blob-store.ts'
 import { locateModel, type ModelPorts, resolveModel } from '../../../src/store/resolve-model.ts'
 import { askBlobOver, blobSources, fetchManifest } from '../../../src/swarm/ask-blob.ts'
-import { type BlobService, serveBlobs } from '../../../src/swarm/blob-serve.ts'
+import { serveBlobs } from '../../../src/swarm/blob-serve.ts'
 import { uploadLimits } from '../../../src/swarm/upload-limit.ts'
 import type { Network } from '../../join-network.ts'
 import { readPerModel } from './per-model.ts'
@@ -60,6 +60,11 @@ export function readWeightsFlags(
         field: 'manifest',
       })
     }
+    if (pinned !== undefined && from !== 'peers') {
+      throw new ChoraleError('bad_config', '--manifest needs --weights peers: files are what they are', {
+        field: 'manifest',
+      })
+    }
     return { fromPeers: from === 'peers', pinned }
   })
   const byDefault = wishes.some(({ fromPeers }) => fromPeers) ? DEFAULT_SHARE_BYTES : undefined
@@ -74,7 +79,6 @@ export function readWeightsFlags(
 
 /** What this process gives to others, of all its models. */
 export interface Sharing {
-  readonly sent: BlobService['sent'] | undefined
   /** Shares what is in files of this machine, as it is read; of a hub's model only these blocks. Reads in the background. */
   shareFiles(model: Model, local: boolean, span: Span): void
   shareStore(modelId: string, manifest: string, store: BlobStore): void
@@ -116,7 +120,6 @@ export async function startSharing(
     records.set(model.id, { blobs: true })
   }
   return {
-    sent: service?.sent,
     shareFiles: (model, local, span) => {
       if (service === undefined) return
       reading = reading
