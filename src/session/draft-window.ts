@@ -48,11 +48,11 @@ export interface KindRecord {
   guesses: number
   /** Laps since the last guess. */
   idle: number
-  /** Laps with guesses since they began, or began anew. */
-  laps: number
-  /** Milliseconds of those laps, making included; and what laps without guesses would have taken. Old ones fade. */
+  /** Milliseconds of laps with guesses, making included; and what laps without would have taken. Old ones fade. */
   ms: number
   plainMs: number
+  /** What guesses may lose yet, in laps: what they saved comes in, what they cost goes out. */
+  credit: number
 }
 
 export interface DraftWindowOptions {
@@ -74,12 +74,18 @@ const PRIOR_GUESSES = 4
 const PRIOR_RIGHT: readonly number[] = [0.1, 0.2, 0.45, 0.6, 0.7, 0.6]
 /** Old guesses count less: an answer may quote for a while and then go its own way. */
 const FADE = 0.9
-/** A kind that was given up is tried again after this many laps without it, with one guess … */
+/** A kind that was given up is tried again after this many laps without it, with one guess. */
 const RETRY_LAPS = 48
-/** … and not before the try costs less than this share of their time. */
-const RETRY_SHARE = 0.02
-/** Laps after which what they gave counts, whatever they promised. */
-const TRIAL_LAPS = 4
+/** Laps that guesses of a kind may lose at first, in all … */
+const FIRST_CREDIT = 2
+/** … what each lap adds: it is what a poor drafter costs for long … */
+const CREDIT_A_LAP = 0.02
+/** … and what good ones can save up, to be lost again when the text changes its mind. */
+const MOST_CREDIT = 8
+/** What one lap can lose, in laps: when it takes still longer, something else was the matter. */
+const MOST_LOSS = 1
+/** What a millisecond of reading beside a lap takes from it: this machine has more to do than to wait. */
+const READING = 0.5
 /** Answers may end any time: no more tokens than that are hoped for when something has to be read first. */
 const HOPED_TOKENS = 128
 /** … and reading may take this share of what they would save: the answer may end sooner, the guesses be worse. */
@@ -97,7 +103,14 @@ const NONE: Plan = { guesses: 0, speed: 0, prepare: false }
 /** A record that has seen nothing. */
 export function newKindRecord(kind: number): KindRecord {
   const share = PRIOR_RIGHT[Math.min(kind, PRIOR_RIGHT.length - 1)]!
-  return { right: share * PRIOR_GUESSES, guesses: PRIOR_GUESSES, idle: 0, laps: 0, ms: 0, plainMs: 0 }
+  return {
+    right: share * PRIOR_GUESSES,
+    guesses: PRIOR_GUESSES,
+    idle: 0,
+    ms: 0,
+    plainMs: 0,
+    credit: FIRST_CREDIT,
+  }
 }
 
 /** Forgets half of what a record has seen: the next answer may go better, or worse. */
@@ -150,10 +163,15 @@ export function createDraftWindow(options: DraftWindowOptions = {}): DraftWindow
   function retry(record: KindRecord, { firstMs, eachMs, ready }: Outlook, lap: number): Plan {
     if (++record.idle < RETRY_LAPS) return NONE
     const making = firstMs + (ready > 0 ? 0 : eachMs)
-    if (making + rowOf(lap) > record.idle * lap * RETRY_SHARE && making > 0) return NONE
-    if (firstMs > 0) return { ...NONE, prepare: true }
-    Object.assign(record, { idle: 0, laps: 0, ms: 0, plainMs: 0 })
+    if (making + rowOf(lap) > record.credit * lap) return NONE
+    if (firstMs > 0) return prepare(record, firstMs, lap)
+    record.idle = 0
     return { guesses: 1, speed: 0, prepare: false }
+  }
+
+  function prepare(record: KindRecord, firstMs: number, lap: number): Plan {
+    record.credit -= (Math.min(firstMs, lap) / lap) * READING
+    return { ...NONE, prepare: true }
   }
 
   return {
@@ -162,13 +180,14 @@ export function createDraftWindow(options: DraftWindowOptions = {}): DraftWindow
       if (lapMs === undefined || most < 1) return NONE
       const record = recordOf(outlook.kind)
       const steady = best(lapMs, outlook, most, 0)
-      const slows = record.laps >= TRIAL_LAPS && record.plainMs < record.ms
-      if (slows || steady.speed * lapMs < LEAST_GAIN) return retry(record, outlook, lapMs)
+      record.credit = Math.min(record.credit + CREDIT_A_LAP, MOST_CREDIT)
+      if (record.credit < 0) return NONE
+      if (steady.speed * lapMs < LEAST_GAIN) return retry(record, outlook, lapMs)
       if (outlook.firstMs === 0) return { ...steady, prepare: false }
       const now = best(lapMs, outlook, most, outlook.firstMs)
       if (now.guesses > 0) return { ...now, prepare: false }
       const saved = Math.min(limit + 1, HOPED_TOKENS) * (lapMs - 1 / steady.speed)
-      return { ...NONE, prepare: outlook.firstMs <= saved * READ_SHARE }
+      return outlook.firstMs <= saved * READ_SHARE ? prepare(record, outlook.firstMs, lapMs) : NONE
     },
     due() {
       looking = guessed >= lookAt && latest !== undefined && latest.plainMs < CLEAR_GAIN * latest.ms
@@ -192,9 +211,10 @@ export function createDraftWindow(options: DraftWindowOptions = {}): DraftWindow
       record.right = record.right * FADE ** judged + right
       record.guesses = record.guesses * FADE ** judged + judged
       record.idle = 0
-      record.laps++
       record.ms = record.ms * FADE + ms + makingMs
       record.plainMs = record.plainMs * FADE + (right + 1) * lapMs
+      const gain = Math.max(right + 1 - (ms + makingMs) / lapMs, -MOST_LOSS)
+      record.credit = Math.min(record.credit + gain, MOST_CREDIT)
     },
   }
 }
