@@ -228,7 +228,7 @@ async function runServe(references: readonly string[], flags: ServeFlags): Promi
     })
     closers.push(() => sharing.close())
     const fromPeers = await openFromPeers(wanted, wishes, { ...opening, network, sharing, say, tell })
-    for (const one of fromPeers) if (one) closers.push(() => one.store.close())
+    for (const one of fromPeers) if (one) closers.push(() => one.close())
     const models = wanted.map((one, i) => files[i] ?? { ...one, model: fromPeers[i]!.model })
     checkHeld(models)
     const { engine } = choice

@@ -1,11 +1,14 @@
+import { errorCode, errorMessage } from '../../../src/errors.ts'
 import type { Logger } from '../../../src/log.ts'
+import type { Model } from '../../../src/model/model.ts'
 import type { Span } from '../../../src/session/span-runner.ts'
 import type { WeightsProgress } from '../../../src/server/peer-weights.ts'
+import { locateModel, type ModelPorts, resolveModel } from '../../../src/store/resolve-model.ts'
 import type { Network } from '../../join-network.ts'
 import { createModelPorts } from '../../model-ports.ts'
 import type { Progress } from '../terminal.ts'
 import type { WantedSpan } from './held-models.ts'
-import { openPeerFiles, type PeerFiles, type Sharing, type WeightsWish } from './peer-files.ts'
+import { hasFiles, openPeerFiles, type PeerFiles, type Sharing, type WeightsWish } from './peer-files.ts'
 
 export interface FromPeersOptions {
   readonly network: Network
@@ -17,19 +20,59 @@ export interface FromPeersOptions {
   readonly tell: (event: object) => void
 }
 
-/** Opens the models whose weights come from peers, by their place on the command line. @throws as `openPeerFiles`. */
+/** A model, and what brings its weights here before they are loaded. */
+export interface FoundWeights {
+  readonly model: Model
+  fetchSpan(span: Span, signal?: AbortSignal): Promise<void>
+  close(): Promise<void>
+}
+
+/**
+ * Opens the models whose weights come from peers, by their place on the command line. Where no peer shares one, and its
+ * name leads to files too, those are taken.
+ * @throws as `openPeerFiles`.
+ */
 export async function openFromPeers(
   wanted: readonly WantedSpan[],
   wishes: readonly WeightsWish[],
   options: FromPeersOptions,
-): Promise<readonly (PeerFiles | undefined)[]> {
-  const opened: (PeerFiles | undefined)[] = []
+): Promise<readonly (FoundWeights | undefined)[]> {
+  const opened: (FoundWeights | undefined)[] = []
   for (const [i, { reference, revision }] of wanted.entries()) {
-    opened.push(
-      wishes[i]?.fromPeers === true ? await openOne(reference, revision, wishes[i], options) : undefined,
-    )
+    const wish = wishes[i]
+    if (wish?.fromPeers !== true) {
+      opened.push(undefined)
+      continue
+    }
+    try {
+      opened.push(await openOne(reference, revision, wish, options))
+    } catch (error) {
+      const ports = createModelPorts(options.log)
+      if (errorCode(error) !== 'not_found' || !(await hasFiles(reference, ports))) throw error
+      options.say(`${errorMessage(error)}; taking the files that ${reference} names`)
+      opened.push(await openFiles(reference, revision, ports, options))
+    }
   }
   return opened
+}
+
+async function openFiles(
+  reference: string,
+  revision: string | undefined,
+  ports: ModelPorts,
+  { progress, sharing, signal }: FromPeersOptions,
+): Promise<FoundWeights> {
+  const local = (await locateModel(reference, ports)).kind === 'local'
+  const model = await resolveModel(reference, ports, {
+    revision,
+    signal,
+    onProgress: ({ loadedBytes, totalBytes }) => progress.update('fetching', loadedBytes, totalBytes),
+  })
+  return {
+    model,
+    fetchSpan: async (span) => sharing.shareFiles(model, local, span),
+    close: () => model.close(),
+  }
 }
 
 async function openOne(
@@ -37,7 +80,7 @@ async function openOne(
   revision: string | undefined,
   { pinned }: WeightsWish,
   { log, network, progress, say, sharing, signal, tell }: FromPeersOptions,
-): Promise<PeerFiles> {
+): Promise<FoundWeights> {
   let last: WeightsProgress | undefined
   let said = ''
   const found = await openPeerFiles({
@@ -62,7 +105,8 @@ async function openOne(
   tell({ event: 'manifest', modelId: model.id, ...manifest })
   say(`weights of ${model.id} as manifest ${manifest.hash} names them (${reasonOf(manifest)})`)
   return {
-    ...found,
+    model,
+    close: () => found.store.close(),
     fetchSpan: async (span, abort) => {
       last = undefined
       await found.fetchSpan(span, abort)

@@ -164,6 +164,8 @@ export interface PeerFiles extends PeerWeights {
 const POLL_MS = 1_000
 /** Somebody who has the model may be about to start. */
 const PATIENCE_MS = 60_000
+/** Where there are files to fall back on. */
+const SHORT_PATIENCE_MS = 5_000
 
 /**
  * Finds a model in the network, its manifest, and peers that give its weights.
@@ -173,10 +175,12 @@ export async function openPeerFiles(options: PeerFilesOptions): Promise<PeerFile
   const { network, pinned, ports, reference, revision, signal, log } = options
   const store = openBlobStore(ports.cache)
   const ask = askBlobOver(network.peer)
-  const deadline = Date.now() + PATIENCE_MS
+  const isKnown = await hasFiles(reference, ports)
+  const patienceMs = isKnown ? SHORT_PATIENCE_MS : PATIENCE_MS
+  const deadline = Date.now() + patienceMs
   const wait = async (what: string): Promise<void> => {
     if (Date.now() > deadline) {
-      throw new ChoraleError('not_found', `${reference}: ${what}, for ${PATIENCE_MS / 1000} s`, {
+      throw new ChoraleError('not_found', `${reference}: ${what}, for ${patienceMs / 1000} s`, {
         field: 'weights',
       })
     }
@@ -206,10 +210,6 @@ export async function openPeerFiles(options: PeerFilesOptions): Promise<PeerFile
     const manifest = await readTrustedManifest(bytes, { hash: chosen.hash, modelId })
     await store.keepManifest(bytes)
     await store.useManifest(modelId, chosen.hash)
-    const isKnown = await locateModel(reference, ports).then(
-      () => true,
-      () => false,
-    )
     const weights = openPeerWeights({
       manifest,
       called: { name: record.name, ...(record.revision !== undefined && { revision: record.revision }) },
@@ -222,6 +222,14 @@ export async function openPeerFiles(options: PeerFilesOptions): Promise<PeerFile
     })
     return { ...weights, manifest: chosen, store }
   }
+}
+
+/** Whether a reference leads to files as well: of this machine, or of the hub. */
+export async function hasFiles(reference: string, ports: ModelPorts): Promise<boolean> {
+  return await locateModel(reference, ports).then(
+    () => true,
+    () => false,
+  )
 }
 
 /** The model that a person means: its id, or its name where only one has it. @throws `bad_config` when several do. */
