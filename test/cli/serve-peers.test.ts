@@ -122,8 +122,10 @@ describe('serve --weights peers', () => {
   )
 
   it(
-    'says what is missing where nobody has the model',
+    'says what is missing where nobody has the model, and takes files where it knows some',
     async () => {
+      const first = startChorale(['serve', 'storyteller', '--weights', 'peers', '--blocks', '0:1', ...LISTEN])
+      running.push(first)
       const seeder = running[0]!
       const { addrs, modelId } = await event(seeder, 'ready')
       const wrong = ['--weights', 'peers', '--bootstrap', addrs[0]!]
@@ -137,6 +139,12 @@ describe('serve --weights peers', () => {
       await until(() => pinned.out().includes(`waiting: no peer gives manifest ${HASH}`), 'it waits', SLOW_MS)
       pinned.child.kill('SIGINT')
       await pinned.ended
+      await until(
+        () => /serving blocks 0:1/.test(first.out()) || first.child.exitCode !== null,
+        'it serves',
+        SLOW_MS,
+      )
+      expect(first.out()).toMatch(/no server in the network has it.*taking the files that storyteller names/)
     },
     2 * SLOW_MS,
   )
