@@ -64,6 +64,8 @@ function mixValues(
   const scale = 1 / Math.sqrt(headDim)
   const out = new Float32Array(tokens * headCount * headDim)
   const scores = new Float64Array(lease.position + tokens)
+  const rows = Uint32Array.from(scores, (_, token) => cacheRow(lease, token) * kvWidth)
+  const values = new Float64Array(headDim)
   for (let t = 0; t < tokens; t++) {
     const position = lease.position + t
     const first = window === undefined ? 0 : Math.max(0, position - window + 1)
@@ -72,7 +74,7 @@ function mixValues(
       const kvOffset = Math.floor(h / group) * headDim
       let max = -Infinity
       for (let j = first; j <= position; j++) {
-        const kBase = cacheRow(lease, j) * kvWidth + kvOffset
+        const kBase = (rows[j] as number) + kvOffset
         let dot = 0
         for (let d = 0; d < headDim; d++) dot += (q[qBase + d] as number) * (cache.keys[kBase + d] as number)
         const score = positions.kind === 'alibi' ? biased(positions, h, j, dot, scale) : dot * scale
@@ -85,14 +87,14 @@ function mixValues(
         scores[j] = weight
         sum += weight
       }
-      for (let d = 0; d < headDim; d++) {
-        let value = 0
-        for (let j = first; j <= position; j++) {
-          value +=
-            (scores[j] as number) * (cache.values[cacheRow(lease, j) * kvWidth + kvOffset + d] as number)
-        }
-        out[qBase + d] = value / sum
+      values.fill(0)
+      for (let j = first; j <= position; j++) {
+        const weight = scores[j] as number
+        const vBase = (rows[j] as number) + kvOffset
+        for (let d = 0; d < headDim; d++)
+          values[d] = (values[d] as number) + weight * (cache.values[vBase + d] as number)
       }
+      for (let d = 0; d < headDim; d++) out[qBase + d] = (values[d] as number) / sum
     }
   }
   return out
