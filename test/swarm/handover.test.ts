@@ -201,6 +201,27 @@ describe('a server that leaves hands its sessions over', () => {
     await session.close()
   })
 
+  it('what was handed over is never another session’s beginning', async () => {
+    swarm = await createHandoverSwarm(model)
+    const engine = engineOf('wasm')
+    const expected = await undisturbed(engine, 10)
+    const first = await swarm.server({ engine, start: 0, end: 3 })
+    const session = await swarm.chain().open({ maxTokens: 200 })
+    const second = await swarm.server({ engine, start: 0, end: 3 })
+    await answer(session, 10, async (token) => {
+      if (token !== 5) return
+      first.leave()
+      await failedOver()
+    })
+    await session.close()
+    const before = second.rows
+    const other = await swarm.chain().open({ maxTokens: 200 })
+    // Whose inputs made the pages, the new server has only the old one's word for.
+    expect(await answer(other, 10)).toEqual(expected)
+    expect(second.rows - before).toBe(80)
+    await other.close()
+  })
+
   it('engines understand each other: the answer goes on within what they differ by', async () => {
     swarm = await createHandoverSwarm(model)
     const expected = await undisturbed(engineOf('wasm'), 8)
