@@ -314,6 +314,34 @@ describe('a history is replayed where a hand-over', () => {
     })
   })
 
+  it('ends with the old server, killed while pages travel', async () => {
+    swarm = await createHandoverSwarm(model)
+    const engine = engineOf('reference')
+    const expected = await undisturbed(engine, 12)
+    const reading = Promise.withResolvers<void>()
+    const old = await swarm.server({
+      engine,
+      start: 0,
+      end: 3,
+      around: garbled((rows) => {
+        reading.resolve()
+        return rows
+      }),
+    })
+    const session = await swarm.chain().open({ maxTokens: 200 })
+    const fresh = await swarm.server({ engine, start: 0, end: 3 })
+    const outputs = await answer(session, 12, async (token) => {
+      if (token !== 3) return
+      old.leave()
+      await reading.promise
+      await old.die()
+    })
+    expect(outputs).toEqual(expected)
+    expect(session.route.map(({ peer }) => peer)).toEqual([fresh.peer.id])
+    await session.close()
+    await until(() => fresh.host.load().sessions === 0, 'nothing is left of it')
+  })
+
   it('goes on only in part: what came is kept, the rest is computed', async () => {
     let reads = 0
     swarm = await createHandoverSwarm(model)
