@@ -102,7 +102,7 @@ describe('decideShift', () => {
       return (seed >>> 8) % below
     }
     let shifts = 0
-    for (let round = 0; round < 3_000; round++) {
+    for (let round = 0; round < 1_500; round++) {
       const blockCount = 4 + random(6)
       const bytes = 40 + random(160)
       const peers = ['a', 'b', 'c', 'd']
@@ -153,7 +153,7 @@ describe('decideShift', () => {
         bytes,
       )
     }
-    expect(shifts).toBeGreaterThan(50)
+    expect(shifts).toBeGreaterThan(25)
   })
 })
 
