@@ -5,6 +5,7 @@ import type { NumericMode } from '../protocol/receipts.ts'
 import { refusalError } from '../protocol/refusal.ts'
 import { fromWire } from '../protocol/wire-dtype.ts'
 import type { SessionKv, Span } from '../session/span-runner.ts'
+import { allFinite } from '../tensor/finite.ts'
 import type { Peer } from './peer.ts'
 
 /** A session here that is to hold what others hold of it. */
@@ -60,7 +61,7 @@ export function createPartReader(
     }
     const { from, to } = part
     const rows = fromWire(payload, 'f32')
-    if (!rows.every(Number.isFinite)) throw wrong('keys and values that are no numbers')
+    if (!allFinite(rows)) throw wrong('keys and values that are no numbers')
     kv.write({ start, end, from, to }, rows)
     taken.reached = to
   }
