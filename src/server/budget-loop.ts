@@ -26,6 +26,8 @@ export interface BudgetLoopOptions {
 }
 
 const DECIDE_MS = 300_000
+/** Whose turn it is stays so for this many looks: two of them must agree. */
+const LOOKS_A_TURN = 4
 
 /**
  * Looks now and then whether memory should go from one model to another, and does what `decideShift` decides when it
@@ -45,7 +47,7 @@ export function startBudgetLoop(options: BudgetLoopOptions): { stop(): Promise<v
     const records = await Promise.all(spans.map((span) => span.records()))
     if (stopped) return
     const shares = spans.map((span, i) => ({ ...span.share(), records: records[i]! }))
-    const period = Math.floor(now() / (2 * decideMs))
+    const period = Math.floor(now() / (LOOKS_A_TURN * decideMs))
     const shift = decideShift(shares, bytes, { peerId, now: now(), period })
     const again = shift && `${shift.from?.model} ${shift.to.model}`
     const sure = again !== undefined && again === last

@@ -7,8 +7,8 @@ import type { Model } from '../model/model.ts'
 import { createPartReader, type PartName, type PartReader } from '../model/part-bytes.ts'
 import type { Span } from '../session/span-runner.ts'
 import type { BlobStore } from '../store/blob-store.ts'
-import { type BlobNeed, type BlobSource, fetchBlobs, type FetchReport } from '../swarm/blob-fetch.ts'
-import type { AskBlob } from '../swarm/blob-fetch.ts'
+import { type BlobNeed, fetchBlobs, type FetchReport } from '../swarm/blob-fetch.ts'
+import type { AskBlob, BlobSource } from '../swarm/blob-source.ts'
 
 /** How far a fetch is. */
 export interface WeightsProgress {
@@ -35,6 +35,8 @@ export interface PeerWeightsOptions {
   readonly onProgress?: (progress: WeightsProgress) => void
   /** Waits so long for a peer that has what is missing: default 5 s with a fallback, else 120 s. */
   readonly patienceMs?: number
+  /** With nobody to ask: default the same. */
+  readonly aloneMs?: number
   readonly log: Logger
 }
 
@@ -99,6 +101,7 @@ export function openPeerWeights(options: PeerWeightsOptions): PeerWeights {
         tell()
       },
       patienceMs: options.patienceMs ?? (options.fallback ? 5_000 : 120_000),
+      ...(options.aloneMs !== undefined && { aloneMs: options.aloneMs }),
       ...(signal && { signal }),
     })
     for (const need of report.missing) {

@@ -73,14 +73,22 @@ function missingOf({ blockCount, records }: HeldShare, now: number): number {
   return coverModel(blockCount, serving).missing.reduce((sum, { start, end }) => sum + end - start, 0)
 }
 
-/** Where the receiver goes with more blocks; undefined when that would help nobody. */
+/** Where the receiver goes with more blocks: where placement says, else further to one side; undefined when nothing helps. */
 function grownSpan(share: HeldShare, maxBlocks: number, { peerId, now }: Self): Span | undefined {
-  const others = share.records.filter((record) => record.peerId !== peerId)
-  const span = joiningSpan(share.blockCount, others, { peerId, maxBlocks, now })
-  const [before, after] = [viewWith(share, share.span, peerId, now), viewWith(share, span, peerId, now)]
-  const loses = after.replicas.some((count, block) => count === 0 && before.replicas[block]! > 0)
-  if (loses || emptyBlocks(after) >= emptyBlocks(before)) return undefined
-  return isChained(before) && !isChained(after) ? undefined : span
+  const { blockCount, records, span } = share
+  const others = records.filter((record) => record.peerId !== peerId)
+  const before = viewWith(share, span, peerId, now)
+  const start = Math.max(0, span.end - maxBlocks)
+  const candidates = [
+    joiningSpan(blockCount, others, { peerId, maxBlocks, now }),
+    { start: span.start, end: Math.min(blockCount, span.start + maxBlocks) },
+    { start, end: Math.min(blockCount, start + maxBlocks) },
+  ]
+  return candidates.find((candidate) => {
+    const after = viewWith(share, candidate, peerId, now)
+    const loses = after.replicas.some((count, block) => count === 0 && before.replicas[block]! > 0)
+    return !loses && emptyBlocks(after) < emptyBlocks(before) && (!isChained(before) || isChained(after))
+  })
 }
 
 /** The smallest part of a span that frees `lacking` bytes and that others serve. */

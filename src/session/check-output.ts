@@ -1,5 +1,6 @@
 import { ChoraleError } from '../errors.ts'
 import type { ServerRecord } from '../routing/snapshot.ts'
+import { allFinite } from '../tensor/finite.ts'
 import type { Tensor } from '../tensor/tensor.ts'
 
 /** @throws `protocol` unless `output` is [count, hiddenSize] finite numbers: what a broken server sends first is NaN. */
@@ -11,12 +12,7 @@ export function checkOutput(output: Tensor, count: number, hiddenSize: number, s
       `${server.peerId} answered [${gotRows}, ${gotColumns}] instead of [${count}, ${hiddenSize}]`,
     )
   }
-  for (let i = 0; i < output.data.length; i++) {
-    if (!Number.isFinite(output.data[i])) {
-      throw new ChoraleError(
-        'protocol',
-        `${server.peerId} answered hidden states that are not finite numbers`,
-      )
-    }
+  if (!allFinite(output.data)) {
+    throw new ChoraleError('protocol', `${server.peerId} answered hidden states that are not finite numbers`)
   }
 }

@@ -3,7 +3,7 @@ import { MAX_MANIFEST_BYTES } from '../model/manifest.ts'
 import { encodeBlobQuestion } from '../protocol/blob-messages.ts'
 import { BLOB_PROTOCOL } from '../protocol/ids.ts'
 import type { ServerRecord } from '../routing/snapshot.ts'
-import type { AskBlob, BlobSource } from './blob-fetch.ts'
+import type { AskBlob, BlobSource } from './blob-source.ts'
 import { askBytes } from './bytes-exchange.ts'
 import type { Peer } from './peer.ts'
 

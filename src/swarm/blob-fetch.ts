@@ -1,8 +1,7 @@
-import { ChoraleError, errorMessage, isChoraleError } from '../errors.ts'
+import { ChoraleError, errorMessage } from '../errors.ts'
 import {
   type BlobId,
   checkPieceList,
-  type Held,
   holdsPiece,
   isPiece,
   pieceCount,
@@ -10,20 +9,17 @@ import {
   pieceLength,
 } from '../model/blob.ts'
 import { encodeBlobQuestion, MAX_HELD_BYTES, MAX_ROOTS, parseHeld } from '../protocol/blob-messages.ts'
+import {
+  type AskBlob,
+  type BlobSource,
+  createSource,
+  FORGIVE_MS,
+  lacks,
+  noteAnswer,
+  noteFailure,
+  type Source,
+} from './blob-source.ts'
 import { ASKED, missingOf, nextPiece, OPEN, type PieceOf, type Want, wantPieces } from './blob-plan.ts'
-
-/** A peer that may have pieces. */
-export interface BlobSource {
-  readonly peerId: string
-  readonly addrs: readonly string[]
-}
-
-/** Asks one question. @returns undefined when the peer has no such thing. @throws as `askBytes`. */
-export type AskBlob = (
-  source: BlobSource,
-  question: Uint8Array,
-  options: { readonly maxAnswerBytes: number; readonly timeoutMs: number; readonly signal: AbortSignal },
-) => Promise<Uint8Array | undefined>
 
 /** Pieces wanted of a blob. */
 export interface BlobNeed extends BlobId {
@@ -62,13 +58,6 @@ export interface FetchReport {
   readonly left: ReadonlyMap<string, string>
 }
 
-/** Questions at once to one peer: each piece that comes in time allows half of one more. */
-const FIRST_WINDOW = 2
-const MAX_WINDOW = 6
-/** Failures in a row after which a peer is left. */
-const MAX_FAILURES = 3
-/** A peer that failed may have come back by then. */
-const FORGIVE_MS = 30_000
 const TICK_MS = 50
 /** How often sources are looked for again while pieces are missing, and what partial holders have got meanwhile. */
 const LOOK_AGAIN_MS = 3_000
@@ -76,19 +65,6 @@ const LOOK_AGAIN_MS = 3_000
 const SLOW_MS = 2_000
 /** Lists asked for ahead of their pieces. */
 const LISTS_AHEAD = 4
-
-interface Source extends BlobSource {
-  readonly held: Map<string, Held>
-  window: number
-  asking: number
-  failures: number
-  /** Refused with `capacity`, or failing: not asked before. */
-  readyAt: number
-  /** When it last said what it has; undefined while it never has. */
-  toldAt: number | undefined
-  telling: boolean
-  readonly abort: AbortController
-}
 
 interface Flight {
   readonly source: Source
@@ -155,20 +131,7 @@ export async function fetchBlobs(
   /** What a failed question says of a peer. */
   const blame = (source: Source, error: unknown): void => {
     if (source.abort.signal.aborted || signal?.aborted === true) return
-    const [code, wait] = isChoraleError(error) ? [error.code, error.retryAfterMs] : ['internal', undefined]
-    if (code === 'capacity') {
-      source.window = Math.max(1, source.window >> 1)
-      source.readyAt = performance.now() + Math.min(wait ?? 1_000, patienceMs / 2)
-    } else if (code === 'refused' || code === 'not_supported') {
-      leave(source, errorMessage(error), FORGIVE_MS)
-    } else {
-      source.failures++
-      source.window = 1
-      source.readyAt = performance.now() + 250 * 2 ** source.failures
-      // Who never answered makes place for the next one.
-      if (source.failures >= MAX_FAILURES || source.toldAt === undefined)
-        leave(source, errorMessage(error), FORGIVE_MS)
-    }
+    if (noteFailure(source, error, patienceMs / 2)) leave(source, errorMessage(error), FORGIVE_MS)
   }
   /** Runs a question; never rejects. */
   const question = (...given: Parameters<typeof runQuestion>): Promise<void> => {
@@ -262,8 +225,7 @@ export async function fetchBlobs(
         if (!right) return lie(source, `piece ${index} of ${want.root} has other bytes`)
         if (want.state[index] === 0) return
         want.state[index] = 0
-        source.failures = 0
-        source.window = Math.min(MAX_WINDOW, source.window + 0.5)
+        noteAnswer(source)
         from.set(source.peerId, (from.get(source.peerId) ?? 0) + bytes.length)
         lastNews = performance.now()
         // Whoever else was asked for it need not go on.
@@ -307,18 +269,7 @@ export async function fetchBlobs(
         if (active.size >= maxSources) break
         if (active.has(peerId) || liars.has(peerId)) continue
         if ((leftUntil.get(peerId) ?? 0) > performance.now()) continue
-        const source: Source = {
-          peerId,
-          addrs,
-          held: new Map(),
-          window: FIRST_WINDOW,
-          asking: 0,
-          failures: 0,
-          readyAt: 0,
-          toldAt: undefined,
-          telling: false,
-          abort: new AbortController(),
-        }
+        const source = createSource({ peerId, addrs })
         active.set(peerId, source)
         void tell(source)
       }
@@ -381,13 +332,4 @@ export async function fetchBlobs(
     return pieces.length === 0 ? [] : [{ root, byteLength, pieces, ...(list && { list }) }]
   })
   return { missing, from, left }
-}
-
-/** Notes that a peer has not what it said it had. */
-function lacks({ held }: Source, { root, byteLength }: BlobId, index: number): void {
-  const said = held.get(root)
-  if (said === undefined) return
-  const pieces = said.pieces?.slice() ?? new Uint8Array(Math.ceil(pieceCount(byteLength) / 8)).fill(255)
-  pieces[index >> 3]! &= ~(1 << (index & 7))
-  held.set(root, { byteLength, pieces })
 }

@@ -11,6 +11,7 @@ import {
 import { parseSpanMessage } from '../protocol/messages.ts'
 import { fromWire, wireBytes } from '../protocol/wire-dtype.ts'
 import { cancelled } from '../session/check-step.ts'
+import { allFinite } from '../tensor/finite.ts'
 import { type Tensor, tensor } from '../tensor/tensor.ts'
 import type { FramedStream } from './framed-stream.ts'
 import type { RemoteReceipts } from './remote-receipts.ts'
@@ -238,9 +239,4 @@ export class RemoteCalls {
   #timedOut({ kind, timeoutMs }: Request): void {
     this.fail(new ChoraleError('timeout', `${this.server} did not answer ${kind} within ${timeoutMs} ms`))
   }
-}
-
-function allFinite(data: Float32Array): boolean {
-  for (let i = 0; i < data.length; i++) if (!Number.isFinite(data[i])) return false
-  return true
 }

@@ -1,12 +1,11 @@
 import { ChoraleError } from '../errors.ts'
 import { createFrame, encodeFrame } from '../protocol/frame.ts'
-import { SPAN_PROTOCOL } from '../protocol/ids.ts'
 import { MAX_EARLY_STEP_TOKENS, MAX_STEP_PAYLOAD_BYTES } from '../protocol/limits.ts'
-import type { Link, Onward, Opened, SpanMessage, Step } from '../protocol/messages.ts'
+import type { Link, Onward, Opened, Step } from '../protocol/messages.ts'
 import { toWire, wireBytes, type WireDtype } from '../protocol/wire-dtype.ts'
 import type { ServerRecord } from '../routing/snapshot.ts'
 import { atMost } from '../session/race-signal.ts'
-import { checkOpen, checkRollback, checkStep, wantedCount } from '../session/check-step.ts'
+import { checkRollback, checkStep, wantedCount } from '../session/check-step.ts'
 import type {
   PushedStep,
   PushLinks,
@@ -18,13 +17,11 @@ import type {
 } from '../session/span-runner.ts'
 import { concatRows, rows, type Tensor } from '../tensor/tensor.ts'
 import { createEarlyWrites, type EarlyWrites } from './early-writes.ts'
-import { frameStream } from './framed-stream.ts'
 import type { Peer } from './peer.ts'
-import { RemoteCalls } from './remote-calls.ts'
+import type { RemoteCalls } from './remote-calls.ts'
 import { createRemoteHandover } from './remote-handover.ts'
 import { prepareOpening } from './remote-opening.ts'
 import type { RemoteTimeouts } from './remote-timeouts.ts'
-import type { Request } from './request-queue.ts'
 
 /** What of a server's record a client needs to reach it. */
 export type RemoteSpanTarget = Pick<ServerRecord, 'peerId' | 'addrs' | 'modelId' | 'start' | 'end' | 'engine'>
@@ -45,45 +42,8 @@ const FINAL_RECEIPT_MS = 2_000
 /** A pushed step comes after those of all servers before this one, each of which may take its time. */
 const PUSH_TIMEOUT_FACTOR = 4
 
-/** Dials, says HELLO, opens a session. Errors: see `connectRemoteSpan`. */
-export async function openRemoteSession(
-  peer: Peer,
-  target: RemoteSpanTarget,
-  options: RemoteSessionOptions,
-): Promise<SpanSession> {
-  const { timeouts, signal } = options
-  checkOpen({ maxTokens: options.maxTokens, ...(signal && { signal }) })
-  const verdict = peer.gate?.check(target.peerId, 'serve')
-  if (verdict?.ok === false) {
-    peer.gate?.refuse('dial')
-    throw new ChoraleError('refused', `peer ${target.peerId} is not admitted as a server: ${verdict.reason}`)
-  }
-  const stream = await peer.openStream(target.peerId, target.addrs, SPAN_PROTOCOL, {
-    timeoutMs: timeouts.dialMs,
-    lazy: true,
-    ...(signal && { signal }),
-  })
-  const calls = new RemoteCalls(target.peerId, options.hiddenSize, peer.gate)
-  calls.attach(
-    frameStream<SpanMessage>(stream, {
-      parse: (header, length) => calls.parse(header, length),
-      maxPayload: MAX_STEP_PAYLOAD_BYTES,
-      onFrame: (message, payload) => calls.receive(message, payload),
-      onClose: (error) =>
-        calls.fail(error ?? new ChoraleError('session_lost', `${calls.server} closed the session`)),
-      heartbeat: {
-        frame: () => encodeFrame({ type: 'ping' }),
-        everyMs: timeouts.heartbeatMs,
-        silenceMs: timeouts.silenceMs,
-      },
-    }),
-  )
-  const session = new RemoteSession(peer, target, options, calls)
-  await session.open()
-  return session
-}
-
-class RemoteSession implements SpanSession {
+/** One session on a server, over a stream of its own; see `openRemoteSession`. */
+export class RemoteSession implements SpanSession {
   readonly #peer: Peer
   readonly #calls: RemoteCalls
   readonly #target: RemoteSpanTarget
@@ -244,34 +204,44 @@ class RemoteSession implements SpanSession {
     this.#sentPosition = this.#calls.requests.tail?.position ?? this.#calls.position
   }
 
-  #begin(tokens: number, want: Step['want']): PushedStep {
-    const { timeouts } = this.#options
-    const timeoutMs = PUSH_TIMEOUT_FACTOR * (timeouts.stepMs + tokens * timeouts.stepPerTokenMs)
+  /** Numbers the next step and waits for its answer, whoever sends it. */
+  #number(tokens: number, want: Step['want'], timeoutMs: number) {
     const seq = this.#nextSeq++
     const position = this.#sentPosition
     this.#sentPosition += tokens
     this.#calls.receipts?.begin(seq, position, tokens)
-    const request: Request = {
+    const rowCount = wantedCount(tokens, want)
+    const answer = this.#calls.ask({
       kind: 'step',
       seq,
       position: this.#sentPosition,
-      rows: wantedCount(tokens, want),
+      rows: rowCount,
       timeoutMs,
-    }
-    const answer = this.#calls.ask(request).then(({ hidden, pushed }) => ({ hidden, pushed }))
-    answer.catch(() => undefined)
+    })
+    const step: Step = { type: 'step', seq, position, tokens, want, deadlineMs: timeoutMs }
+    return { step, answer }
+  }
+
+  #send(step: Step, hidden: Tensor, onward?: readonly Onward[]): void {
+    this.#sentBelow = Math.max(this.#sentBelow, step.seq + 1)
+    const bytes = hidden.data.length * wireBytes(this.#dtype)
+    this.#early.write(bytes, () => this.#stepFrame(step, hidden, onward))
+    // Hashed while the step is on its way.
+    this.#noteInput(step.seq, hidden)
+  }
+
+  #begin(tokens: number, want: Step['want']): PushedStep {
+    const { timeouts } = this.#options
+    const timeoutMs = PUSH_TIMEOUT_FACTOR * (timeouts.stepMs + tokens * timeouts.stepPerTokenMs)
+    const { step, answer } = this.#number(tokens, want, timeoutMs)
+    const outcome = answer.then(({ hidden, pushed }) => ({ hidden, pushed }))
+    outcome.catch(() => undefined)
     return {
-      seq,
+      seq: step.seq,
       want,
-      answer,
-      send: (hidden, onward) => {
-        const step: Step = { type: 'step', seq, position, tokens, want, deadlineMs: timeoutMs }
-        this.#sentBelow = Math.max(this.#sentBelow, seq + 1)
-        const bytes = hidden.data.length * wireBytes(this.#dtype)
-        this.#early.write(bytes, () => this.#stepFrame(step, hidden, onward))
-        this.#noteInput(seq, hidden)
-      },
-      given: (hidden) => this.#noteInput(seq, hidden),
+      answer: outcome,
+      send: (hidden, onward) => this.#send(step, hidden, onward),
+      given: (hidden) => this.#noteInput(step.seq, hidden),
     }
   }
 
@@ -290,29 +260,8 @@ class RemoteSession implements SpanSession {
   async #stepChunk(hidden: Tensor, want: Step['want']): Promise<Tensor> {
     const { timeouts } = this.#options
     const tokens = hidden.shape[0]
-    const timeoutMs = timeouts.stepMs + tokens * timeouts.stepPerTokenMs
-    const step: Step = {
-      type: 'step',
-      seq: this.#nextSeq++,
-      position: this.#sentPosition,
-      tokens,
-      want,
-      deadlineMs: timeoutMs,
-    }
-    this.#sentPosition += tokens
-    this.#sentBelow = step.seq + 1
-    const request: Request = {
-      kind: 'step',
-      seq: step.seq,
-      position: this.#sentPosition,
-      rows: wantedCount(tokens, want),
-      timeoutMs,
-    }
-    this.#calls.receipts?.begin(step.seq, step.position, tokens)
-    const answer = this.#calls.ask(request)
-    this.#early.write(hidden.data.length * wireBytes(this.#dtype), () => this.#stepFrame(step, hidden))
-    // Hashed while the step is on its way.
-    this.#noteInput(step.seq, hidden)
+    const { step, answer } = this.#number(tokens, want, timeouts.stepMs + tokens * timeouts.stepPerTokenMs)
+    this.#send(step, hidden)
     return (await answer).hidden
   }
 

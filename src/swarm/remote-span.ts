@@ -2,7 +2,8 @@ import { ChoraleError } from '../errors.ts'
 import type { WireDtype } from '../protocol/wire-dtype.ts'
 import type { SpanRunner } from '../session/span-runner.ts'
 import type { Peer } from './peer.ts'
-import { openRemoteSession, type RemoteSpanTarget } from './remote-session.ts'
+import { openRemoteSession } from './open-remote-session.ts'
+import type { RemoteSpanTarget } from './remote-session.ts'
 import { DEFAULT_TIMEOUTS, type RemoteTimeouts } from './remote-timeouts.ts'
 
 export interface RemoteSpanOptions {

@@ -108,6 +108,10 @@ describe.skipIf(CHROMIUM === undefined)('a tab in a network of two models', () =
     await page.getByRole('link', { name: 'Chat', exact: true }).click()
     const missing = page.getByRole('region', { name: 'Missing blocks' })
     expect(await missing.count()).toBe(0)
+    await page.locator('.model-status').click()
+    await page.getByRole('button', { name: 'Use tale-q8' }).waitFor()
+    await look('model-picker')
+    await page.keyboard.press('Escape')
     await choose('tale-q8')
     await missing.getByText('No server for blocks 3–7 of tale-q8.').waitFor({ timeout: 60_000 })
     expect(await missing.getByRole('link', { name: 'Lend this tab' }).getAttribute('href')).toBe(

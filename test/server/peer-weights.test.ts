@@ -149,7 +149,7 @@ describe('openPeerWeights', () => {
 
   it('only a liar: nothing of it is kept, and the error says why', async () => {
     const liar = await seeder(changed(async (bytes) => bytes.reverse()))
-    const { weights, store } = await without([liar], { patienceMs: 500 })
+    const { weights, store } = await without([liar], { patienceMs: 20_000, aloneMs: 200 })
     await expect(weights.fetchSpan(SPAN)).rejects.toMatchObject({
       code: 'unreachable',
       message: expect.stringMatching(/other bytes.*try again/),
@@ -189,7 +189,7 @@ describe('openPeerWeights', () => {
         return held && { ...held, pieces: Uint8Array.of(1) }
       },
     })
-    const { weights, last } = await without([few], { fallback: async () => model, patienceMs: 500 })
+    const { weights, last } = await without([few], { fallback: async () => model, patienceMs: 1_500 })
     await weights.fetchSpan(SPAN)
     const { fallbackBytes, peers, totalBytes } = last()
     expect(peers.get(few.id)).toBe(4 * PIECE_BYTES)

@@ -9,12 +9,8 @@ import {
   pieceLength,
 } from '../../src/model/blob.ts'
 import { encodeHeld, parseBlobQuestion } from '../../src/protocol/blob-messages.ts'
-import {
-  type AskBlob,
-  type BlobNeed,
-  fetchBlobs,
-  type FetchBlobsOptions,
-} from '../../src/swarm/blob-fetch.ts'
+import { type BlobNeed, fetchBlobs, type FetchBlobsOptions } from '../../src/swarm/blob-fetch.ts'
+import type { AskBlob } from '../../src/swarm/blob-source.ts'
 import { ASKED, nextPiece, OPEN, wantPieces } from '../../src/swarm/blob-plan.ts'
 import { seededRandom } from '../protocol/random.ts'
 
@@ -109,7 +105,7 @@ async function fetchFrom(
       got.get(root)!.set(bytes, index * PIECE_BYTES)
     },
     random: () => random(1_000) / 1_000,
-    patienceMs: 500,
+    patienceMs: 1_000,
     ...options,
   })
   const whole = blobs.every((blob) => Buffer.compare(got.get(blob.root)!, blob.bytes) === 0)

@@ -8,8 +8,9 @@ import {
   parseGrant,
 } from '../../src/protocol/handover-grant.ts'
 import { type HandoverMessage, parseHandoverMessage } from '../../src/protocol/handover-messages.ts'
-import { HANDOVER_PROTOCOL } from '../../src/protocol/ids.ts'
+import { HANDOVER_PROTOCOL, PROTOCOL_VERSION, SPAN_PROTOCOL } from '../../src/protocol/ids.ts'
 import { CLOCK_TOLERANCE_MS, MAX_GRANT_BYTES, MAX_HANDOVER_PART_BYTES } from '../../src/protocol/limits.ts'
+import { parseSpanMessage, type SpanMessage } from '../../src/protocol/messages.ts'
 import { encodeSigned } from '../../src/protocol/signed.ts'
 import type { HandoverGrantFrom, SpanSession } from '../../src/session/span-runner.ts'
 import { createIdentity, type Identity, signBytes } from '../../src/swarm/identity.ts'
@@ -19,7 +20,7 @@ import { ODD_SPEC, randomModel } from '../engine/random-model.ts'
 import { noise } from '../engine/span-runs.ts'
 import { gatedSwarm } from './gated.ts'
 import { createHandoverSwarm, type HandoverServer, type HandoverSwarm } from './handover-swarm.ts'
-import { loopbackPeer, TCP, until } from './loopback.ts'
+import { loopbackPeer, openingOf, TCP, until } from './loopback.ts'
 
 const model = randomModel(ODD_SPEC, () => 'F32')
 const HIDDEN = ODD_SPEC.hiddenSize
@@ -164,6 +165,44 @@ describe('who may have a session', () => {
       code: 'bad_request',
     })
     await next.close()
+  })
+
+  it.each([
+    ['before its session is open', false, { seq: 0, from: 0, position: 9 }, 'adopt before open'],
+    ['beyond the lease', true, { seq: 0, from: 0, position: 65 }, 'passes the lease of 64'],
+    ['from where the session is not', true, { seq: 0, from: 5, position: 9 }, 'the session is at 0 and 0'],
+    ['out of turn', true, { seq: 3, from: 0, position: 9 }, 'the session is at 0 and 0'],
+    ['of sources that are none', true, { seq: 0, from: 0, position: 9 }, 'CBOR|sources|cbor'],
+  ])('ADOPT %s is refused, and the server goes on', async (_, opened, adopt, message) => {
+    const stream = await swarm.client.openStream(old.peer.id, old.peer.addrs(), SPAN_PROTOCOL, {
+      timeoutMs: 3_000,
+    })
+    const messages: SpanMessage[] = []
+    const reader = new FrameReader<SpanMessage>(parseSpanMessage, 1 << 23)
+    stream.addEventListener('message', ({ data }) =>
+      reader.push(data.subarray(), (read) => messages.push(read)),
+    )
+    stream.send(
+      encodeFrame({
+        type: 'hello',
+        version: PROTOCOL_VERSION,
+        role: 'client',
+        software: 'raw',
+        dtypes: ['f32'],
+      }),
+    )
+    if (opened) {
+      stream.send(encodeFrame(await openingOf(swarm.client, old.peer, { ...BLOCKS, maxTokens: 64 })))
+      await until(() => messages.some(({ type }) => type === 'opened'), 'it is open')
+    }
+    stream.send(encodeFrame({ type: 'adopt', deadlineMs: 500, ...adopt }, Uint8Array.of(0xff, 1, 2)))
+    await until(() => messages.some(({ type }) => type === 'error'), 'it is refused')
+    expect(messages.at(-1)).toMatchObject({
+      type: 'error',
+      code: 'protocol',
+      message: expect.stringMatching(new RegExp(message)),
+    })
+    expect(session.position).toBe(40)
   })
 
   it('no session, no hand-over', async () => {

@@ -201,6 +201,27 @@ describe('a server that leaves hands its sessions over', () => {
     await session.close()
   })
 
+  it('what was handed over is never another session’s beginning', async () => {
+    swarm = await createHandoverSwarm(model)
+    const engine = engineOf('wasm')
+    const expected = await undisturbed(engine, 10)
+    const first = await swarm.server({ engine, start: 0, end: 3 })
+    const session = await swarm.chain().open({ maxTokens: 200 })
+    const second = await swarm.server({ engine, start: 0, end: 3 })
+    await answer(session, 10, async (token) => {
+      if (token !== 5) return
+      first.leave()
+      await failedOver()
+    })
+    await session.close()
+    const before = second.rows
+    const other = await swarm.chain().open({ maxTokens: 200 })
+    // Whose inputs made the pages, the new server has only the old one's word for.
+    expect(await answer(other, 10)).toEqual(expected)
+    expect(second.rows - before).toBe(80)
+    await other.close()
+  })
+
   it('engines understand each other: the answer goes on within what they differ by', async () => {
     swarm = await createHandoverSwarm(model)
     const expected = await undisturbed(engineOf('wasm'), 8)
@@ -291,6 +312,34 @@ describe('a history is replayed where a hand-over', () => {
         throw new Error('device lost')
       }),
     })
+  })
+
+  it('ends with the old server, killed while pages travel', async () => {
+    swarm = await createHandoverSwarm(model)
+    const engine = engineOf('reference')
+    const expected = await undisturbed(engine, 12)
+    const reading = Promise.withResolvers<void>()
+    const old = await swarm.server({
+      engine,
+      start: 0,
+      end: 3,
+      around: garbled((rows) => {
+        reading.resolve()
+        return rows
+      }),
+    })
+    const session = await swarm.chain().open({ maxTokens: 200 })
+    const fresh = await swarm.server({ engine, start: 0, end: 3 })
+    const outputs = await answer(session, 12, async (token) => {
+      if (token !== 3) return
+      old.leave()
+      await reading.promise
+      await old.die()
+    })
+    expect(outputs).toEqual(expected)
+    expect(session.route.map(({ peer }) => peer)).toEqual([fresh.peer.id])
+    await session.close()
+    await until(() => fresh.host.load().sessions === 0, 'nothing is left of it')
   })
 
   it('goes on only in part: what came is kept, the rest is computed', async () => {

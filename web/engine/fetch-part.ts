@@ -1,10 +1,11 @@
-import { ChoraleError, errorCode, errorMessage } from '../../src/errors.ts'
-import { type BlobId, hashBlob, isPiece, PIECE_BYTES, pieceLength } from '../../src/model/blob.ts'
-import { type ClientBlob, type ClientPart, openClientPart, sha256Hex } from '../../src/model/client-part.ts'
+import { ChoraleError, errorCode } from '../../src/errors.ts'
+import { type BlobId, hashBlob, pieceLength } from '../../src/model/blob.ts'
+import { type ClientPart, openClientPart, sha256Hex } from '../../src/model/client-part.ts'
 import type { Model } from '../../src/model/model.ts'
 import { type BlobStore, openBlobStore } from '../../src/store/blob-store.ts'
 import type { BlobNeed } from '../../src/swarm/blob-fetch.ts'
 import { memoryCache, opfsCache } from './blob-cache.ts'
+import { fetchRuns, type WantedBlob } from './fetch-ranges.ts'
 import type { PieceFetcher } from './piece-link.ts'
 
 /** Who is asked for weights before the other one; `peers only`: the gateway gives none. */
@@ -31,12 +32,6 @@ export interface FetchedPart {
   release(): void
 }
 
-/** A blob that is wanted, and its address at the gateway. */
-export interface WantedBlob {
-  readonly blob: ClientBlob
-  readonly url: string
-}
-
 /** Blobs in the order asked for. */
 export interface FetchedBlobs {
   readonly blobs: readonly Uint8Array[]
@@ -44,9 +39,6 @@ export interface FetchedBlobs {
   readonly cachedBytes: number
 }
 
-/** A range of the gateway is tried again this often when the connection breaks. */
-const TRIES = 4
-const RETRY_MS = 500
 /** Blobs that turn out to be damaged, in the cache or at the gateway, are fetched again this often. */
 const ROUNDS = 3
 /** Peers that are asked first have this long to bring something; those asked last are all there is. */
@@ -203,81 +195,6 @@ async function readWhole(part: Part): Promise<Uint8Array | undefined> {
   if (pieces.length === 0) await store.forget(id)
   part.missing = new Set((await store.missing(id)).pieces)
   return undefined
-}
-
-/** Fetches missing pieces of a blob from the gateway, neighbours in one request. */
-async function fetchRuns(
-  { blob, url, id, list, missing }: Part,
-  key: string | undefined,
-  keep: (index: number, bytes: Uint8Array) => Promise<void>,
-): Promise<void> {
-  for (let tried = 0; missing.size > 0; tried++) {
-    try {
-      while (missing.size > 0) {
-        const first = Math.min(...missing)
-        let end = first + 1
-        while (missing.has(end)) end++
-        const to = Math.min(id.byteLength, end * PIECE_BYTES)
-        const response = await request(url, {
-          ...(key !== undefined && { authorization: `Bearer ${key}` }),
-          range: `bytes=${first * PIECE_BYTES}-${to - 1}`,
-        })
-        // A host that knows no ranges sends the whole.
-        let index = response.status === 206 ? first : 0
-        for await (const bytes of inPieces(response, () => pieceLength(id.byteLength, index))) {
-          if (list !== undefined && !(await isPiece(list, index, bytes))) {
-            throw new ChoraleError('bad_file', `${blob.name} came with other bytes than were promised`)
-          }
-          await keep(index, bytes)
-          index++
-          tried = 0
-        }
-      }
-    } catch (error) {
-      if (tried + 1 >= TRIES || errorCode(error) === 'not_found' || errorCode(error) === 'capacity')
-        throw error
-      await new Promise((resolve) => setTimeout(resolve, RETRY_MS * 2 ** tried))
-    }
-  }
-}
-
-/** A response's bytes cut into lengths as `next` says; a rest that is shorter is dropped. */
-async function* inPieces(response: Response, next: () => number): AsyncGenerator<Uint8Array, void, void> {
-  const reader = response.body?.getReader()
-  if (reader === undefined) return
-  let piece = new Uint8Array(Math.max(0, next()))
-  let filled = 0
-  try {
-    for (;;) {
-      const { done, value } = await reader.read()
-      if (done) return
-      for (let used = 0; used < value.length && piece.length > 0;) {
-        const take = Math.min(piece.length - filled, value.length - used)
-        piece.set(value.subarray(used, used + take), filled)
-        used += take
-        filled += take
-        if (filled < piece.length) break
-        yield piece
-        piece = new Uint8Array(Math.max(0, next()))
-        filled = 0
-      }
-    }
-  } finally {
-    await reader.cancel().catch(() => undefined)
-  }
-}
-
-async function request(url: string, headers: Record<string, string>): Promise<Response> {
-  let response: Response
-  try {
-    response = await fetch(url, { headers, cache: 'no-store' })
-  } catch (cause) {
-    throw new ChoraleError('unreachable', `the gateway does not answer: ${errorMessage(cause)}`, { cause })
-  }
-  if (response.ok) return response
-  const body = (await response.json().catch(() => ({}))) as { error?: { message?: string } }
-  const message = body.error?.message ?? `the gateway answered ${response.status}`
-  throw new ChoraleError(response.status === 404 ? 'not_found' : 'unreachable', message)
 }
 
 /** Of two failures the one that says more: a full disk before an absent source. */

@@ -111,8 +111,10 @@ export async function holdSpan(options: HoldSpanOptions): Promise<HeldSpan> {
       // The larger of the two parts is this model's for as long as the move takes.
       const overlap = from.end - from.start + to.end - to.start <= Math.max(maxBlocks, blocks)
       maxBlocks = blocks
-      options.onMove({ from, to, done: false })
+      const stays = from.start === to.start && from.end === to.end
       try {
+        if (stays) return
+        options.onMove({ from, to, done: false })
         await server.move(to, { overlap, drainMs })
         options.onMove({ from, to, done: true })
       } finally {
