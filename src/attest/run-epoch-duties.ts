@@ -49,6 +49,8 @@ export interface EpochDutiesOptions {
   readonly rule?: AgreementRule
   /** A call that is in no block by then is of unknown fate: the ledger is asked again. Default 60 s. */
   readonly submitTimeoutMs?: number
+  /** The node stops: a policy program that runs is given up, and with it the duty. Other work is NOT stopped. */
+  readonly policySignal?: AbortSignal
   readonly log?: Logger
   /** Called on every block with what its epoch is judged by: the accountant's work hangs on it. Must not throw. */
   readonly onView?: (view: EpochView, time: EpochTime) => void
@@ -173,7 +175,8 @@ export function createEpochDuties(options: EpochDutiesOptions): EpochDuties {
     return `does not attest: ${verdict.reason}`
   }
 
-  const score = (current: EpochView) => scoreByParameters(current.parameters, options.loadPolicy)
+  const score = (current: EpochView) =>
+    scoreByParameters(current.parameters, options.loadPolicy, options.policySignal)
 
   async function look(block: BlockName): Promise<void> {
     const subnet = await ledger.subnet(subnetId, block.hash)
@@ -227,6 +230,7 @@ export function createEpochDuties(options: EpochDutiesOptions): EpochDuties {
       } catch (error) {
         // What was read half-way must not count as known.
         lastHash = undefined
+        if (options.policySignal?.aborted === true) return
         log.warn('duty failed', { block: block.number, reason: errorMessage(error) })
       }
     },

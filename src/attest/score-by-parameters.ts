@@ -11,8 +11,13 @@ export type LoadPolicy = (sha256: string) => Promise<Uint8Array | undefined>
  * The formula that a subnet's parameters ask for: their policy program, else `scoreNodes` with their weights.
  * Scoring throws `not_found` when the program can't be had and `ledger` when it is not what the ledger names, or fails:
  * nobody proposes or attests by another formula.
+ * @param signal ends a program that runs: scoring throws `cancelled`.
  */
-export function scoreByParameters(parameters: SubnetParameters, load?: LoadPolicy): ScoreFacts {
+export function scoreByParameters(
+  parameters: SubnetParameters,
+  load?: LoadPolicy,
+  signal?: AbortSignal,
+): ScoreFacts {
   const { policy, score } = parameters
   if (policy === undefined) return async (facts) => scoreNodes(facts, score)
   return async (facts) => {
@@ -22,6 +27,6 @@ export function scoreByParameters(parameters: SubnetParameters, load?: LoadPolic
         field: 'policy',
       })
     }
-    return runPolicy(openPolicy(wasm, policy), facts)
+    return await runPolicy(openPolicy(wasm, policy), facts, signal && { signal })
   }
 }

@@ -50,7 +50,7 @@ export interface Duties {
   readonly state: DutiesState | undefined
   /** Resolves when the last block was looked at and no audit or fetch is under way. */
   idle(): Promise<void>
-  /** Waits for what is under way. */
+  /** Waits for what is under way; a policy program that runs is ended. */
   stop(): Promise<void>
 }
 
@@ -77,7 +77,9 @@ export async function startDuties(options: DutiesOptions): Promise<Duties> {
     verify: verifySignature,
     isNode: (id, peerId) => stakes.nodes.some((node) => node.id === id && node.peerId === peerId),
   })
+  const stopping = new AbortController()
   const policies = createPolicyShelf({
+    signal: stopping.signal,
     store: options.policies ?? memoryPolicies(),
     fetch: (sha256) => exchange.fetchPolicy(sha256),
     log,
@@ -142,6 +144,7 @@ export async function startDuties(options: DutiesOptions): Promise<Duties> {
       },
       ...(options.ownReports && { ownReports: options.ownReports }),
       loadPolicy: (sha256) => policies.load(sha256),
+      policySignal: stopping.signal,
       onDone: (duty) => gauges.done.inc({ duty }),
       ...(options.audits !== undefined && { audits: options.audits }),
     })
@@ -245,6 +248,7 @@ export async function startDuties(options: DutiesOptions): Promise<Duties> {
       await exchange.idle()
     },
     stop: async () => {
+      stopping.abort()
       await follower.stop()
       await attest?.idle()
       await policies.idle()

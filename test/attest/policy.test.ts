@@ -10,7 +10,7 @@ import { scoreByParameters } from '../../src/attest/score-by-parameters.ts'
 import type { EpochFacts } from '../../src/attest/scores.ts'
 import { isChoraleError } from '../../src/errors.ts'
 import { DEFAULT_SUBNET_PARAMETERS } from '../../src/ledger/subnet-parameters.ts'
-import { body, moduleOf, OPCODES, section } from './wasm-bytes.ts'
+import { body, hexToBytes, moduleOf, OPCODES, section } from './wasm-bytes.ts'
 
 const FOLDER = join(import.meta.dirname, '../vectors/policy')
 const WASM = new Uint8Array(readFileSync(join(FOLDER, 'span-squared.wasm')))
@@ -34,10 +34,10 @@ const SCORES = [
 ]
 
 describe('runPolicy', () => {
-  it('scores as the program says, the same every time', () => {
+  it('scores as the program says, the same every time', async () => {
     const policy = openPolicy(WASM, { sha256: SHA256, ...LIMITS })
-    expect(runPolicy(policy, FACTS)).toEqual(SCORES)
-    expect(runPolicy(policy, FACTS)).toEqual(SCORES)
+    expect(await runPolicy(policy, FACTS)).toEqual(SCORES)
+    expect(await runPolicy(policy, FACTS)).toEqual(SCORES)
   })
 
   it('agrees with the host running the same program', async () => {
@@ -59,16 +59,16 @@ describe('runPolicy', () => {
     expect(scores.filter(({ score: value }) => value > 0n)).toEqual(SCORES)
   })
 
-  it('stops at the gas limit, at the same instruction on every run', () => {
-    const used = (gas: number) => {
-      const instance = instantiate(readPolicyModule(WASM), { gas, pages: 2 })
-      instance.call('allocate', 100)
+  it('stops at the gas limit, at the same instruction on every run', async () => {
+    const used = async (gas: number) => {
+      const instance = await instantiate(readPolicyModule(WASM), { gas, pages: 2 })
+      await instance.call('allocate', 100)
       return instance.gasUsed
     }
-    const enough = used(100_000)
-    expect(used(100_000)).toBe(enough)
-    expect(used(enough)).toBe(enough)
-    expect(() => used(enough - 1)).toThrow(/out of gas/)
+    const enough = await used(100_000)
+    expect(await used(100_000)).toBe(enough)
+    expect(await used(enough)).toBe(enough)
+    await expect(used(enough - 1)).rejects.toThrow(/out of gas/)
   })
 
   it('replaces the formula when the parameters say so, and nothing replaces the program', async () => {
@@ -139,7 +139,7 @@ describe('readPolicyModule', () => {
     expect(() => readPolicyModule(moduleOf([], [], [0x10, 9, 0x0b]))).toThrow(/not there/)
   })
 
-  it('reads or refuses whatever bytes come, and never fails otherwise', () => {
+  it('reads or refuses whatever bytes come, and never fails otherwise', async () => {
     let state = 12345
     const random = (below: number) => {
       state = (Math.imul(state, 1_103_515_245) + 12_345) >>> 0
@@ -150,7 +150,7 @@ describe('readPolicyModule', () => {
       const bytes = WASM.slice(0, random(10) === 0 ? random(WASM.length) : WASM.length)
       for (let flips = random(3); flips >= 0; flips--) bytes[8 + random(bytes.length)] = random(256)
       try {
-        runPolicy({ module: readPolicyModule(bytes), limits: { gas: 10_000, pages: 1 } }, FACTS)
+        await runPolicy({ module: readPolicyModule(bytes), limits: { gas: 10_000, pages: 1 } }, FACTS)
         read++
       } catch (error) {
         if (!isChoraleError(error) || error.code !== 'ledger') throw error
@@ -161,19 +161,13 @@ describe('readPolicyModule', () => {
 })
 
 describe('instantiate', () => {
-  const run = (parameters: readonly number[], code: readonly number[], limits = LIMITS) =>
-    instantiate(
-      readPolicyModule(
-        moduleOf(
-          parameters.map(() => 0x7f),
-          [0x7f],
-          code,
-        ),
-      ),
-      limits,
-    ).call('run', ...parameters)
+  const run = async (parameters: readonly number[], code: readonly number[], limits = LIMITS) => {
+    const types = parameters.map(() => 0x7f)
+    const instance = await instantiate(readPolicyModule(moduleOf(types, [0x7f], code)), limits)
+    return await instance.call('run', ...parameters)
+  }
 
-  it('agrees with the host on every instruction that computes, at all edges', () => {
+  it('agrees with the host on every instruction that computes, at all edges', async () => {
     const edges32 = [0, 1, -1, 2, 31, 32, 33, 255, 256, 0x7fff_ffff, -0x8000_0000, 0x1234_5678, -77]
     const edges64 = [0n, 1n, -1n, 63n, 64n, 0xffff_ffffn, 1n << 32n, (1n << 63n) - 1n, -(1n << 63n), -77n]
     let checked = 0
@@ -189,11 +183,14 @@ describe('instantiate', () => {
           for (const half of to === 0x7e ? [0n, 32n] : [undefined]) {
             const narrow = half === undefined ? [] : [...body.constant(half), 0x88, 0xa7]
             const bytes = moduleOf([], [0x7f], [...operands, op, ...narrow, 0x0b])
-            const host = attempt(() => {
+            const host = await attempt(() => {
               const { exports } = new WebAssembly.Instance(new WebAssembly.Module(bytes.slice()))
               return (exports['run'] as () => number)()
             })
-            const own = attempt(() => instantiate(readPolicyModule(bytes), LIMITS).call('run'))
+            const own = await attempt(async () => {
+              const instance = await instantiate(readPolicyModule(bytes), LIMITS)
+              return await instance.call('run')
+            })
             expect([op, left, right, own]).toEqual([op, left, right, host])
             checked++
           }
@@ -203,7 +200,7 @@ describe('instantiate', () => {
     expect(checked).toBeGreaterThan(8_000)
   })
 
-  it('branches, loops and tables end where the host ends', () => {
+  it('branches, loops and tables end where the host ends', async () => {
     // sum of 1..n by a loop with an exit in the middle; 1000 + table choice afterwards
     const code = hexToBytes(
       '0240 0340 2000 45 0d01 2001 2000 6a 2101 2000 4101 6b 2100 0c00 0b 0b' +
@@ -217,7 +214,7 @@ describe('instantiate', () => {
       [3, 6],
       [100, 5050],
     ] as const) {
-      expect(run([n, 0], code)).toBe(wanted)
+      expect(await run([n, 0], code)).toBe(wanted)
     }
   })
 
@@ -228,28 +225,20 @@ describe('instantiate', () => {
     ['a load at an offset outside', [0x41, 0, 0x28, 2, 0xff, 0xff, 0xff, 0xff, 0x0f, 0x0b], /memory access/],
     ['unreachable', [0x00, 0x0b], /unreachable/],
     ['a division by zero', [0x41, 1, 0x41, 0, 0x6d, 0x0b], /division by zero/],
-  ])('ends %s', (_, code, reason) => {
-    expect(() => run([], code)).toThrow(reason)
+  ])('ends %s', async (_, code, reason) => {
+    await expect(run([], code)).rejects.toThrow(reason)
   })
 
-  it('grows memory up to the limit, and says -1 beyond', () => {
-    expect(run([], [0x41, 1, 0x40, 0, 0x0b])).toBe(1)
-    expect(run([], [0x41, 2, 0x40, 0, 0x0b])).toBe(-1)
-    expect(() => run([], [0x41, 0, 0x0b], { gas: 10, pages: 0 })).toThrow(/1 pages/)
+  it('grows memory up to the limit, and says -1 beyond', async () => {
+    expect(await run([], [0x41, 1, 0x40, 0, 0x0b])).toBe(1)
+    expect(await run([], [0x41, 2, 0x40, 0, 0x0b])).toBe(-1)
+    await expect(run([], [0x41, 0, 0x0b], { gas: 10, pages: 0 })).rejects.toThrow(/1 pages/)
   })
 })
 
-/** Written with spaces between instructions. */
-function hexToBytes(text: string): number[] {
-  return text
-    .replaceAll(' ', '')
-    .match(/../g)!
-    .map((pair) => Number.parseInt(pair, 16))
-}
-
-function attempt(work: () => number): number | 'trap' {
+async function attempt(work: () => number | Promise<number>): Promise<number | 'trap'> {
   try {
-    return work()
+    return await work()
   } catch {
     return 'trap'
   }

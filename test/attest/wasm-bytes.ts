@@ -19,11 +19,12 @@ export function section(id: number, bytes: readonly number[]): number[] {
   return [id, ...unsigned(bytes.length), ...bytes]
 }
 
-/** One page of memory and one function `run`; two parameters may be used as locals. */
+/** One page of memory and one function `run`, which may be the start too; two parameters may be used as locals. */
 export function moduleOf(
   parameters: readonly number[],
   results: readonly number[],
   code: readonly number[],
+  start = false,
 ): Uint8Array<ArrayBuffer> {
   const text = (name: string) => [name.length, ...new TextEncoder().encode(name)]
   const inner = [0, ...code]
@@ -33,6 +34,7 @@ export function moduleOf(
     ...section(3, [1, 0]),
     ...section(5, [1, 0, 1]),
     ...section(7, [1, ...text('run'), 0, 0]),
+    ...(start ? section(8, [0]) : []),
     ...section(10, [1, ...unsigned(inner.length), ...inner]),
   ])
 }
@@ -42,6 +44,14 @@ export const body = {
     typeof value === 'bigint' ? 0x42 : 0x41,
     ...signed(BigInt(value)),
   ],
+}
+
+/** Instructions in hex, spaces between them. */
+export function hexToBytes(text: string): number[] {
+  return text
+    .replaceAll(' ', '')
+    .match(/../g)!
+    .map((pair) => Number.parseInt(pair, 16))
 }
 
 /** Every instruction that computes, with what it takes and gives. */

@@ -45,11 +45,15 @@ export const OP = {
   i32Eqz: 0x45,
   i64Eqz: 0x50,
   i32Clz: 0x67,
+  i32Add: 0x6a,
   i64Clz: 0x79,
+  i64Add: 0x7c,
   i32WrapI64: 0xa7,
   i64ExtendI32S: 0xac,
   i64ExtendI32U: 0xad,
   i32Extend8S: 0xc0,
+  i32Extend16S: 0xc1,
+  i64Extend8S: 0xc2,
   i64Extend32S: 0xc4,
 } as const
 

@@ -41,6 +41,8 @@ export interface PolicyShelfOptions {
   readonly store: PolicyStore
   /** From other nodes; NOT trusted. */
   readonly fetch: (sha256: string) => Promise<Uint8Array | undefined>
+  /** Ends a program that is tried when the node stops. */
+  readonly signal?: AbortSignal
   readonly log?: Logger
   /** Milliseconds of a clock that never runs back. */
   readonly now?: () => number
@@ -62,6 +64,8 @@ export function createPolicyShelf(options: PolicyShelfOptions): PolicyShelf {
   let missed: { readonly sha256: string; readonly at: number } | undefined
   const fetching = new Map<string, Promise<Uint8Array | undefined>>()
   let looking: Promise<void> | undefined
+  /** Ends what is tried now: only one program runs here, whatever the ledger names meanwhile. */
+  let trial = new AbortController()
   let wanted: string | undefined
 
   const kept = async (sha256: string): Promise<Uint8Array | undefined> => {
@@ -108,7 +112,11 @@ export function createPolicyShelf(options: PolicyShelfOptions): PolicyShelf {
     state = next
   }
 
-  const look = async (policy: NonNullable<SubnetParameters['policy']>): Promise<PolicyState> => {
+  /** @returns undefined when `signal` ended it. */
+  const look = async (
+    policy: NonNullable<SubnetParameters['policy']>,
+    signal: AbortSignal,
+  ): Promise<PolicyState | undefined> => {
     const { sha256 } = policy
     try {
       const wasm = await load(sha256)
@@ -118,9 +126,10 @@ export function createPolicyShelf(options: PolicyShelfOptions): PolicyShelf {
       }
       // Memory and start function under the ledger's limits: what can't even begin is said now, not in the next epoch.
       const opened = openPolicy(wasm, policy)
-      instantiate(opened.module, opened.limits)
+      await instantiate(opened.module, opened.limits, { signal })
       return { state: 'here', sha256, reason: undefined }
     } catch (error) {
+      if (signal.aborted) return undefined
       return { state: 'refused', sha256, reason: errorMessage(error) }
     }
   }
@@ -135,6 +144,7 @@ export function createPolicyShelf(options: PolicyShelfOptions): PolicyShelf {
       const name = policy && `${policy.sha256} ${policy.gas} ${policy.pages}`
       const settled = name === wanted && (state.state === 'here' || state.state === 'refused')
       if (policy === undefined) {
+        trial.abort()
         wanted = undefined
         if (state.state !== 'none') show(none)
         return
@@ -142,10 +152,13 @@ export function createPolicyShelf(options: PolicyShelfOptions): PolicyShelf {
       if (settled || (looking !== undefined && name === wanted)) return
       if (name !== wanted) show({ state: 'looking', sha256: policy.sha256, reason: undefined })
       wanted = name
-      const work = look(policy).then((found) => {
+      trial.abort()
+      trial = new AbortController()
+      const ends = options.signal ? AbortSignal.any([trial.signal, options.signal]) : trial.signal
+      const work = look(policy, ends).then((found) => {
         if (looking === work) looking = undefined
         // The ledger may name another one by now.
-        if (wanted === name) show(found)
+        if (found !== undefined && wanted === name) show(found)
         return undefined
       })
       looking = work

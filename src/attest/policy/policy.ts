@@ -1,7 +1,7 @@
 import { ChoraleError } from '../../errors.ts'
 import { contentHash } from '../evidence.ts'
 import type { EpochFacts, Score } from '../scores.ts'
-import { instantiate, type PolicyLimits } from './interpreter.ts'
+import { instantiate, type PolicyLimits, type PolicyRun } from './interpreter.ts'
 import { type PolicyModule, readPolicyModule } from './module.ts'
 
 /**
@@ -65,13 +65,20 @@ export function encodeFacts(facts: EpochFacts): Uint8Array {
   return bytes
 }
 
-/** Scores of `facts` by the program, those of 0 left out. @throws `ledger` when it traps, runs out of gas or answers nonsense. */
-export function runPolicy(policy: Policy, facts: EpochFacts): readonly Score[] {
-  const instance = instantiate(policy.module, policy.limits)
+/**
+ * Scores of `facts` by the program, those of 0 left out; the thread is given up every few milliseconds.
+ * @throws `ledger` when it traps, runs out of gas or answers nonsense, `cancelled` on the signal.
+ */
+export async function runPolicy(
+  policy: Policy,
+  facts: EpochFacts,
+  how: PolicyRun = {},
+): Promise<readonly Score[]> {
+  const instance = await instantiate(policy.module, policy.limits, how)
   const input = encodeFacts(facts)
-  const pointer = instance.call('allocate', input.length) >>> 0
+  const pointer = (await instance.call('allocate', input.length)) >>> 0
   instance.write(pointer, input)
-  const result = instance.call('score', pointer | 0, input.length) >>> 0
+  const result = (await instance.call('score', pointer | 0, input.length)) >>> 0
   const count = new DataView(instance.read(result, 4).buffer).getUint32(0, true)
   const ids = new Set(facts.nodes.map(({ nodeId }) => nodeId))
   if (count > ids.size) throw nonsense(`${count} scores for ${ids.size} nodes`)
