@@ -6,7 +6,7 @@ import { startBudgetLoop } from '../../src/server/budget-loop.ts'
 import { createServedEvidence } from '../../src/server/served-evidence.ts'
 import { openSpanDoor } from '../../src/server/span-door.ts'
 import { createMetrics } from '../../src/metrics.ts'
-import { locateModel, resolveModel } from '../../src/store/resolve-model.ts'
+import { resolveModel } from '../../src/store/resolve-model.ts'
 import { memoryReceiptStore } from '../../src/swarm/receipt-store.ts'
 import { readIdentityFile } from '../identity-file.ts'
 import { joinNetwork } from '../join-network.ts'
@@ -34,7 +34,13 @@ import { watchSpans } from './serve/span-gauges.ts'
 import { readPolicyFile } from './serve/policy-files.ts'
 import { takeCommands } from './serve/take-commands.ts'
 import { openFromPeers } from './serve/open-from-peers.ts'
-import { readWeightsFlags, startSharing, type WeightsFlags, type WeightsWish } from './serve/peer-files.ts'
+import {
+  isWhole,
+  readWeightsFlags,
+  startSharing,
+  type WeightsFlags,
+  type WeightsWish,
+} from './serve/peer-files.ts'
 import { parseCount, parseMemory } from './serve/values.ts'
 import { createProgress, type Progress } from './terminal.ts'
 
@@ -248,7 +254,7 @@ async function runServe(references: readonly string[], flags: ServeFlags): Promi
     for (const [i, held] of models.entries()) {
       const { model } = held
       const peerFiles = fromPeers[i]
-      const local = files[i] !== undefined && (await isLocal(held.reference, log))
+      const whole = files[i] !== undefined && (await isWhole(held.reference, createModelPorts(log)))
       const span = await holdSpan({
         held,
         network,
@@ -263,7 +269,7 @@ async function runServe(references: readonly string[], flags: ServeFlags): Promi
         weights: () => sharing.recordOf(model.id),
         fetchSpan: async (blocks) => {
           if (peerFiles) await peerFiles.fetchSpan(blocks, interrupt.signal)
-          else sharing.shareFiles(model, local, blocks)
+          else sharing.shareFiles(model, whole, blocks)
           progress.end()
         },
         ...(dwellMs !== undefined && { dwellMs }),
@@ -400,10 +406,6 @@ async function openFiles(
     models.push({ ...one, model })
   }
   return models
-}
-
-async function isLocal(reference: string, log: Logger): Promise<boolean> {
-  return (await locateModel(reference, createModelPorts(log))).kind === 'local'
 }
 
 async function closeQuietly(close: () => Promise<void>, log: Logger): Promise<void> {

@@ -3,12 +3,19 @@ import type { Logger } from '../../../src/log.ts'
 import type { Model } from '../../../src/model/model.ts'
 import type { Span } from '../../../src/session/span-runner.ts'
 import type { WeightsProgress } from '../../../src/server/peer-weights.ts'
-import { locateModel, type ModelPorts, resolveModel } from '../../../src/store/resolve-model.ts'
+import { type ModelPorts, resolveModel } from '../../../src/store/resolve-model.ts'
 import type { Network } from '../../join-network.ts'
 import { createModelPorts } from '../../model-ports.ts'
 import type { Progress } from '../terminal.ts'
 import type { WantedSpan } from './held-models.ts'
-import { hasFiles, openPeerFiles, type PeerFiles, type Sharing, type WeightsWish } from './peer-files.ts'
+import {
+  hasFiles,
+  isWhole,
+  openPeerFiles,
+  type PeerFiles,
+  type Sharing,
+  type WeightsWish,
+} from './peer-files.ts'
 
 export interface FromPeersOptions {
   readonly network: Network
@@ -62,7 +69,6 @@ async function openFiles(
   ports: ModelPorts,
   { progress, sharing, signal }: FromPeersOptions,
 ): Promise<FoundWeights> {
-  const local = (await locateModel(reference, ports)).kind === 'local'
   const model = await resolveModel(reference, ports, {
     revision,
     signal,
@@ -70,7 +76,7 @@ async function openFiles(
   })
   return {
     model,
-    fetchSpan: async (span) => sharing.shareFiles(model, local, span),
+    fetchSpan: async (span) => sharing.shareFiles(model, await isWhole(reference, ports), span),
     close: () => model.close(),
   }
 }

@@ -15,6 +15,7 @@ import {
   type WeightsProgress,
 } from '../../../src/server/peer-weights.ts'
 import type { Span } from '../../../src/session/span-runner.ts'
+import { cachedModels } from '../../../src/store/cached-models.ts'
 import { type BlobStore, openBlobStore } from '../../../src/store/blob-store.ts'
 import { locateModel, type ModelPorts, resolveModel } from '../../../src/store/resolve-model.ts'
 import { askBlobOver, blobSources, fetchManifest } from '../../../src/swarm/ask-blob.ts'
@@ -79,8 +80,8 @@ export function readWeightsFlags(
 
 /** What this process gives to others, of all its models. */
 export interface Sharing {
-  /** Shares what is in files of this machine, as it is read; of a hub's model only these blocks. Reads in the background. */
-  shareFiles(model: Model, local: boolean, span: Span): void
+  /** Shares a model that is whole on this machine, or these blocks of one that is not. Reads in the background. */
+  shareFiles(model: Model, whole: boolean, span: Span): void
   shareStore(modelId: string, manifest: string, store: BlobStore): void
   /** For the server's record of a model. */
   recordOf(modelId: string): Pick<ServerRecord, 'blobs' | 'manifest'>
@@ -104,11 +105,11 @@ export async function startSharing(
       ? undefined
       : await serveBlobs(network.peer, joinShelves(shelves), uploadLimits(bytesPerSecond))
 
-  const read = async (model: Model, local: boolean, { start, end }: Span): Promise<void> => {
+  const read = async (model: Model, whole: boolean, { start, end }: Span): Promise<void> => {
     const shelf = shelfOf.get(model.id) ?? createModelShelf(model)
     if (!shelfOf.has(model.id)) shelves.push(shelf)
     shelfOf.set(model.id, shelf)
-    if (local) {
+    if (whole) {
       if (records.has(model.id)) return
       const { hash } = await shelf.addAll(ended.signal)
       records.set(model.id, { blobs: true, manifest: hash })
@@ -120,10 +121,10 @@ export async function startSharing(
     records.set(model.id, { blobs: true })
   }
   return {
-    shareFiles: (model, local, span) => {
+    shareFiles: (model, whole, span) => {
       if (service === undefined) return
       reading = reading
-        .then(() => read(model, local, span))
+        .then(() => read(model, whole, span))
         .catch((error: unknown) => {
           if (!ended.signal.aborted)
             log.warn('weights are not shared', { model: model.id, reason: errorMessage(error) })
@@ -222,6 +223,14 @@ export async function openPeerFiles(options: PeerFilesOptions): Promise<PeerFile
     })
     return { ...weights, manifest: chosen, store }
   }
+}
+
+/** Whether all of a model is on this machine: its own files, or a hub model that was pulled. */
+export async function isWhole(reference: string, ports: ModelPorts): Promise<boolean> {
+  const place = await locateModel(reference, ports)
+  if (place.kind === 'local') return true
+  const cached = await cachedModels(ports.cache)
+  return cached.some(({ name, missingBytes }) => name === place.repo && missingBytes === 0)
 }
 
 /** Whether a reference leads to files as well: of this machine, or of the hub. */
