@@ -1,6 +1,6 @@
 import { ChoraleError } from '../errors.ts'
 import type { ServerRecord } from '../routing/snapshot.ts'
-import { allFinite } from '../tensor/finite.ts'
+import { allFinite } from '../sampling/filters.ts'
 import type { Tensor } from '../tensor/tensor.ts'
 
 /** @throws `protocol` unless `output` is [count, hiddenSize] finite numbers: what a broken server sends first is NaN. */

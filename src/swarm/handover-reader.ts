@@ -5,7 +5,7 @@ import type { NumericMode } from '../protocol/receipts.ts'
 import { refusalError } from '../protocol/refusal.ts'
 import { fromWire } from '../protocol/wire-dtype.ts'
 import type { SessionKv, Span } from '../session/span-runner.ts'
-import { allFinite } from '../tensor/finite.ts'
+import { allFinite } from '../sampling/filters.ts'
 import type { Peer } from './peer.ts'
 
 /** A session here that is to hold what others hold of it. */

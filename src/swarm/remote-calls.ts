@@ -11,7 +11,7 @@ import {
 import { parseSpanMessage } from '../protocol/messages.ts'
 import { fromWire, wireBytes } from '../protocol/wire-dtype.ts'
 import { cancelled } from '../session/check-step.ts'
-import { allFinite } from '../tensor/finite.ts'
+import { allFinite } from '../sampling/filters.ts'
 import { type Tensor, tensor } from '../tensor/tensor.ts'
 import type { FramedStream } from './framed-stream.ts'
 import type { RemoteReceipts } from './remote-receipts.ts'
