@@ -110,7 +110,7 @@ describe('two models in one network', () => {
     expect((await second.process.ended).code).toBe(0)
     expect((await swarm('storyteller')).servers).toHaveLength(1)
     expect((await swarm('tale-q8')).servers).toHaveLength(1)
-  }, 120_000)
+  }, 240_000)
 
   it('bad input says what to write', async () => {
     const cases: [string[], RegExp][] = [
