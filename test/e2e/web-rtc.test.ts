@@ -30,7 +30,7 @@ describe.skipIf(CHROMIUM === undefined)('tabs that reach each other', () => {
       launchChromium(['--allow-loopback-in-peer-connection']),
       referenceStory(MAX_TOKENS),
     ])
-  }, 120_000)
+  }, 240_000)
 
   afterAll(async () => {
     await browser?.close()

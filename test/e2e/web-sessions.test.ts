@@ -30,7 +30,7 @@ describe.skipIf(CHROMIUM === undefined)('sessions of a tab on its servers', () =
     page = tab.page
     await waitForReady(page)
     await setAnswers(page, { Temperature: '0', 'Longest answer, tokens': '80' })
-  }, 120_000)
+  }, 240_000)
 
   afterAll(async () => {
     await browser?.close()

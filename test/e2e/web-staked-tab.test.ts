@@ -43,10 +43,9 @@ describe.skipIf(CHROMIUM === undefined)('a tab with stake in a gated swarm', () 
     ])
     tab = await openTab(browser, `${swarm.url}#/volunteer`)
     page = tab.page
-    page.setDefaultTimeout(20_000)
     await page.evaluate((secret) => localStorage.setItem('chorale-identity', secret), bytesToHex(seed))
     await page.reload()
-  }, 120_000)
+  }, 240_000)
 
   afterAll(async () => {
     await browser?.close()
@@ -58,14 +57,14 @@ describe.skipIf(CHROMIUM === undefined)('a tab with stake in a gated swarm', () 
       .poll(() => page.locator('.checks li').first().innerText())
       .toMatch(/Stake.*200 TENSOR in node/s)
     expect(await serveBlocks(page, '6:8')).toBe(peerId)
-  })
+  }, 180_000)
 
   it('computes for a staked client', async () => {
     await untilReady(swarm.url)
     const { text, peers } = await askGateway(swarm.url, MAX_TOKENS)
     expect(text).toBe(reference)
     expect(peers).toContain(peerId)
-  })
+  }, 180_000)
 
   it('computes for another tab without stake, which comes with a pass', async () => {
     const other = await openTab(browser, swarm.url)

@@ -32,7 +32,7 @@ describe.skipIf(CHROMIUM === undefined)('a tab that serves', () => {
     ])
     tab = await openTab(browser, `${swarm.url}#/volunteer`)
     page = tab.page
-  }, 120_000)
+  }, 240_000)
 
   afterAll(async () => {
     await browser?.close()

@@ -51,7 +51,6 @@ describe.skipIf(CHROMIUM === undefined)('the Wallet page on a dev chain', () => 
     nodeId = (await ownNode())!.id
     tab = await openTab(browser, `${swarm.url}#/wallet`)
     page = tab.page
-    page.setDefaultTimeout(15_000)
     wallet = await injectWallets(page, [
       { name: 'baltathar', label: 'Savings', type: 'ethereum' },
       { name: 'alith', label: LABEL, type: 'ethereum' },

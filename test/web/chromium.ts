@@ -20,6 +20,9 @@ export async function launchChromium(flags: readonly string[] = []): Promise<Bro
   })
 }
 
+/** How long a tab may take for anything; a busy machine needs most of it now and then. */
+const BUSY_MS = 60_000
+
 /** A tab, and what went wrong in it. */
 export interface Tab {
   readonly context: BrowserContext
@@ -37,6 +40,7 @@ export async function openTab(browser: Browser, url: string): Promise<Tab> {
     colorScheme: 'light',
     permissions: ['clipboard-read', 'clipboard-write'],
   })
+  context.setDefaultTimeout(BUSY_MS)
   const page = await context.newPage()
   const problems: string[] = []
   const requests: { method: string; url: string; body: string }[] = []
@@ -59,7 +63,7 @@ export async function openTab(browser: Browser, url: string): Promise<Tab> {
 
 /** Waits until the tab has its model. */
 export async function waitForReady(page: Page): Promise<void> {
-  await page.locator('.model-state', { hasText: 'Ready' }).waitFor({ state: 'attached', timeout: 30_000 })
+  await page.locator('.model-state', { hasText: 'Ready' }).waitFor({ state: 'attached', timeout: BUSY_MS })
 }
 
 /** Sets fields of Settings → Answers by their labels. */
@@ -83,6 +87,6 @@ export async function sendMessage(page: Page, text: string): Promise<void> {
 /** The text of answer number `index`, once it is complete. */
 export async function answerText(page: Page, index: number): Promise<string> {
   const answer = page.locator('.message.assistant:not(.growing)').nth(index)
-  await answer.locator('.facts').waitFor({ timeout: 30_000 })
+  await answer.locator('.facts').waitFor({ timeout: BUSY_MS })
   return await answer.locator('.markdown').innerText()
 }

@@ -62,6 +62,10 @@ export async function startWebSwarm(
   draftsOf: (model: Model) => readonly Model[] = () => [],
 ): Promise<WebSwarm> {
   const closers: (() => Promise<void>)[] = []
+  const pages = createWebPages()
+  // A tab that opens the first page should not wait for all of them to be built.
+  const built = pages.ready()
+  built.catch(() => undefined)
   const [bootstrapId, clientId, ...serverIds] = await Promise.all(
     Array.from({ length: 2 + spans.length }, () => createIdentity()),
   )
@@ -153,10 +157,11 @@ export async function startWebSwarm(
     drafts: drafts.map(({ id }) => id),
     ...(subnet && { subnet: await viewSubnet(subnet) }),
   })
+  await built
   const gateway = await startGateway({
     models: () => [languageModel],
     port: 0,
-    pages: createWebPages(),
+    pages,
     swarmState: state,
     drafts: () => drafts,
     givesWeights: weights === undefined,
