@@ -56,7 +56,8 @@ export function createCacheStore(folder: string): CacheStore {
 }
 
 function cacheFile(folder: string, handle: FileHandle, path: string): CacheFile {
-  let appender: FileHandle | undefined
+  // A promise, so that appends at once open one handle.
+  let appender: Promise<FileHandle> | undefined
   return {
     size: async () => (await handle.stat()).size,
     read: async (offset, length) => {
@@ -81,8 +82,8 @@ function cacheFile(folder: string, handle: FileHandle, path: string): CacheFile 
     append: async (bytes) => {
       await guarded(folder, async () => {
         // O_APPEND: lines of several processes do not overwrite each other.
-        appender ??= await open(path, 'a')
-        await appender.write(bytes)
+        appender ??= open(path, 'a')
+        await (await appender).write(bytes)
       })
     },
     sha256: async () => {
@@ -96,7 +97,13 @@ function cacheFile(folder: string, handle: FileHandle, path: string): CacheFile 
       }
     },
     close: async () => {
-      await Promise.all([handle.close(), appender?.close()])
+      await Promise.all([
+        handle.close(),
+        appender?.then(
+          (opened) => opened.close(),
+          () => undefined,
+        ),
+      ])
     },
   }
 }

@@ -48,6 +48,8 @@ export interface PeerWeights {
   fetchSpan(span: Span, signal?: AbortSignal): Promise<void>
   /** Fetches parts by name. Same errors. */
   fetchParts(names: readonly PartName[], signal?: AbortSignal): Promise<void>
+  /** Closes the fallback where it was opened; the store stays open. */
+  close(): Promise<void>
 }
 
 /** @throws `internal` when the fallback is another model (from fetches). */
@@ -55,7 +57,7 @@ export function openPeerWeights(options: PeerWeightsOptions): PeerWeights {
   const { manifest: named, store, log, onProgress } = options
   const { manifest } = named
   const liars = new Set<string>()
-  let fallback: Promise<PartReader> | undefined
+  let fallback: Promise<Model> | undefined
   // One fetch at a time: two readers of one part must not fetch it twice.
   let queue: Promise<unknown> = Promise.resolve()
 
@@ -120,14 +122,19 @@ export function openPeerWeights(options: PeerWeightsOptions): PeerWeights {
     }
   }
 
-  const openFallback = (open: () => Promise<Model>): Promise<PartReader> =>
-    (fallback ??= open().then((model) => {
-      if (model.id === manifest.modelId) return createPartReader(model)
-      throw new ChoraleError(
-        'bad_config',
-        `the files are of ${model.id}, the peers' weights of ${manifest.modelId}`,
-      )
-    }))
+  const openFallback = async (open: () => Promise<Model>): Promise<PartReader> => {
+    const opening = (fallback ??= open())
+    // The next try opens anew.
+    const model = await opening.catch((error: unknown) => {
+      if (fallback === opening) fallback = undefined
+      throw error
+    })
+    if (model.id === manifest.modelId) return createPartReader(model)
+    throw new ChoraleError(
+      'bad_config',
+      `the files are of ${model.id}, the peers' weights of ${manifest.modelId}`,
+    )
+  }
 
   /** Pieces of files elsewhere, checked as those of peers are. */
   const fetchFrom = async (
@@ -173,6 +180,10 @@ export function openPeerWeights(options: PeerWeightsOptions): PeerWeights {
   return {
     model,
     fetchParts,
+    close: async () => {
+      const model = await fallback?.catch(() => undefined)
+      await model?.close()
+    },
     fetchSpan: ({ start, end }, signal) =>
       fetchParts(
         Array.from({ length: end - start }, (_, i) => `block.${start + i}`),

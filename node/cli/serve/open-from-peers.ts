@@ -112,7 +112,10 @@ async function openOne(
   say(`weights of ${model.id} as manifest ${manifest.hash} names them (${reasonOf(manifest)})`)
   return {
     model,
-    close: () => found.store.close(),
+    close: async () => {
+      await found.close()
+      await found.store.close()
+    },
     fetchSpan: async (span, abort) => {
       last = undefined
       await found.fetchSpan(span, abort)
