@@ -40,6 +40,9 @@ export interface HandoverMeasure {
   readonly replayMs: number
   readonly handoverMs: number
   readonly ratio: number
+  /** Time on the processor of client and both servers together, which other work of the machine does not change. */
+  readonly replayCpuMs: number
+  readonly handoverCpuMs: number
   /** The part of it in which the session waits. */
   readonly replayStallMs: number
   readonly handoverStallMs: number
@@ -123,6 +126,8 @@ async function measure(reference: string, options: HandoverOptions): Promise<Han
       replayMs,
       handoverMs,
       ratio: roundTo(replayMs / handoverMs, 2),
+      replayCpuMs: medianOf(moves.replay, 'cpuMs'),
+      handoverCpuMs: medianOf(moves.handover, 'cpuMs'),
       replayStallMs: medianOf(moves.replay, 'stallMs'),
       handoverStallMs: medianOf(moves.handover, 'stallMs'),
     }
@@ -133,6 +138,7 @@ async function measure(reference: string, options: HandoverOptions): Promise<Han
 
 interface Move {
   readonly ms: number
+  readonly cpuMs: number
   readonly stallMs: number
 }
 
@@ -176,14 +182,16 @@ async function moveSession(
     await session.step(someHidden(tokens, hiddenSize), { want: 'last' })
     online = servers.slice(1)
     const started = performance.now()
+    const cpu = process.cpuUsage()
     hosts[0]!.drain()
     const failover = await move
     const ms = performance.now() - started
+    const { user, system } = process.cpuUsage(cpu)
     if ((failover.handedTokens !== undefined) !== handover) {
       throw new ChoraleError('internal', `${failover.handedTokens ?? 0} of ${tokens} tokens were handed over`)
     }
     await session.close()
-    return { ms, stallMs: failover.recoveryMs }
+    return { ms, cpuMs: (user + system) / 1_000, stallMs: failover.recoveryMs }
   } finally {
     for (const service of services) await service.close('measured')
     await Promise.all(hosts.map((host) => host.endSessions()))
@@ -234,5 +242,6 @@ function medianOf(moves: readonly Move[], field: keyof Move): number {
 function describe(result: HandoverMeasure): string {
   const { model, engine, blocks, tokens, kvBytes, replayMs, handoverMs, ratio } = result
   const mib = roundTo(kvBytes / 2 ** 20, 1)
-  return `${model}, ${engine}, ${blocks} blocks, ${tokens} tokens (${mib} MiB): ${handoverMs} ms handed over, ${replayMs} ms replayed, ${ratio} times; the session waits ${result.handoverStallMs} and ${result.replayStallMs} ms`
+  const cpu = `on the processor ${result.handoverCpuMs} and ${result.replayCpuMs}`
+  return `${model}, ${engine}, ${blocks} blocks, ${tokens} tokens (${mib} MiB): ${handoverMs} ms handed over, ${replayMs} ms replayed, ${ratio} times; ${cpu}; the session waits ${result.handoverStallMs} and ${result.replayStallMs} ms`
 }
