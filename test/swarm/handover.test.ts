@@ -10,13 +10,15 @@ import { createAuditStore } from '../../src/attest/audit-store.ts'
 import { checkReceipts } from '../../src/protocol/receipt-check.ts'
 import { parseReceipt } from '../../src/protocol/receipts.ts'
 import { isHanded, unpackSteps } from '../../src/protocol/step-chain.ts'
-import type { SpanSession } from '../../src/session/span-runner.ts'
+import { startServer } from '../../src/server/server.ts'
+import { memoryDirectory, memoryDirectoryState } from '../../src/session/memory-directory.ts'
+import type { Span, SpanSession } from '../../src/session/span-runner.ts'
 import { verifySignature } from '../../src/swarm/identity.ts'
 import type { Tensor } from '../../src/tensor/tensor.ts'
 import { ODD_SPEC, randomModel } from '../engine/random-model.ts'
 import { noise, relativeError } from '../engine/span-runs.ts'
 import { createHandoverSwarm, type HandoverSwarm } from './handover-swarm.ts'
-import { until } from './loopback.ts'
+import { loopbackPeer, MODEL_ID, TCP, until } from './loopback.ts'
 
 const SPEC = { ...ODD_SPEC, windows: [null, 20, null] }
 const model = randomModel(SPEC, () => 'F32')
@@ -198,6 +200,57 @@ describe('a server that leaves hands its sessions over', () => {
     expect(laps).toBeGreaterThanOrEqual(6)
     expect(swarm.failovers[0]!.handedTokens).toBeGreaterThan(0)
     for (let i = 0; i < 10; i++) output = await both(nextOf(output))
+    await session.close()
+  })
+
+  it('when it is stopped, and when it moves to other blocks', async () => {
+    swarm = await createHandoverSwarm(model)
+    const engine = engineOf('wasm')
+    const expected = await undisturbed(engine, 24)
+    const state = memoryDirectoryState()
+    const record = { modelId: MODEL_ID, name: 'random', blockCount: 3, hiddenSize: SPEC.hiddenSize }
+    const start = async (span: Span) => {
+      const peer = await loopbackPeer({ listen: [TCP] })
+      const server = await startServer({
+        peer,
+        directory: memoryDirectory(state, peer.id),
+        model: record,
+        span,
+        load: (wanted) => engine.loadSpan(model, { ...wanted, kvTokens: 256 }),
+        engine: engine.name,
+      })
+      swarm.onClose(async () => {
+        await server.stop(0)
+        await peer.close()
+      })
+      return { peer, server }
+    }
+    const first = await start({ start: 0, end: 3 })
+    const session = await swarm
+      .chain({ directory: memoryDirectory(state, swarm.client.id) })
+      .open({ maxTokens: 128 })
+    let second: Awaited<ReturnType<typeof start>> | undefined
+    const outputs = await answer(session, 24, async (token) => {
+      if (token === 4) {
+        second = await start({ start: 0, end: 3 })
+        await first.server.move({ start: 0, end: 1 }, { overlap: true, drainMs: 10_000 })
+        await failedOver()
+      } else if (token === 14) {
+        await start({ start: 1, end: 3 })
+        // It leaves when the last of its sessions has gone, not when its patience ends.
+        await second!.server.stop(10_000)
+        await failedOver(2)
+      }
+    })
+    expect(outputs).toEqual(expected)
+    expect(swarm.failovers).toMatchObject([
+      { from: first.peer.id, to: [second!.peer.id], handedTokens: 73 },
+      { from: second!.peer.id, handedTokens: 83 },
+    ])
+    expect(session.route.map(({ start: from, end }) => [from, end])).toEqual([
+      [0, 1],
+      [1, 3],
+    ])
     await session.close()
   })
 
