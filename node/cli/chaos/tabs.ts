@@ -100,6 +100,7 @@ interface Tab {
 async function openTab(browser: Browser, { url, span, atWork }: ServingTabsOptions): Promise<Tab> {
   const context = await browser.newContext()
   const page = await context.newPage()
+  page.setDefaultTimeout(SERVING_MS)
   await page.goto(`${url}#/volunteer`)
   await page.getByLabel('Blocks', { exact: true }).fill(`${span.start}:${span.end}`)
   await page.getByRole('combobox', { name: 'Engine' }).selectOption('wasm')
