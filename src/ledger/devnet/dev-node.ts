@@ -1,20 +1,18 @@
 import { ChoraleError, errorMessage } from '../../errors.ts'
 import { type Logger, silentLogger } from '../../log.ts'
-import { beginBlock, buildBlock } from './block-builder.ts'
+import { BlockAuthor } from './block-author.ts'
 import { BlockTimer, type BlockMode } from './block-timer.ts'
 import { type Block, Chain, genesisBlock, type HeadChange } from './chain.ts'
 import { type ChainLog, ChainStore } from './chain-store.ts'
-import { hashBytes } from './header.ts'
-import { type ExtrinsicStatus, ExtrinsicWatchers } from './extrinsic-watchers.ts'
-import { planBlock, type RuntimeTraits, readTraits, stateTime } from './inherents.ts'
-import { toHex } from '../hex.ts'
-import { type PoolLimits, TransactionPool } from './pool.ts'
+import { ExtrinsicIntake } from './extrinsic-intake.ts'
+import type { ExtrinsicStatus } from './extrinsic-watchers.ts'
+import { Finality } from './finality.ts'
+import { stateTime } from './inherents.ts'
+import type { PoolLimits, TransactionPool } from './pool.ts'
 import { RpcError, stateDiscarded, unknownBlock } from './rpc-error.ts'
-import { readRuntimeVersion, type RuntimeVersion } from './runtime-version.ts'
+import type { RuntimeVersion } from './runtime-version.ts'
 import type { Runtime } from './runtime.ts'
 import { createStateStore, type StateStore, stateOf } from './storage.ts'
-import { blake2b256 } from './trie-root.ts'
-import { readValidity } from './validity.ts'
 
 export interface DevNodeOptions {
   readonly runtime: Runtime
@@ -43,14 +41,8 @@ export interface ChainListener {
   onFinalized?(blocks: readonly Block[]): void
 }
 
-/** Largest extrinsic taken in: above every block length limit in use. */
-const MAX_EXTRINSIC_BYTES = 5 * 2 ** 20
 /** Blocks that one request may build. */
 const MAX_BUILD = 1000
-/** @polkadot/api looks a block up when it hears "in block", and forgets to say so if "finalized" comes meanwhile. */
-const FINALITY_DELAY_MS = 50
-/** `TransactionSource::External`. */
-const EXTERNAL = 2
 
 /** A single authority's node: a chain, a pool, a clock, and a runtime that makes blocks. */
 export class DevNode {
@@ -58,18 +50,14 @@ export class DevNode {
   readonly runtime: Runtime
   readonly name: string
   readonly properties: Readonly<Record<string, unknown>>
-  readonly pool: TransactionPool
   readonly #options: DevNodeOptions
   readonly #logger: Logger
   readonly #store: ChainStore | undefined
   readonly #listeners = new Set<ChainListener>()
-  readonly #watchers = new ExtrinsicWatchers()
-  readonly #versions = new WeakMap<StateStore, RuntimeVersion>()
-  #finalityLag: number
+  readonly #intake: ExtrinsicIntake
+  readonly #author: BlockAuthor
+  readonly #finality: Finality
   readonly #timer = new BlockTimer(() => this.#tryBuild())
-  readonly #news = new Set<ReturnType<typeof setTimeout>>()
-  #traits: { readonly specVersion: number; readonly traits: RuntimeTraits } | undefined
-  #clockOffset = 0
   #forks = 0
   #closed = false
 
@@ -80,18 +68,28 @@ export class DevNode {
     this.runtime = options.runtime
     this.name = options.name
     this.properties = options.properties
-    this.pool = new TransactionPool(options.poolLimits)
-    const state = createStateStore(options.genesis)
-    this.chain = new Chain(
-      genesisBlock(state, readRuntimeVersion(options.runtime, state).stateVersion),
-      state,
+    this.#intake = new ExtrinsicIntake(
+      (entry, input, at) => this.call(entry, input, at),
+      this.#logger,
+      options.poolLimits,
     )
+    this.#author = new BlockAuthor(options.runtime, () => (options.now ?? Date.now)())
+    const state = createStateStore(options.genesis)
+    this.chain = new Chain(genesisBlock(state, this.#author.version(state).stateVersion), state)
     if (options.log !== undefined) {
       this.#store = new ChainStore(options.log)
       this.#store.restore(this.chain, (at) => this.version(at).stateVersion)
     }
-    this.#finalityLag = options.finalityLag ?? 0
+    this.#finality = new Finality(this.chain, options.finalityLag ?? 0, options.finalityDelayMs, (final) => {
+      this.#notify((listener) => listener.onFinalized?.(final))
+      for (const block of final) this.#intake.tellBlock(block, { finalized: block.hash })
+    })
     this.#timer.mode = options.mode ?? 'instant'
+  }
+
+  /** What waits for a block. */
+  get pool(): TransactionPool {
+    return this.#intake.pool
   }
 
   get mode(): BlockMode {
@@ -106,12 +104,12 @@ export class DevNode {
 
   /** Blocks by which finality lags behind the best block. */
   get finalityLag(): number {
-    return this.#finalityLag
+    return this.#finality.lag
   }
 
   set finalityLag(blocks: number) {
-    this.#finalityLag = blocks
-    this.#finalize()
+    this.#finality.lag = blocks
+    this.#finality.advance()
     this.#store?.head(this.chain)
   }
 
@@ -149,12 +147,7 @@ export class DevNode {
 
   /** The version of the runtime on a state. */
   version(state: StateStore = this.chain.headState): RuntimeVersion {
-    let version = this.#versions.get(state)
-    if (version === undefined) {
-      version = readRuntimeVersion(this.runtime, state)
-      this.#versions.set(state, version)
-    }
-    return version
+    return this.#author.version(state)
   }
 
   /**
@@ -167,48 +160,19 @@ export class DevNode {
     extrinsic: Uint8Array,
     watch?: (status: ExtrinsicStatus) => void,
   ): { readonly hash: string; readonly unwatch: () => void } {
-    if (extrinsic.length > MAX_EXTRINSIC_BYTES) {
-      throw new RpcError(
-        1001,
-        `Extrinsic has invalid format: ${extrinsic.length} bytes, the limit is ${MAX_EXTRINSIC_BYTES}`,
-      )
-    }
-    const hash = toHex(blake2b256(extrinsic))
-    const number = this.chain.head.header.number
-    this.pool.check(hash, extrinsic.length, number)
-    const validity = this.#validate(extrinsic)
-    if ('error' in validity) {
-      this.pool.remove(hash, { block: number })
-      throw validity.error
-    }
-    const unwatch = watch === undefined ? () => undefined : this.#watchers.add(hash, watch)
-    try {
-      const { state, promoted } = this.pool.add(hash, extrinsic, validity, number)
-      this.#watchers.tell(hash, state)
-      for (const other of promoted) this.#watchers.tell(other, 'ready')
-    } catch (error) {
-      unwatch()
-      throw error
-    }
-    this.#tellUsurped(hash)
+    const taken = this.#intake.submit(extrinsic, this.chain.head, watch)
     if (this.pool.readyCount > 0) this.#timer.ready()
-    return { hash, unwatch }
+    return taken
   }
 
   /** Takes an extrinsic out of the pool, with what depends on it. @returns their hashes */
   forget(hash: string): readonly string[] {
-    const removed = this.pool.remove(hash, { block: this.chain.head.header.number })
-    for (const gone of removed) this.#watchers.tell(gone, 'dropped')
-    return removed
+    return this.#intake.forget(hash, this.chain.head.header.number)
   }
 
   /** What including an extrinsic in the next block would return, SCALE `ApplyExtrinsicResult`; nothing is kept. */
   dryRun(extrinsic: Uint8Array, at?: string): Uint8Array {
-    const block = this.block(at)
-    const state = this.state(at)
-    const traits = this.#readTraits(state)
-    const { storage } = beginBlock(this.runtime, block, state, this.#plan(state, traits), traits)
-    return this.runtime.call('BlockBuilder_apply_extrinsic', extrinsic, storage)
+    return this.#author.dryRun(extrinsic, this.block(at), this.state(at), this.#leastBlockMs)
   }
 
   /** Makes blocks of what is ready, one after another. @throws `ledger` when the runtime panics, RpcError over the limit. */
@@ -241,13 +205,13 @@ export class DevNode {
     const undone = retracted.toReversed().flatMap(({ extrinsics }) => extrinsics)
     let parent = this.block(this.chain.hashAt(fork))
     this.pool.clear()
-    for (const block of retracted) this.#watchers.tellBlock(block, { retracted: block.hash })
-    if (transactions === 'include') this.#refill(undone, parent)
+    for (const block of retracted) this.#intake.tellBlock(block, { retracted: block.hash })
+    if (transactions === 'include') this.#intake.refill(undone, parent)
     this.#forks++
     const before = this.chain.headState
-    for (let i = 0; i <= depth; i++) parent = this.#extend(parent, false).block
+    for (let i = 0; i <= depth; i++) parent = this.#extend(parent, this.#forks)
     this.#enact(parent, before)
-    this.#refill(transactions === 'pool' ? [...undone, ...waiting] : waiting, parent)
+    this.#intake.refill(transactions === 'pool' ? [...undone, ...waiting] : waiting, parent)
     return parent
   }
 
@@ -266,13 +230,13 @@ export class DevNode {
 
   /** Sets the chain's clock; the next block has this time, or follows its parent if that is later. @returns the time set. */
   timeTravel(timestamp: number): number {
-    this.#clockOffset = timestamp - this.#now()
+    this.#author.clock = timestamp
     return timestamp
   }
 
   /** The chain's clock. */
   get clock(): number {
-    return this.#now() + this.#clockOffset
+    return this.#author.clock
   }
 
   /** Time of the best block. */
@@ -285,110 +249,40 @@ export class DevNode {
     if (this.#closed) return
     this.#closed = true
     this.#timer.stop()
-    for (const timer of this.#news) clearTimeout(timer)
+    this.#finality.stop()
     this.#listeners.clear()
-    this.#watchers.clear()
+    this.#intake.close()
     this.#store?.close()
   }
 
   #buildOne(): void {
     const before = this.chain.headState
-    const { block } = this.#extend(this.chain.head, true)
-    this.#enact(block, before)
+    this.#enact(this.#extend(this.chain.head, 0), before)
   }
 
   /** Adds a block to the tree; the pool's extrinsics that it took, or that proved wrong, leave the pool. */
-  #extend(parent: Block, onHead: boolean): { readonly block: Block } {
+  #extend(parent: Block, fork: number): Block {
     if (this.#closed) throw new ChoraleError('ledger', 'the dev chain is closed')
     const state = this.state(parent.hash)
-    const traits = this.#readTraits(state)
-    const plan = this.#plan(state, traits, onHead ? 0 : this.#forks)
-    const built = buildBlock(this.runtime, parent, state, plan, traits, this.pool.ready())
-    const { number } = built.block.header
+    const built = this.#author.build(parent, state, this.#leastBlockMs, fork, this.pool.ready())
     this.chain.add(built.block, built.state)
-    for (const { extrinsic, error } of built.refused) {
-      this.#logger.debug('extrinsic refused while building', {
-        hash: extrinsic.hash,
-        reason: error.data ?? error.message,
-      })
-      const [first, ...others] = this.pool.remove(extrinsic.hash, { block: number })
-      if (first !== undefined) this.#watchers.tell(first, 'invalid')
-      for (const other of others) this.#watchers.tell(other, 'dropped')
-    }
-    for (const { hash } of built.included) {
-      for (const promoted of this.pool.include(hash)) this.#watchers.tell(promoted, 'ready')
-    }
-    for (const hash of this.pool.expire(number)) this.#watchers.tell(hash, 'dropped')
-    this.#tellUsurped()
-    return built
+    this.#intake.settle(built)
+    return built.block
   }
 
   #enact(head: Block, before: StateStore): void {
     const change = this.chain.setHead(head.hash)
     for (const block of change.enacted) this.#store?.block(this.chain, block)
-    for (const block of change.enacted) this.#watchers.tellBlock(block, { inBlock: block.hash })
+    for (const block of change.enacted) this.#intake.tellBlock(block, { inBlock: block.hash })
     this.#notify((listener) => listener.onHead?.(change, before))
-    this.#finalize()
+    this.#finality.advance()
     this.#store?.head(this.chain)
     if (this.pool.readyCount > 0) this.#timer.ready()
   }
 
-  #finalize(): void {
-    const final = this.chain.finalize(this.chain.head.header.number - this.#finalityLag)
-    if (final.length === 0) return
-    const timer = setTimeout(() => {
-      this.#news.delete(timer)
-      this.#notify((listener) => listener.onFinalized?.(final))
-      for (const block of final) this.#watchers.tellBlock(block, { finalized: block.hash })
-    }, this.#options.finalityDelayMs ?? FINALITY_DELAY_MS)
-    this.#news.add(timer)
-  }
-
-  #refill(extrinsics: readonly Uint8Array[], at: Block): void {
-    for (const extrinsic of extrinsics) {
-      const hash = toHex(blake2b256(extrinsic))
-      try {
-        const validity = this.#validate(extrinsic, at)
-        if ('error' in validity) throw validity.error
-        const { state, promoted } = this.pool.add(hash, extrinsic, validity, at.header.number)
-        this.#watchers.tell(hash, state)
-        for (const other of promoted) this.#watchers.tell(other, 'ready')
-      } catch {
-        this.#watchers.tell(hash, 'dropped') // inherents among them, which nobody watches
-      }
-    }
-    this.#tellUsurped()
-  }
-
-  #validate(extrinsic: Uint8Array, at: Block = this.chain.head): ReturnType<typeof readValidity> {
-    const input = new Uint8Array(1 + extrinsic.length + 32)
-    input[0] = EXTERNAL
-    input.set(extrinsic, 1)
-    input.set(hashBytes(at.hash), 1 + extrinsic.length)
-    try {
-      return readValidity(this.call('TaggedTransactionQueue_validate_transaction', input, at.hash))
-    } catch (error) {
-      // A runtime panics on bytes that are no extrinsic.
-      throw new RpcError(1002, `Verification Error: Runtime error: ${errorMessage(error)}`)
-    }
-  }
-
-  #plan(state: StateStore, traits: RuntimeTraits, fork = 0): ReturnType<typeof planBlock> {
+  get #leastBlockMs(): number {
     const { mode } = this
-    const every = typeof mode === 'object' ? mode.everyMs : 1
-    return planBlock(traits, state, this.clock, this.#options.leastBlockMs ?? every, fork)
-  }
-
-  #readTraits(state: StateStore): RuntimeTraits {
-    const { specVersion } = this.version(state)
-    if (this.#traits?.specVersion !== specVersion) {
-      this.#traits = { specVersion, traits: readTraits(this.runtime, state) }
-    }
-    return this.#traits.traits
-  }
-
-  #now(): number {
-    return (this.#options.now ?? Date.now)()
+    return this.#options.leastBlockMs ?? (typeof mode === 'object' ? mode.everyMs : 1)
   }
 
   #tryBuild(): void {
@@ -398,11 +292,6 @@ export class DevNode {
     } catch (error) {
       this.#logger.error('no block could be made', { reason: errorMessage(error) })
     }
-  }
-
-  #tellUsurped(by = ''): void {
-    for (const hash of this.pool.takeUsurped())
-      this.#watchers.tell(hash, by === '' ? 'dropped' : { usurped: by })
   }
 
   #notify(tell: (listener: ChainListener) => void): void {
