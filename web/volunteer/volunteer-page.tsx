@@ -1,6 +1,6 @@
 import { signal } from '@preact/signals'
 import { useEffect, useId, useState } from 'preact/hooks'
-import { errorMessage } from '../../src/errors.ts'
+import { errorCode, errorMessage } from '../../src/errors.ts'
 import { swarmState } from '../session/tab-session.ts'
 import { strings } from '../strings.ts'
 import { formatBytes } from '../ui/format.ts'
@@ -92,6 +92,9 @@ function StageLine() {
   }
 }
 
+/** How soon a gateway that did not answer is asked again. */
+const AGAIN_MS = 3_000
+
 /** What would be served, before anything is loaded. */
 function PlanLine() {
   const words = strings.volunteer
@@ -101,12 +104,25 @@ function PlanLine() {
   const model = swarmState.value?.model
   useEffect(() => {
     let current = true
+    let timer: ReturnType<typeof setTimeout> | undefined
+    const look = async (): Promise<void> => {
+      try {
+        const found = await preview(offer.value)
+        if (!current) return
+        setPlan(found)
+        setProblem('')
+      } catch (error) {
+        if (!current) return
+        setProblem(errorMessage(error))
+        // A limit that is too small stays so; a gateway that did not answer may do so soon.
+        if (errorCode(error) !== 'capacity') timer = setTimeout(() => void look(), AGAIN_MS)
+      }
+    }
     setProblem('')
-    preview(offer.value)
-      .then((found) => current && setPlan(found))
-      .catch((error: unknown) => current && setProblem(errorMessage(error)))
+    void look()
     return () => {
       current = false
+      clearTimeout(timer)
     }
   }, [memoryBytes, blocks, model])
   if (problem !== '') return <p class="aside">{problem}</p>
