@@ -201,6 +201,8 @@ describe('a fork before finality', () => {
     await works(fifth.peer)
     faulty.node.reorg(1, 'drop')
     await until(() => !server.gate.check(id, 'infer').ok, 'it never was')
+    // What begins while its connection is being cut is lost with it.
+    expect(await refusal(works(fifth.peer))).toMatch(/not admitted|no node|has no stake|lost/)
     expect(await refusal(works(fifth.peer))).toMatch(/not admitted|no node|has no stake/)
     faulty.node.finalityLag = 0
     await recovered()
