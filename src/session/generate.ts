@@ -88,6 +88,8 @@ async function* generate(
   let reported = 0
   const startedAt = clock()
   let prefilledAt: number | undefined
+  /** After the last token; what closing the session takes is nobody's decoding. */
+  let endedAt = startedAt
   let completionTokens = 0
   let cachedTokens: number | undefined
   let finishReason: GenerateDone['finishReason'] = 'length'
@@ -148,10 +150,10 @@ async function* generate(
     if (errorCode(error) !== 'cancelled' || !signal?.aborted) throw error
     finishReason = 'cancelled'
   } finally {
+    endedAt = clock()
     // A step that was cancelled may still be running; the session's room is free once this returns.
     await Promise.all([opened?.session.close(), drafts?.close()])
   }
-  const endedAt = clock()
   yield {
     type: 'done',
     text: text.flush(),
