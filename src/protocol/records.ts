@@ -49,6 +49,8 @@ const STATES = ['joining', 'online', 'draining', 'offline'] as const
 const SIGNATURE_BYTES = 64
 const MAX_TIME = 8.64e15
 const MAX_THROUGHPUT = 1e9
+/** Far more than models have. */
+const MAX_MEMORY_BLOCKS = 1 << 16
 const MAX_BANDWIDTH = 1e13
 
 /** The canonical bytes of a record's fields. */
@@ -76,6 +78,8 @@ export function encodeRecordBody({ record, model }: Announcement): Uint8Array {
     ...(record.bandwidth !== undefined && { bandwidth: record.bandwidth }),
     ...(record.blobs === true && { blobs: true }),
     ...(record.manifest !== undefined && { manifest: fromHex(record.manifest) }),
+    ...(record.maxBlocks !== undefined && { maxBlocks: record.maxBlocks }),
+    ...(record.staysUntil !== undefined && { staysUntil: record.staysUntil }),
     ...(record.intent && { intentStart: record.intent.start, intentEnd: record.intent.end }),
     ...(model.revision !== undefined && { modelRevision: model.revision }),
     ...(model.precision !== undefined && { modelPrecision: model.precision }),
@@ -151,6 +155,8 @@ function readBody(body: Uint8Array): Announcement {
         prefillThroughput: amountField(map, 'prefillThroughput', MAX_THROUGHPUT),
       }),
       ...(map['intentStart'] !== undefined && { intent: readIntent(map, blockCount) }),
+      ...(map['maxBlocks'] !== undefined && { maxBlocks: uintField(map, 'maxBlocks', MAX_MEMORY_BLOCKS) }),
+      ...(map['staysUntil'] !== undefined && { staysUntil: uintField(map, 'staysUntil', MAX_TIME) }),
       ...(map['queued'] !== undefined && { queued: uintField(map, 'queued', 1 << 30) }),
       ...(map['blobs'] !== undefined && { blobs: booleanField(map, 'blobs') }),
       ...(map['manifest'] !== undefined && {

@@ -10,40 +10,67 @@ const LEAST_ROOM = 1e-9
 
 /**
  * What servers can carry when every token goes through spans that meet: the maximum flow through block boundaries, a
- * server being an edge from its start to its end (Edmonds and Karp). Links cost nothing.
+ * server being an edge from its start to its end (Dinitz). Links cost nothing.
  */
 export function maxFlow(blockCount: number, edges: readonly FlowEdge[]): number {
   const nodes = blockCount + 1
-  const room = new Float64Array(nodes * nodes)
-  for (const { start, end, throughput } of edges) room[start * nodes + end]! += throughput
-  let total = 0
-  for (;;) {
-    const before = search(room, nodes)
-    if (before[blockCount] === -1) return total
-    let least = Infinity
-    for (let at = blockCount; at > 0; at = before[at]!) {
-      least = Math.min(least, room[before[at]! * nodes + at]!)
-    }
-    for (let at = blockCount; at > 0; at = before[at]!) {
-      room[before[at]! * nodes + at]! -= least
-      room[at * nodes + before[at]!]! += least
-    }
-    total += least
+  // Arc 2i goes along edge i, arc 2i + 1 back; those of one node are a list.
+  const target = new Int32Array(2 * edges.length)
+  const room = new Float64Array(2 * edges.length)
+  const after = new Int32Array(2 * edges.length)
+  const first = new Int32Array(nodes).fill(-1)
+  for (const [i, { start, end, throughput }] of edges.entries()) {
+    target[2 * i] = end
+    target[2 * i + 1] = start
+    room[2 * i] = throughput
+    after[2 * i] = first[start]!
+    first[start] = 2 * i
+    after[2 * i + 1] = first[end]!
+    first[end] = 2 * i + 1
   }
-}
+  const level = new Int32Array(nodes)
+  const queue = new Int32Array(nodes)
+  const next = new Int32Array(nodes)
 
-/** Breadth first from boundary 0: for each boundary, which one it was reached from; -1: it was not. */
-function search(room: Float64Array, nodes: number): Int32Array {
-  const before = new Int32Array(nodes).fill(-1)
-  before[0] = 0
-  const queue = [0]
-  for (let head = 0; head < queue.length; head++) {
-    const at = queue[head]!
-    for (let to = 0; to < nodes; to++) {
-      if (before[to] !== -1 || room[at * nodes + to]! <= LEAST_ROOM) continue
-      before[to] = at
-      queue.push(to)
+  /** Arcs from boundary 0 to each boundary, with room left. @returns whether the last one can be reached. */
+  const rank = (): boolean => {
+    level.fill(-1)
+    level[0] = 0
+    let size = 1
+    for (let head = 0; head < size; head++) {
+      const at = queue[head]!
+      for (let arc = first[at]!; arc !== -1; arc = after[arc]!) {
+        const to = target[arc]!
+        if (level[to] !== -1 || room[arc]! <= LEAST_ROOM) continue
+        level[to] = level[at]! + 1
+        queue[size++] = to
+      }
     }
+    return level[blockCount] !== -1
   }
-  return before
+  /** Sends up to `most` on from a boundary. */
+  const push = (at: number, most: number): number => {
+    if (at === blockCount) return most
+    let sent = 0
+    for (; next[at] !== -1; next[at] = after[next[at]!]!) {
+      const arc = next[at]!
+      const to = target[arc]!
+      if (level[to] !== level[at]! + 1 || room[arc]! <= LEAST_ROOM) continue
+      const part = push(to, Math.min(most - sent, room[arc]!))
+      room[arc]! -= part
+      room[arc ^ 1]! += part
+      sent += part
+      if (most - sent <= LEAST_ROOM) return sent
+    }
+    return sent
+  }
+  if (blockCount === 0) return 0
+  let total = 0
+  while (rank()) {
+    next.set(first)
+    const sent = push(0, Infinity)
+    if (sent <= 0) break
+    total += sent
+  }
+  return total
 }

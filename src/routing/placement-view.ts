@@ -18,6 +18,8 @@ export interface PlacedServer extends BlockRange {
   readonly maxBlocks?: number
   /** Still loads its span. */
   readonly joining?: boolean
+  /** It won't move before, in ms on the records' scale, where it says so. */
+  readonly staysUntil?: number
 }
 
 /** The records of one model, summed up once for many decisions. */
@@ -47,7 +49,7 @@ export const INTENT_SHARE = 0.9
 /** What placement reads of a record. */
 export type PlacementRecord = Pick<
   ServerRecord,
-  'peerId' | 'start' | 'end' | 'state' | 'throughput' | 'expiresAt' | 'intent' | 'maxBlocks'
+  'peerId' | 'start' | 'end' | 'state' | 'throughput' | 'expiresAt' | 'intent' | 'maxBlocks' | 'staysUntil'
 >
 
 /** Servers that serve or will: online ones and those still loading. Drops spans outside the model. */
@@ -62,7 +64,7 @@ export function placedServers(
   })
   const measured = serving.filter(({ throughput }) => throughput > 0)
   const usual = measured.reduce((sum, { throughput }) => sum + throughput, 0) / Math.max(1, measured.length)
-  return serving.map(({ peerId, start, end, throughput, intent, state, maxBlocks }) => ({
+  return serving.map(({ peerId, start, end, throughput, intent, state, maxBlocks, staysUntil }) => ({
     peerId,
     start,
     end,
@@ -70,6 +72,7 @@ export function placedServers(
     throughput: throughput > 0 ? throughput : Math.max(usual, 1e-3),
     ...(intent && { intent }),
     ...(maxBlocks !== undefined && { maxBlocks }),
+    ...(staysUntil !== undefined && { staysUntil }),
     ...(state === 'joining' && { joining: true }),
   }))
 }

@@ -6,7 +6,8 @@ import {
   type PlacementView,
   spanKey,
 } from './placement-view.ts'
-import { agreedMove } from './small-swarm.ts'
+import { climbingMove } from './climb.ts'
+import { agreedMove, MAX_PLANNED } from './small-swarm.ts'
 
 export { bestSpan, JOIN_SPREAD, rank } from './best-span.ts'
 export type { Placement, PlacementSelf } from './best-span.ts'
@@ -37,7 +38,7 @@ export type MoveDecision =
 export interface MoveState {
   /** When it came to its present span. */
   readonly since: number
-  /** Moves so far: each makes the dwelling time four times as long, up to 16 times the first. */
+  /** Moves so far: each of the first two makes the dwelling time four times as long, in a swarm of up to 16 servers twice. */
   readonly moves: number
   /** The intent it announced, and when. */
   readonly intent?: { readonly span: BlockRange; readonly at: number }
@@ -50,11 +51,13 @@ export interface MoveOptions {
   /** Records spread in this time: intents wait twice as long before they are acted upon. */
   readonly publishMs: number
   /** Least time in a span (default ten minutes). */
-  readonly dwellMs?: number
+  readonly dwellMs?: number | undefined
 }
 
 const DWELL_MS = 600_000
 const DWELL_GROWTH = 4
+/** In swarms that plan together, where nobody else can take the place of one that dwells. */
+const PLANNED_GROWTH = 2
 const MAX_GROWTHS = 2
 
 /**
@@ -71,11 +74,13 @@ export function decideMove(
   const me = view.byPeer.get(self.peerId)
   if (!me) return { kind: 'stay', reason: 'needed' }
   const dwell = Math.max(options.dwellMs ?? DWELL_MS, 5 * options.loadMs)
-  if (options.now - state.since < dwell * DWELL_GROWTH ** Math.min(state.moves, MAX_GROWTHS)) {
+  if (options.now < staysUntil(state, options, view.byPeer.size)) {
     return { kind: 'stay', reason: 'dwelling' }
   }
   const agreed = agreedMove(view, me, state.intent, options)
   if (agreed) return agreed
+  const climbing = climbingMove(view, me, state.intent, options)
+  if (climbing) return climbing
   if (!canLeave(view, me)) return { kind: 'stay', reason: 'needed' }
   const epoch = Math.floor(options.now / Math.max(1, Math.min(EPOCH_MS, dwell)))
   // Most servers of a large swarm are done here. One with an intent had its turn already.
@@ -97,6 +102,19 @@ export function decideMove(
   }
   if (intent && !isMyTurn(view, me, epoch)) return { kind: 'stay', reason: 'others-go' }
   return { kind: 'intend', span: { start, end } }
+}
+
+/**
+ * When a server has been in its span for long enough, in ms on the records' scale: what its record says.
+ * @param servers of the model; in a swarm so small that it plans together, dwelling times grow less.
+ */
+export function staysUntil(
+  { since, moves }: Pick<MoveState, 'since' | 'moves'>,
+  { dwellMs = DWELL_MS, loadMs }: Pick<MoveOptions, 'dwellMs' | 'loadMs'>,
+  servers: number,
+): number {
+  const growth = servers <= MAX_PLANNED ? PLANNED_GROWTH : DWELL_GROWTH
+  return since + Math.max(dwellMs, 5 * loadMs) * growth ** Math.min(moves, MAX_GROWTHS)
 }
 
 function worthOfSpan(capacity: Float64Array, { speed }: PlacementSelf, { start, end }: BlockRange): number {

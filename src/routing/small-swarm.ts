@@ -1,3 +1,4 @@
+import { kickedPlan } from './kicked-plan.ts'
 import { maxFlow } from './max-flow.ts'
 import type { BlockRange, PlacedServer, PlacementView } from './placement-view.ts'
 import { type Plan, planSpans } from './plan.ts'
@@ -9,8 +10,10 @@ import type { MoveDecision, MoveOptions } from './placement.ts'
  * move has, they move together.
  */
 
-/** Servers that plan together: planning is branch and bound, and more of them find a balance without it. */
-const MAX_PLANNED = 8
+/** Servers that plan together; with more, some join or leave before all who must move are free to. */
+export const MAX_PLANNED = 16
+/** Servers whose best placement is searched for and proved; more, or with some that dwell, plan by local search. */
+const MAX_PROVED = 8
 /** Blocks of a model that is planned. */
 const MAX_BLOCKS = 128
 /** Throughput that a plan must add: moving pauses the chain for as long as the spans load. */
@@ -29,7 +32,7 @@ export function agreedMove(
   intent: { readonly span: BlockRange; readonly at: number } | undefined,
   { now, publishMs }: MoveOptions,
 ): MoveDecision | undefined {
-  const planned = planOf(view)
+  const planned = planOf(view, now)
   if (!planned) return undefined
   const { plan, servers, announced } = planned
   const target = plan.spans[servers.findIndex(({ peerId }) => peerId === me.peerId)]
@@ -44,6 +47,7 @@ export function agreedMove(
 
 interface PlannedSwarm {
   readonly version: number
+  readonly planKey: string
   readonly servers: readonly PlacedServer[]
   readonly plan: Plan
   /** Tokens per second of the swarm as it is, and as it will be when everybody has done what it announced. */
@@ -54,28 +58,42 @@ interface PlannedSwarm {
 /** The plan for the latest state of each view. */
 const plans = new WeakMap<PlacementView, PlannedSwarm>()
 
-function planOf(view: PlacementView): PlannedSwarm | undefined {
+function planOf(view: PlacementView, now: number): PlannedSwarm | undefined {
   const { blockCount, byPeer, version } = view
   if (byPeer.size < 2 || byPeer.size > MAX_PLANNED || blockCount > MAX_BLOCKS) return undefined
-  const known = plans.get(view)
-  if (known?.version === version) return known
   // In one order for everybody, or equal machines would be told apart differently.
   const servers = [...byPeer.values()].sort((a, b) => (a.peerId < b.peerId ? -1 : 1))
-  const machines = servers.flatMap(({ peerId, maxBlocks, start, end, throughput }) =>
+  const machines = servers.flatMap(({ peerId, maxBlocks, start, end, throughput, joining, staysUntil = 0 }) =>
     maxBlocks === undefined
       ? []
-      : [{ peerId, maxBlocks: Math.max(maxBlocks, end - start), power: throughput * (end - start) }],
+      : [
+          {
+            peerId,
+            maxBlocks: Math.max(maxBlocks, end - start),
+            power: throughput * (end - start),
+            span: { start, end },
+            fixed: joining === true || staysUntil > now,
+          },
+        ],
   )
   if (machines.length < servers.length) return undefined
+  // What is announced changes no plan: it takes long to make one.
+  const planKey = JSON.stringify(machines)
+  const known = plans.get(view)
+  if (known?.version === version && known.planKey === planKey) return known
   const after = servers.map(({ start, end, throughput, intent }) =>
     intent
       ? { ...intent, throughput: (throughput * (end - start)) / (intent.end - intent.start) }
       : { start, end, throughput },
   )
+  const isProvable = machines.length <= MAX_PROVED && machines.every(({ fixed }) => !fixed)
+  const makePlan = (): Plan =>
+    isProvable ? planSpans(blockCount, machines) : kickedPlan(blockCount, machines)
   const planned = {
     version,
+    planKey,
     servers,
-    plan: planSpans(blockCount, machines),
+    plan: known?.planKey === planKey ? known.plan : makePlan(),
     flow: maxFlow(blockCount, servers),
     announced: maxFlow(blockCount, after),
   }

@@ -36,6 +36,8 @@ export interface ServerRecord {
   readonly intent?: { readonly start: number; readonly end: number }
   /** Most blocks that its memory holds; undefined where the server's version does not say. */
   readonly maxBlocks?: number
+  /** It won't move to other blocks before, in ms since the epoch; undefined where it does not say or never moves by itself. */
+  readonly staysUntil?: number
   /** Whether it gives weights of the model to others, by the blob protocol. */
   readonly blobs?: boolean
   /** Hex SHA-256 of the manifest of weights that it goes by; undefined where it knows none. */

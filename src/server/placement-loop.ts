@@ -8,6 +8,7 @@ import {
   placedServers,
   type PlacementRecord,
   type PlacementSelf,
+  staysUntil,
   viewPlacement,
 } from '../routing/placement.ts'
 import type { Directory } from '../session/directory.ts'
@@ -67,6 +68,8 @@ export function startPlacementLoop(options: PlacementLoopOptions): { stop(): Pro
   let state: MoveState = { since: now(), moves: 0 }
   let loadMs = options.loadMs
   let stopped = false
+  /** Servers of the model when it last looked. */
+  let known = 1
   let timer: ReturnType<typeof setTimeout> | undefined
   let looking: Promise<void> = Promise.resolve()
 
@@ -77,11 +80,19 @@ export function startPlacementLoop(options: PlacementLoopOptions): { stop(): Pro
     const self: PlacementSelf = { peerId, maxBlocks, speed: (blocks) => power / blocks }
     // The directory may show an older word of this server than itself knows.
     const others = placedServers(model.blockCount, records, now()).filter((one) => one.peerId !== peerId)
-    const mine = { peerId, ...span, throughput, ...(state.intent && { intent: state.intent.span }) }
+    const mine = {
+      peerId,
+      ...span,
+      throughput,
+      maxBlocks,
+      ...(state.intent && { intent: state.intent.span }),
+    }
     const view = viewPlacement(model.blockCount, [...others, mine])
-    const dwell = options.dwellMs === undefined ? {} : { dwellMs: options.dwellMs }
-    const decision = decideMove(view, self, state, { now: now(), loadMs, publishMs, ...dwell })
+    const timing = { now: now(), loadMs, publishMs, dwellMs: options.dwellMs }
+    const decision = decideMove(view, self, state, timing)
     if (stopped) return
+    known = view.byPeer.size
+    describe()
     if (decision.kind === 'stay') {
       log.debug('stays in its span', { start: span.start, end: span.end, reason: decision.reason })
       if (!state.intent) return
@@ -109,7 +120,14 @@ export function startPlacementLoop(options: PlacementLoopOptions): { stop(): Pro
     } finally {
       // A move that failed counts too: it is not tried again at once.
       state = { since: now(), moves: state.moves + 1 }
+      describe()
     }
+  }
+
+  /** Others plan with what the records say. */
+  const describe = (): void => {
+    const stays = staysUntil(state, { dwellMs: options.dwellMs, loadMs }, known)
+    server.describeMobility({ maxBlocks, staysUntil: Math.ceil(stays) })
   }
 
   const schedule = (): void => {
@@ -126,12 +144,14 @@ export function startPlacementLoop(options: PlacementLoopOptions): { stop(): Pro
       pause * (0.75 + random() / 2),
     )
   }
+  describe()
   schedule()
   return {
     stop: async () => {
       stopped = true
       clearTimeout(timer)
       await looking
+      server.describeMobility(undefined)
     },
   }
 }

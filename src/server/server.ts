@@ -42,6 +42,9 @@ export interface ServerOptions {
   readonly now?: () => number
 }
 
+/** How much a server could hold, and from when on it may move. */
+export type Mobility = Pick<ServerRecord, 'maxBlocks' | 'staysUntil'>
+
 /** A running server. */
 export interface ServingServer {
   /** The span that takes new sessions. */
@@ -60,6 +63,8 @@ export interface ServingServer {
   readonly kvTokens: number
   /** Tells others where this server is about to go, or that it stays after all. */
   intend(span: Span | undefined): Promise<void>
+  /** What the next records say of where it can go; undefined: it stays, so nobody plans with it. */
+  describeMobility(said: Mobility | undefined): void
   /**
    * Serves another span instead. With `overlap` the new one is loaded and announced first and the old one then lets its
    * sessions finish for `drainMs`; without (memory for one only) the old one goes first, and comes back when the new one
@@ -93,6 +98,7 @@ export async function startServer(options: ServerOptions): Promise<ServingServer
   let { span } = options
   let state: ServerState = 'joining'
   let intent: Span | undefined
+  let mobility: Mobility | undefined
   /** Undefined while it loads. */
   let current: LoadedSpan | undefined
   /** Spans that were left and still have sessions. */
@@ -114,6 +120,7 @@ export async function startServer(options: ServerOptions): Promise<ServingServer
       throughput: current?.throughput ?? 0,
       ...(current && current.prefillThroughput > 0 && { prefillThroughput: current.prefillThroughput }),
       ...(intent && { intent }),
+      ...mobility,
       ...options.weights?.(),
       queued: queued(),
       freeKvTokens: load.freeKvTokens,
@@ -279,6 +286,9 @@ export async function startServer(options: ServerOptions): Promise<ServingServer
     intend: async (target) => {
       intent = target
       await announce()
+    },
+    describeMobility: (said) => {
+      mobility = said
     },
     move: async (target, { overlap, drainMs }) => {
       const work = moving.then(() => move(target, overlap, drainMs))

@@ -48,6 +48,17 @@ describe('verifyRecord', () => {
     }
   })
 
+  it('what a server could hold, and how long it stays, travels within bounds', async () => {
+    const { record } = await verifyRecord(await sign({ maxBlocks: 12, staysUntil: NOW + 5 }), NOW)
+    expect(record).toMatchObject({ maxBlocks: 12, staysUntil: NOW + 5 })
+    await expect(sign({ maxBlocks: 1 << 17 }).then((bytes) => verifyRecord(bytes, NOW))).rejects.toThrow(
+      /maxBlocks/,
+    )
+    await expect(sign({ staysUntil: 9e15 }).then((bytes) => verifyRecord(bytes, NOW))).rejects.toThrow(
+      /staysUntil/,
+    )
+  })
+
   it('who gives weights, by which manifest, travels within bounds', async () => {
     const manifest = 'c0'.repeat(32)
     const { record } = await verifyRecord(await sign({ blobs: true, manifest }), NOW)

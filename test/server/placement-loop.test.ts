@@ -23,6 +23,7 @@ function scriptedServer(span: Span) {
       return at
     },
     throughput: 10,
+    describeMobility: () => undefined,
     intend: async (target: Span | undefined) => {
       told.push(target ? `intend ${name(target)}` : 'stay')
     },

@@ -6,9 +6,11 @@ import {
   type PlacedServer,
   type PlacementSelf,
   type PlacementView,
+  staysUntil,
   viewPlacement,
 } from '../../../src/routing/placement.ts'
 import { maxFlow } from '../../../src/routing/max-flow.ts'
+import { flowBound } from '../../../src/routing/plan.ts'
 import { seededRandom } from '../../seeded-random.ts'
 
 export interface SimulationOptions {
@@ -130,7 +132,7 @@ export function simulatePlacement(options: SimulationOptions): SimulationResult 
     }
     for (const server of servers) {
       if (server.loading && server.loading.at <= now) {
-        arrive(server, now)
+        arrive(server, now, seen.byPeer.size)
         publish(server, now)
       }
       if (now < server.joinsAt || now < server.nextDecision || server.loading) continue
@@ -147,7 +149,10 @@ export function simulatePlacement(options: SimulationOptions): SimulationResult 
       recoveredAt = now
     if (now % SAMPLE_SECONDS > 0) continue
     const live = [...serving.byPeer.values()]
-    const share = live.length === 0 ? 0 : maxFlow(blockCount, live) / throughputBound(blockCount, live)
+    const bound = throughputBound(blockCount, live)
+    // Machines whose memory does not hold the model together can't be placed well or badly.
+    if (bound === 0) continue
+    const share = maxFlow(blockCount, live) / bound
     curve.push({ seconds: now, share, servers: live.length })
     if (lostAt !== undefined && share >= BALANCED_SHARE) balancedAt ??= now
   }
@@ -173,11 +178,16 @@ const BALANCED_SHARE = 0.9
 
 /**
  * No placement carries more: every token needs the work of every block once, and a server does no more work than its
- * speed × its blocks, which in the simulation is the same for any span. Sum of all work ÷ blocks.
+ * speed × its blocks, which in the simulation is the same for any span; nor more than the flow itself on each block
+ * that its memory holds. 0 when memory does not hold the model.
  */
 export function throughputBound(blockCount: number, servers: readonly PlacedServer[]): number {
-  const work = servers.reduce((sum, { start, end, throughput }) => sum + throughput * (end - start), 0)
-  return work / blockCount
+  const machines = servers.map(({ peerId, start, end, throughput, maxBlocks }) => ({
+    peerId,
+    maxBlocks: maxBlocks ?? end - start,
+    power: throughput * (end - start),
+  }))
+  return flowBound(blockCount, machines)
 }
 
 /** One decision of one server. @returns whether it starts to move. */
@@ -218,15 +228,17 @@ function publishedRecord({ placed, loading, self, told }: SimulatedServer): Plac
   if (placed || !loading) return placed
   const { start, end } = loading
   if (told) return told
-  return { peerId: self.peerId, start, end, throughput: self.speed(end - start), joining: true }
+  const { peerId, maxBlocks } = self
+  return { peerId, start, end, throughput: self.speed(end - start), maxBlocks, joining: true }
 }
 
 /** A span is loaded: from now on the server serves it. */
-function arrive(server: SimulatedServer, now: number): void {
+function arrive(server: SimulatedServer, now: number, servers: number): void {
   const { start, end } = server.loading!
-  const { peerId, speed } = server.self
+  const { peerId, speed, maxBlocks } = server.self
   server.state = { since: now * 1_000, moves: server.placed ? server.state.moves + 1 : 0 }
-  server.placed = { peerId, start, end, throughput: speed(end - start) }
+  const stays = staysUntil(server.state, { loadMs: LOAD_SECONDS * 1_000 }, servers)
+  server.placed = { peerId, start, end, throughput: speed(end - start), maxBlocks, staysUntil: stays }
   server.loading = undefined
 }
 
