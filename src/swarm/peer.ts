@@ -163,7 +163,8 @@ export async function createPeer(options: PeerOptions): Promise<Peer> {
     log,
     gate,
     gossip:
-      node.services.gossip && options.gossip?.wrap(node.services.gossip, topicsOf(options), { gate, log, metrics }),
+      node.services.gossip &&
+      options.gossip?.wrap(node.services.gossip, topicsOf(options), { gate, log, metrics }),
     receipts: options.receipts,
     digest: options.sha256 ?? digestOf,
     ed25519: options.ed25519 ?? webEd25519,
