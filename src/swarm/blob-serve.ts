@@ -34,10 +34,16 @@ const BUSY_MS = 200
 /**
  * Gives manifests, lists and pieces to peers with the stake to connect or a pass, inside the limits.
  * What is over them is refused with `capacity` and when to come again.
+ * @param now milliseconds of a clock that never runs back.
  */
-export async function serveBlobs(peer: Peer, shelf: BlobShelf, limits: UploadLimits): Promise<BlobService> {
-  const budget = createUploadBudget(limits, () => performance.now())
-  const lookups = createRateLimit(() => performance.now())
+export async function serveBlobs(
+  peer: Peer,
+  shelf: BlobShelf,
+  limits: UploadLimits,
+  now: () => number = () => performance.now(),
+): Promise<BlobService> {
+  const budget = createUploadBudget(limits, now)
+  const lookups = createRateLimit(now)
   const sent = { pieces: 0, bytes: 0 }
   let refused = 0
   peer.metrics.watch('counter', 'chorale_weights_sent_bytes_total', 'Weights given to others.', () => [

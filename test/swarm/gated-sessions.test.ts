@@ -292,7 +292,7 @@ describe('passes', () => {
 
   it('whoever shows nothing is cut after a short time, and few may wait', async () => {
     const swarm = newSwarm()
-    const server = await swarm.peer({ listen: [TCP], gateOptions: { pending: { max: 2, waitMs: 150 } } })
+    const server = await swarm.peer({ listen: [TCP], gateOptions: { pending: { max: 2, waitMs: 1_500 } } })
     const gate = swarm.gateOf(server)
     const strangers = await Promise.all([1, 2, 3].map(() => swarm.peer({ node: false, gated: false })))
     await serveFake(server, fakeSpan())

@@ -133,7 +133,10 @@ describe('receipts of a session', () => {
     const session = await connectRemoteSpan(client, targetOf(server, span), { hiddenSize: HIDDEN }).open({
       maxTokens: 64,
     })
-    for (let i = 0; i < 5; i++) await session.step(someHidden(1, HIDDEN, i))
+    for (let i = 0; i < 4; i++) await session.step(someHidden(1, HIDDEN, i))
+    // Its signature goes out before the next step then.
+    await until(async () => (await stores.client.entries()).length > 0, 'the client has the first receipt')
+    await session.step(someHidden(1, HIDDEN, 4))
     await client.close()
     await until(
       async () => receiptsOf(await stores.server.entries()).some(({ final }) => final),
