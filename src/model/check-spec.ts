@@ -109,7 +109,7 @@ function windowsOf(value: unknown, blockCount: number): readonly (number | null)
   if (!Array.isArray(value) || value.length !== blockCount) throw bad('windows')
   const windows = value as unknown[]
   if (!windows.every((size) => size === null || isCount(size, MAX_CONTEXT))) throw bad('windows')
-  return windows as (number | null)[]
+  return windows
 }
 
 function object(value: unknown, field: string): JsonObject {

@@ -188,7 +188,7 @@ describe('LanguageModel.generate with a draft model', () => {
           server.mode = 'dead'
         }
       }
-      const drafted = await ask(far, promptIds, true, PRESETS[round % 2]!)
+      const drafted = await ask(far, promptIds, true, PRESETS[round % 2])
       expect(drafted.ids).toEqual(expected[round % 2]!.ids)
       expect(drafted.done.failovers).toBeGreaterThan(0)
       expect(drafted.done.drafts!.model!.accepted).toBeGreaterThan(5)
@@ -291,7 +291,7 @@ describe('DraftModel.follow', () => {
     const end = ids.indexOf(ids[4]!)
     expect(await draftOf(promptIds, 99, [ids[4]!]).make(40)).toEqual(ids.slice(0, end + 1))
     expect(await draftOf(promptIds, promptIds.length + 3, []).make(40)).toEqual(ids.slice(0, 3))
-    await Promise.all(followed.splice(0).map((drafter) => drafter.close?.()))
+    for (const drafter of followed.splice(0)) await drafter.close?.()
     expect(draftSpan.kvTokensFree).toBe(512)
   })
 

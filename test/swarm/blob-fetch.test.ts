@@ -212,7 +212,7 @@ describe('fetchBlobs', () => {
     const { report, counts } = await fetchFrom({ even: { shelf: even }, few: { shelf: few } }, two)
     expect(report.missing.map(({ pieces }) => pieces)).toEqual([[7], [7]])
     expect(counts.pieces).toBe(19)
-    expect(report.missing[0]?.list).toEqual(two[0]!.list)
+    expect(report.missing[0]?.list).toEqual(two[0].list)
     // And a claim that is not true ends in the report as well.
     const claims: FakePeer = { shelf, piece: async (index) => (index === 3 ? undefined : 'as it is') }
     expect((await fetchFrom({ claims }, two)).report.missing.map(({ pieces }) => pieces)).toEqual([[3], [3]])
@@ -220,7 +220,7 @@ describe('fetchBlobs', () => {
 
   it('goes on where it stopped, and asks for nothing that is there', async () => {
     const [blob] = two
-    const need = { ...needOf(blob!), pieces: [2, 5], list: blob!.list }
+    const need = { ...needOf(blob), pieces: [2, 5], list: blob.list }
     const swarm = fakeSwarm({ a: { shelf } })
     const kept: number[] = []
     await fetchBlobs([need], {
@@ -229,7 +229,7 @@ describe('fetchBlobs', () => {
       keepList: () => Promise.reject(new Error('the list is known')),
       keepPiece: async (_, index) => void kept.push(index),
     })
-    expect(kept.sort()).toEqual([2, 5])
+    expect(kept.toSorted((a, b) => a - b)).toEqual([2, 5])
     expect(swarm.asked).toEqual({ a: 2 })
   })
 

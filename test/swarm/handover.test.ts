@@ -58,7 +58,7 @@ async function answer(
   const outputs = [await session.step(PROMPT, { want: 'last' })]
   for (let token = 0; token < count; token++) {
     await between(token)
-    outputs.push(await session.step(nextOf(outputs.at(-1)!)))
+    outputs.push(await session.step(nextOf(outputs.at(-1))))
   }
   return outputs
 }

@@ -58,7 +58,7 @@ export interface WebSwarm {
 export async function startWebSwarm(
   spans: readonly Span[],
   stakedTab?: string,
-  weights: WeightsFromPeers | undefined = undefined,
+  weights?: WeightsFromPeers,
   draftsOf: (model: Model) => readonly Model[] = () => [],
 ): Promise<WebSwarm> {
   const closers: (() => Promise<void>)[] = []

@@ -147,7 +147,7 @@ function workerFile(handle: FileSystemSyncAccessHandle): CacheFile {
   }
   const write = async (offset: number, bytes: Uint8Array): Promise<void> => {
     await guarded(async () => {
-      if (handle.write(bytes as Uint8Array<ArrayBuffer>, { at: offset }) < bytes.length) {
+      if (handle.write(bytes, { at: offset }) < bytes.length) {
         throw new ChoraleError('capacity', 'the browser gives no more room for weights')
       }
     })
