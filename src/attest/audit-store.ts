@@ -142,7 +142,8 @@ function inputRows(steps: readonly AuditStep[], from: number, to: number): Uint8
   const present: AuditStep[] = []
   for (const step of steps) {
     // What a step wrote over counts no more.
-    while (present.length > 0 && present.at(-1).position >= step.position) present.pop()
+    for (let last = present.at(-1); last && last.position >= step.position; last = present.at(-1))
+      present.pop()
     if (step.tokens > 0) present.push(step)
   }
   const rows: Uint8Array[] = []

@@ -112,7 +112,7 @@ export function createSwarmCost(blockCount: number, demand: number): SwarmCost {
           while (place > 0 && best[place - 1]!.cost > cost) place--
           best.splice(place, 0, { start, end, throughput: added, cost })
           if (best.length > count) best.pop()
-          if (best.length === count) worst = best.at(-1).cost
+          if (best.length === count) worst = best.at(-1)?.cost ?? worst
         }
       }
       return best

@@ -54,7 +54,7 @@ export function createDraftText(parts: DraftModelParts, costs: DraftCosts, answe
 
   const all = () => text.length + guessed.length
   const tokenAt = (index: number) => (index < text.length ? text[index] : guessed[index - text.length])
-  const isEnd = () => all() >= limit || (guessed.length > 0 && answer.ends.has(guessed.at(-1)))
+  const isEnd = () => all() >= limit || answer.ends.has(guessed.at(-1) ?? -1)
   const wantsMore = () => !over && guessed.length < goal && !isEnd()
 
   /** Reads what is not read yet, at most `READ_ROWS`, and guesses the next token when that was all. */
