@@ -2,6 +2,7 @@ import { errorMessage } from '../errors.ts'
 import type { Logger } from '../log.ts'
 import type { ServerRecord } from '../routing/snapshot.ts'
 import type { Span } from '../session/span-runner.ts'
+import { lookNowAndThen } from './look-now-and-then.ts'
 import { decideShift, type HeldShare } from './shift-budget.ts'
 
 /** A span whose part of the budget can change. */
@@ -39,13 +40,10 @@ export function startBudgetLoop(options: BudgetLoopOptions): { stop(): Promise<v
   const now = options.now ?? Date.now
   const decideMs = options.decideMs ?? DECIDE_MS
   let last: string | undefined
-  let stopped = false
-  let timer: ReturnType<typeof setTimeout> | undefined
-  let looking: Promise<void> = Promise.resolve()
 
-  const look = async (): Promise<void> => {
+  const look = async (signal: AbortSignal): Promise<void> => {
     const records = await Promise.all(spans.map((span) => span.records()))
-    if (stopped) return
+    if (signal.aborted) return
     const shares = spans.map((span, i) => ({ ...span.share(), records: records[i]! }))
     const period = Math.floor(now() / (LOOKS_A_TURN * decideMs))
     const shift = decideShift(shares, bytes, { peerId, now: now(), period })
@@ -64,24 +62,10 @@ export function startBudgetLoop(options: BudgetLoopOptions): { stop(): Promise<v
     await spans[to.model]!.resize(to.span, to.maxBlocks)
   }
 
-  const schedule = (): void => {
-    timer = setTimeout(
-      () => {
-        looking = look()
-          .catch((error: unknown) => log.warn('the budget stays as it is', { reason: errorMessage(error) }))
-          .finally(() => {
-            if (!stopped) schedule()
-          })
-      },
-      decideMs * (0.75 + random() / 2),
-    )
-  }
-  schedule()
-  return {
-    stop: async () => {
-      stopped = true
-      clearTimeout(timer)
-      await looking
-    },
-  }
+  return lookNowAndThen({
+    look,
+    pauseMs: () => decideMs,
+    onError: (error) => log.warn('the budget stays as it is', { reason: errorMessage(error) }),
+    random,
+  })
 }

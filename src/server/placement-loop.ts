@@ -13,6 +13,7 @@ import {
 } from '../routing/placement.ts'
 import type { Directory } from '../session/directory.ts'
 import type { Span } from '../session/span-runner.ts'
+import { lookNowAndThen } from './look-now-and-then.ts'
 import { ANNOUNCE_MS, type ServingServer } from './server.ts'
 
 /** Which blocks a server that joins should take, by the records it sees. Pure. @param speed tokens per second with one block. */
@@ -67,13 +68,10 @@ export function startPlacementLoop(options: PlacementLoopOptions): { stop(): Pro
   const publishMs = options.publishMs ?? ANNOUNCE_MS
   let state: MoveState = { since: now(), moves: 0 }
   let loadMs = options.loadMs
-  let stopped = false
   /** Servers of the model when it last looked. */
   let known = 1
-  let timer: ReturnType<typeof setTimeout> | undefined
-  let looking: Promise<void> = Promise.resolve()
 
-  const look = async (): Promise<void> => {
+  const look = async (signal: AbortSignal): Promise<void> => {
     const records = await directory.servers(model.modelId)
     const { span, throughput } = server
     const power = throughput * (span.end - span.start)
@@ -90,7 +88,7 @@ export function startPlacementLoop(options: PlacementLoopOptions): { stop(): Pro
     const view = viewPlacement(model.blockCount, [...others, mine])
     const timing = { now: now(), loadMs, publishMs, dwellMs: options.dwellMs }
     const decision = decideMove(view, self, state, timing)
-    if (stopped) return
+    if (signal.aborted) return
     known = view.byPeer.size
     describe()
     if (decision.kind === 'stay') {
@@ -130,27 +128,17 @@ export function startPlacementLoop(options: PlacementLoopOptions): { stop(): Pro
     server.describeMobility({ maxBlocks, staysUntil: Math.ceil(stays) })
   }
 
-  const schedule = (): void => {
-    // While an intent waits for others to see it, the wait is what counts.
-    const pause = state.intent ? 2 * publishMs : (options.decideMs ?? DECIDE_MS)
-    timer = setTimeout(
-      () => {
-        looking = look()
-          .catch((error: unknown) => log.warn('placement failed', { reason: errorMessage(error) }))
-          .finally(() => {
-            if (!stopped) schedule()
-          })
-      },
-      pause * (0.75 + random() / 2),
-    )
-  }
   describe()
-  schedule()
+  const looks = lookNowAndThen({
+    look,
+    // While an intent waits for others to see it, the wait is what counts.
+    pauseMs: () => (state.intent ? 2 * publishMs : (options.decideMs ?? DECIDE_MS)),
+    onError: (error) => log.warn('placement failed', { reason: errorMessage(error) }),
+    random,
+  })
   return {
     stop: async () => {
-      stopped = true
-      clearTimeout(timer)
-      await looking
+      await looks.stop()
       server.describeMobility(undefined)
     },
   }
