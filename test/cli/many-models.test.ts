@@ -1,7 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { type Running, runChorale, startChorale } from './run-chorale.ts'
 
 interface Summary {
@@ -108,8 +108,10 @@ describe('two models in one network', () => {
     // It leaves both models at once.
     second.process.child.kill('SIGTERM')
     expect((await second.process.ended).code).toBe(0)
-    expect((await swarm('storyteller')).servers).toHaveLength(1)
-    expect((await swarm('tale-q8')).servers).toHaveLength(1)
+    for (const model of ['storyteller', 'tale-q8']) {
+      // Its farewell may be under way still.
+      await vi.waitFor(async () => expect((await swarm(model)).servers).toHaveLength(1), { timeout: 60_000 })
+    }
   }, 240_000)
 
   it('bad input says what to write', async () => {
