@@ -153,28 +153,46 @@ async function oneByOne(
   return ids
 }
 
-/** Greedy answers at once; their tokens per second from the first token of the slowest prompt to the last of all. */
+/**
+ * Greedy answers at once; their tokens per second while all of them decode, from one token of the first answer to a later
+ * one: between two of these every answer goes on by as many.
+ */
 async function answers(
   languageModel: LanguageModel,
   prompts: readonly (readonly number[])[],
   tokens: number,
 ): Promise<{ ids: number[][]; tokS: number }> {
   let prefilled = 0
-  let decodeFrom = 0
   let counted = 0
+  let isOneOver = false
+  let from: { at: number; counted: number } | undefined
+  let to = { at: 0, counted: 0 }
   const ids = await Promise.all(
-    prompts.map(async (promptIds) => {
+    prompts.map(async (promptIds, session) => {
       const mine: number[] = []
       for await (const event of languageModel.generate({ promptIds, maxTokens: tokens, ignoreEos: true })) {
         if (event.type !== 'token') continue
-        mine.push(event.token.id)
-        if (prefilled === prompts.length) counted++
-        if (mine.length === 1 && ++prefilled === prompts.length) decodeFrom = performance.now()
+        counted++
+        if (mine.push(event.token.id) === 1) prefilled++
+        if (session === 0 && prefilled === prompts.length && !isOneOver) {
+          to = { at: performance.now(), counted }
+          from ??= to
+        }
+        isOneOver ||= mine.length === tokens
       }
       return mine
     }),
   )
-  return { ids, tokS: counted / ((performance.now() - decodeFrom) / 1000) }
+  if (from === undefined || from === to) {
+    throw new ChoraleError(
+      'bad_config',
+      `${tokens} tokens are too few for ${prompts.length} answers to decode together`,
+      {
+        field: 'tokens',
+      },
+    )
+  }
+  return { ids, tokS: ((to.counted - from.counted) * 1000) / (to.at - from.at) }
 }
 
 /** Whether some weights of a block are in groups of 8 or 4 bits. */
