@@ -4,8 +4,8 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { BUNDLED_MODEL } from '../../node/model-ports.ts'
 import { runChorale } from './run-chorale.ts'
+import { PROMPT } from '../web/story.ts'
 
-const PROMPT = 'Tell me a story about a fox.'
 const COMMON = ['--once', PROMPT, '--seed', '5', '--max-tokens', '40', '--json']
 
 interface Shown {

@@ -13,8 +13,8 @@ import {
   waitForReady,
 } from '../web/chromium.ts'
 import { startWebSwarm, type WebSwarm } from '../web/web-swarm.ts'
+import { PROMPT } from '../web/story.ts'
 
-const PROMPT = 'Tell me a story about a fox.'
 const GOOD = 'small@0123456789ab'
 const WRONG = 'wrong@0123456789ab'
 

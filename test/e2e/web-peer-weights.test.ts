@@ -9,8 +9,8 @@ import { runChorale } from '../cli/run-chorale.ts'
 import { until } from '../swarm/loopback.ts'
 import { answerText, CHROMIUM, launchChromium, openTab, sendMessage, waitForReady } from '../web/chromium.ts'
 import { startWebSwarm, type WebSwarm } from '../web/web-swarm.ts'
+import { PROMPT } from '../web/story.ts'
 
-const PROMPT = 'Tell me a story about a fox.'
 const MAX_TOKENS = 16
 
 interface BlockDescription {

@@ -1,40 +1,18 @@
 import { afterAll, describe, expect, it } from 'vitest'
-import { openGpu } from '../../node/gpu.ts'
 import type { EngineSpan } from '../../src/engine/engine.ts'
 import { createReferenceEngine } from '../../src/engine/reference/reference-engine.ts'
-import { createWgslEngine, type WgslEngine } from '../../src/engine/wgsl-engine.ts'
-import { errorMessage } from '../../src/errors.ts'
+import type { WgslEngine } from '../../src/engine/wgsl-engine.ts'
 import type { SharedPages } from '../../src/kv/shared-pages.ts'
-import { silentLogger } from '../../src/log.ts'
 import { rows, type Tensor } from '../../src/tensor/tensor.ts'
-import { bits, testShaders } from '../gpu/test-context.ts'
+import { bits } from '../gpu/test-context.ts'
 import { QUANTIZED_SPEC, quantizedModel } from './quantized-model.ts'
+import { openWgsl } from './open-wgsl.ts'
 import { ODD_SPEC, randomModel } from './random-model.ts'
 import { noise, ones, relativeError, runCut } from './span-runs.ts'
 
 /** The wgsl engine with its KV cache in halves: what changes, and what must not. */
 
-const passed = new Map<string, string>()
-const facts = {
-  get: async (key: string) => passed.get(key),
-  put: async (key: string, value: string) => void passed.set(key, value),
-}
-
-async function open(kv: 'f32' | 'f16'): Promise<WgslEngine | undefined> {
-  try {
-    const gpu = await openGpu()
-    if (gpu === undefined) throw new Error('no WebGPU here')
-    const shaders = await testShaders()
-    return await createWgslEngine({ gpu, shaders, log: silentLogger, allowSoftware: true, facts, kv })
-  } catch (error) {
-    console.log(
-      `skipped, no WebGPU adapter: ${errorMessage(error)} (node test/setup/install-system.ts installs one)`,
-    )
-    return undefined
-  }
-}
-
-const opened = await open('f16')
+const opened = await openWgsl('f16')
 const engine = opened as WgslEngine
 afterAll(() => opened?.close())
 

@@ -1,14 +1,12 @@
 import { describe, expect, it } from 'vitest'
-import { openGpu } from '../../node/gpu.ts'
 import type { EngineSpan } from '../../src/engine/engine.ts'
 import { createReferenceEngine } from '../../src/engine/reference/reference-engine.ts'
-import { createWgslEngine, type WgslEngine } from '../../src/engine/wgsl-engine.ts'
-import { errorMessage } from '../../src/errors.ts'
+import type { WgslEngine } from '../../src/engine/wgsl-engine.ts'
 import type { KvRows } from '../../src/kv/kv-rows.ts'
 import type { KvLease } from '../../src/kv/lease.ts'
-import { silentLogger } from '../../src/log.ts'
 import { rows, type Tensor } from '../../src/tensor/tensor.ts'
-import { bits, testShaders } from '../gpu/test-context.ts'
+import { bits } from '../gpu/test-context.ts'
+import { openWgsl } from './open-wgsl.ts'
 import { ODD_SPEC, randomModel } from './random-model.ts'
 import { noise, relativeError } from './span-runs.ts'
 
@@ -17,26 +15,6 @@ const model = randomModel(SPEC, () => 'F32')
 const TOKENS = 45
 const HANDED = 37
 const hidden = noise(TOKENS, SPEC.hiddenSize)
-
-const passed = new Map<string, string>()
-const facts = {
-  get: async (key: string) => passed.get(key),
-  put: async (key: string, value: string) => void passed.set(key, value),
-}
-
-async function open(kv: 'f32' | 'f16'): Promise<WgslEngine | undefined> {
-  try {
-    const gpu = await openGpu()
-    if (gpu === undefined) throw new Error('no WebGPU here')
-    const shaders = await testShaders()
-    return await createWgslEngine({ gpu, shaders, log: silentLogger, allowSoftware: true, facts, kv })
-  } catch (error) {
-    console.log(
-      `skipped, no WebGPU adapter: ${errorMessage(error)} (node test/setup/install-system.ts installs one)`,
-    )
-    return undefined
-  }
-}
 
 async function step(span: EngineSpan, lease: KvLease, from: number, to: number): Promise<Tensor> {
   const [output] = await span.step([{ lease, hidden: rows(hidden, from, to) }])
@@ -54,11 +32,11 @@ async function handOver(from: KvRows, source: KvLease, to: KvRows, target: KvLea
   to.advance(target, HANDED)
 }
 
-const there = await open('f32')
+const there = await openWgsl('f32')
 
 describe.skipIf(there === undefined)('kvRows of the wgsl engine', () => {
   it.each(['f32', 'f16'] as const)('cache in %s: goes on bit for bit', { timeout: 60_000 }, async (kv) => {
-    const engine = (kv === 'f32' ? there : await open(kv)) as WgslEngine
+    const engine = (kv === 'f32' ? there : await openWgsl(kv)) as WgslEngine
     const load = () => engine.loadSpan(model, { start: 0, end: 3, kvTokens: 96 })
     const [old, fresh] = [await load(), await load()]
     expect(old.kvRows!.precision).toBe(kv)

@@ -1,5 +1,6 @@
 import type { StakedNode, SubnetView } from '../session/subnet-view.ts'
 import { strings } from '../strings.ts'
+import { DataTable } from './data-table.tsx'
 import { formatPercent, shortPeer } from '../ui/format.ts'
 
 /** Classes by shape as well as by word. */
@@ -59,25 +60,11 @@ function NodeTable({ view }: { readonly view: SubnetView }) {
   const heads = [words.node, strings.swarm.peer, words.class, words.stake, words.reputation]
   if (view.nodes.length === 0) return <p>{words.noNodes}</p>
   return (
-    <div class="table-scroll" tabIndex={0} role="region" aria-label={words.nodes}>
-      <table class="servers">
-        <caption class="sr-only">{words.nodes}</caption>
-        <thead>
-          <tr>
-            {heads.map((head) => (
-              <th key={head} scope="col">
-                {head}
-              </th>
-            ))}
-          </tr>
-        </thead>
-        <tbody>
-          {view.nodes.map((node) => (
-            <NodeRow key={node.id} node={node} view={view} />
-          ))}
-        </tbody>
-      </table>
-    </div>
+    <DataTable class="servers" label={words.nodes} heads={heads} hasCaption>
+      {view.nodes.map((node) => (
+        <NodeRow key={node.id} node={node} view={view} />
+      ))}
+    </DataTable>
   )
 }
 

@@ -10,6 +10,7 @@ import { BlockMap, STATE_MARKS } from './block-map.tsx'
 import { ClassMark, EpochPanel } from './epoch-panel.tsx'
 import { coverageOf, weakestBlocks } from './coverage.ts'
 import { HealthBadge } from './health-badge.tsx'
+import { DataTable } from './data-table.tsx'
 import { ModelTable } from './model-table.tsx'
 
 /** Who serves which blocks. */
@@ -111,47 +112,34 @@ function ServerTable({ state }: { readonly state: SwarmState }) {
     ...(subnet === undefined ? [] : [words.staked]),
   ]
   return (
-    <div class="table-scroll" tabIndex={0} role="region" aria-label={words.table}>
-      <table class="servers">
-        <thead>
-          <tr>
-            {heads.map((head) => (
-              <th key={head} scope="col">
-                {head}
-              </th>
-            ))}
-          </tr>
-        </thead>
-        <tbody>
-          {state.servers.map((server) => (
-            <tr key={server.peer}>
-              <th scope="row" class="mono" title={server.peer}>
-                {shortPeer(server.peer)}
-              </th>
-              <td>
-                {server.start}–{server.end - 1}
-              </td>
-              <td>
-                <span class={`mark ${server.state}`} aria-hidden="true">
-                  {STATE_MARKS[server.state]}
-                </span>{' '}
-                {words.states[server.state]}
-              </td>
-              <td>{server.engine}</td>
-              <td>{formatRate(server.throughput)}</td>
-              <td>{server.sessions}</td>
-              <td>{server.freeKvTokens}</td>
-              <td>{server.version}</td>
-              {subnet !== undefined && (
-                <td>
-                  <StakeCell node={nodes.get(server.peer)} token={subnet.token} />
-                </td>
-              )}
-            </tr>
-          ))}
-        </tbody>
-      </table>
-    </div>
+    <DataTable class="servers" label={words.table} heads={heads}>
+      {state.servers.map((server) => (
+        <tr key={server.peer}>
+          <th scope="row" class="mono" title={server.peer}>
+            {shortPeer(server.peer)}
+          </th>
+          <td>
+            {server.start}–{server.end - 1}
+          </td>
+          <td>
+            <span class={`mark ${server.state}`} aria-hidden="true">
+              {STATE_MARKS[server.state]}
+            </span>{' '}
+            {words.states[server.state]}
+          </td>
+          <td>{server.engine}</td>
+          <td>{formatRate(server.throughput)}</td>
+          <td>{server.sessions}</td>
+          <td>{server.freeKvTokens}</td>
+          <td>{server.version}</td>
+          {subnet !== undefined && (
+            <td>
+              <StakeCell node={nodes.get(server.peer)} token={subnet.token} />
+            </td>
+          )}
+        </tr>
+      ))}
+    </DataTable>
   )
 }
 
