@@ -24,6 +24,9 @@ async function compile(relaxed: boolean): Promise<Uint8Array<ArrayBuffer>> {
     '--sharedMemory',
     '--initialMemory',
     '1',
+    // Constants lie below what the host allocates.
+    '--memoryBase',
+    '64',
   ]
   const features = relaxed ? 'simd,relaxed-simd,threads' : 'simd,threads'
   const { error } = await asc.main(

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { createLogger, type Logger, type LogLevel } from '../src/log.ts'
 import type { Platform } from '../src/platform.ts'
+import { compileWideWasm } from './compile-wide-wasm.ts'
 import { createFactStore } from './fact-store.ts'
 import { createFileStore } from './file-store.ts'
 import { cacheFolder } from './folders.ts'
@@ -25,6 +26,7 @@ export function createNodePlatform(log: Logger): Platform {
     files: createFileStore(),
     facts: createFactStore(join(cacheFolder(), 'facts')),
     wasmKernels: readWasmKernels,
+    ...(compileWideWasm && { compileWideWasm }),
     startWasmThread,
   }
 }

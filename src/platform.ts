@@ -21,6 +21,11 @@ export interface Platform {
   facts?: FactStore
   /** Compiled kernels of the wasm engine; absent where they are not shipped. */
   wasmKernels?: (name: keyof WasmKernels) => Promise<Uint8Array<ArrayBuffer>>
+  /**
+   * Compiles WebAssembly so that pairs of 128-bit vector instructions become 256-bit ones, where the processor has those;
+   * absent where the JavaScript engine can't.
+   */
+  compileWideWasm?: (code: Uint8Array<ArrayBuffer>) => WebAssembly.Module
   /** Starts a thread of the wasm engine; absent where threads can't share memory. */
   startWasmThread?: (job: WasmThreadJob) => Promise<WasmThread>
 }

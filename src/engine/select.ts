@@ -156,6 +156,7 @@ async function makeEngine(platform: Platform, name: EngineName, wish: EngineWish
       const { createWasmEngine } = await import('./wasm-engine.ts')
       return await createWasmEngine({
         kernels: platform.wasmKernels,
+        ...(platform.compileWideWasm === undefined ? {} : { compileWide: platform.compileWideWasm }),
         log: platform.log,
         cores: platform.cores,
         ...(wish.activationBits === undefined ? {} : { activationBits: wish.activationBits }),

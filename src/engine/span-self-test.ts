@@ -1,5 +1,6 @@
 import { ChoraleError } from '../errors.ts'
 import { probeWeights, pseudo } from '../gpu/probe-weights.ts'
+import type { WeightFormat } from '../gpu/weight-format.ts'
 import type { BlockRole, Model, WeightTensor } from '../model/model.ts'
 import type { ModelSpec } from '../model/spec.ts'
 import { blockShape } from '../model/weights.ts'
@@ -47,7 +48,7 @@ export async function spanError(
   spec: ModelSpec,
   tokens: number,
 ): Promise<number> {
-  const model = testModel(spec)
+  const model = selfTestModel(spec)
   const options = { start: 0, end: 1, kvTokens: tokens }
   const values = Float32Array.from({ length: tokens * spec.hiddenSize }, (_, i) => pseudo(i, 7919))
   const span = await load(model, options)
@@ -66,6 +67,27 @@ export async function spanError(
   } finally {
     await span.close()
     await reference.close()
+  }
+}
+
+/**
+ * What a block of `model` makes of some hidden states [tokens, hiddenSize], for comparing kernels with each other.
+ * @param steps rows of each step.
+ */
+export async function spanOutput(
+  load: (model: Model, options: LoadSpanOptions) => Promise<EngineSpan>,
+  model: Model,
+  steps: readonly number[],
+): Promise<Float32Array> {
+  const { hiddenSize } = model.spec
+  const cuts = steps.map((_, i) => steps.slice(0, i + 1).reduce((sum, rows) => sum + rows, 0))
+  const tokens = cuts.at(-1) ?? 0
+  const values = Float32Array.from({ length: tokens * hiddenSize }, (_, i) => pseudo(i, 7919))
+  const span = await load(model, { start: 0, end: 1, kvTokens: tokens })
+  try {
+    return await runCuts(span, values, hiddenSize, cuts)
+  } finally {
+    await span.close()
   }
 }
 
@@ -88,15 +110,25 @@ async function runCuts(
   return out
 }
 
-/** A model of pseudo-random weights in memory: the mlp's in 8 bits, the rest float32. */
-function testModel(spec: ModelSpec): Model {
+/** A model of pseudo-random weights in memory: where `formats` do not say otherwise, the mlp's in 8 bits, the rest float32. */
+export function selfTestModel(
+  spec: ModelSpec,
+  formats: Readonly<Partial<Record<BlockRole, WeightFormat>>> = {},
+): Model {
+  const made = new Map<BlockRole, WeightTensor>()
   const weight = (role: BlockRole): WeightTensor => {
+    const tensor = made.get(role) ?? make(role)
+    made.set(role, tensor)
+    return tensor
+  }
+  const make = (role: BlockRole): WeightTensor => {
     const shape = blockShape(spec, role)
     const [rows = 0, columns] = shape
     // Every role its own numbers, or exchanged weights would not show.
     const seed = Array.from(role).reduce((sum, letter) => sum * 31 + letter.charCodeAt(0), 7) % 99_991
     if (columns !== undefined) {
-      return probeWeights(/^(gate|up|down)/.test(role) ? 'q8' : 'f32', rows, columns, seed)
+      const format = formats[role] ?? (/^(gate|up|down)/.test(role) ? 'q8' : 'f32')
+      return probeWeights(format, rows, columns, seed)
     }
     const centre = role.endsWith('Bias') ? 0 : 1
     const values = Float32Array.from({ length: rows }, (_, i) => centre + pseudo(i + seed, 31_337) / 4)

@@ -4,6 +4,7 @@ import type { WasmKernels, WasmThread, WasmThreadJob } from '../platform.ts'
 import { checkHeadSupport, checkSupport, type SupportedSpec } from './check-support.ts'
 import { checkSpan } from './check-span.ts'
 import type { Engine } from './engine.ts'
+import { loadKernels, fastestKernels } from './wasm/kernel-code.ts'
 import { createWasmRuntime } from './wasm/runtime.ts'
 import { loadWasmHead } from './wasm/wasm-head.ts'
 import { loadWasmSpan } from './wasm/wasm-span.ts'
@@ -11,6 +12,8 @@ import { loadWasmSpan } from './wasm/wasm-span.ts'
 export interface WasmEngineOptions {
   /** Compiled kernels by name (`Platform.wasmKernels`). */
   kernels: (name: keyof WasmKernels) => Promise<Uint8Array<ArrayBuffer>>
+  /** Compiles them to 256-bit vectors (`Platform.compileWideWasm`); without it vectors have 128 bits. */
+  compileWide?: (code: Uint8Array<ArrayBuffer>) => WebAssembly.Module
   /** Starts threads (`Platform.startWasmThread`); without it there is one. */
   startThread?: (job: WasmThreadJob) => Promise<WasmThread>
   /** CPU threads, 1 to 64; default: all cores, up to `MAX_DEFAULT_THREADS`. */
@@ -67,17 +70,21 @@ export async function createWasmEngine(options: WasmEngineOptions): Promise<Engi
     )
   }
   const log = (options.log ?? silentLogger).child('wasm')
+  const { kernels, compileWide } = options
+  const code =
+    options.plain === true
+      ? await loadKernels({ kernels }, 'plain')
+      : await fastestKernels({ kernels, compileWide, log })
   const runtime = await createWasmRuntime({
     threads,
-    kernels: options.kernels,
+    code,
     startThread,
     log,
-    plain: options.plain ?? false,
     wide: activationBits === 15,
   })
   return {
     name: 'wasm',
-    description: `own WASM kernels, ${runtime.relaxed ? 'relaxed SIMD' : 'SIMD'}, ${activationBits}-bit activations for quantised weights, ${threads} ${threads === 1 ? 'thread' : 'threads'}`,
+    description: `own WASM kernels, ${code.relaxed ? 'relaxed SIMD' : 'SIMD'} of ${code.vectorBits} bits, ${activationBits}-bit activations for quantised weights, ${threads} ${threads === 1 ? 'thread' : 'threads'}`,
     threads,
     async loadSpan(model, spanOptions) {
       checkSpan(model, spanOptions)

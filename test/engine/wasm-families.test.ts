@@ -3,11 +3,13 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { readReference } from '../../node/cli/parity/reference-folder.ts'
 import { asTransformers } from '../../node/cli/parity/transformers-attention.ts'
+import { compileWideWasm } from '../../node/compile-wide-wasm.ts'
 import { createFileStore } from '../../node/file-store.ts'
 import { readWasmKernels, startWasmThread } from '../../node/wasm-threads.ts'
 import type { Engine } from '../../src/engine/engine.ts'
 import { activate } from '../../src/engine/reference/activation.ts'
 import { createReferenceEngine } from '../../src/engine/reference/reference-engine.ts'
+import { loadKernels } from '../../src/engine/wasm/kernel-code.ts'
 import { createWasmRuntime } from '../../src/engine/wasm/runtime.ts'
 import { createWasmEngine } from '../../src/engine/wasm-engine.ts'
 import { silentLogger } from '../../src/log.ts'
@@ -31,9 +33,10 @@ let engine: Engine
 let threaded: Engine
 let plain: Engine
 beforeAll(async () => {
+  const wide = compileWideWasm === undefined ? {} : { compileWide: compileWideWasm }
   const options = { kernels: readWasmKernels, startThread: startWasmThread }
   engine = await createWasmEngine({ ...options, threads: 1 })
-  threaded = await createWasmEngine({ ...options, threads: 2 })
+  threaded = await createWasmEngine({ ...options, ...wide, threads: 2 })
   plain = await createWasmEngine({ ...options, threads: 1, plain: true })
 })
 afterAll(async () => {
@@ -216,7 +219,7 @@ describe('wasm activations', () => {
   it.each(['silu', 'gelu', 'gelu-tanh'] as const)('are within 1e-6 of float64: %s', async (name) => {
     const runtime = await createWasmRuntime({
       threads: 1,
-      kernels: readWasmKernels,
+      code: await loadKernels({ kernels: readWasmKernels }, 'relaxed'),
       startThread: undefined,
       log: silentLogger,
     })

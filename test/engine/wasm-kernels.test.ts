@@ -2,12 +2,20 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { compileKernels } from '../../node/build-kernels.ts'
+import { compileWideWasm } from '../../node/compile-wide-wasm.ts'
 import { readWasmKernels } from '../../node/wasm-threads.ts'
 import { ROUNDED_BYTES_PER_VALUE } from '../../src/engine/wasm/layout.ts'
 import { createArena } from '../../src/engine/wasm/linear-memory.ts'
 import { storeMatrix } from '../../src/engine/wasm/records.ts'
-import { createWasmRuntime, hasRelaxedSimd, type WasmRuntime } from '../../src/engine/wasm/runtime.ts'
-import { silentLogger } from '../../src/log.ts'
+import { computesTheSame } from '../../src/engine/wasm/compare-kernels.ts'
+import {
+  fastestKernels,
+  hasRelaxedSimd,
+  type KernelCode,
+  loadKernels,
+} from '../../src/engine/wasm/kernel-code.ts'
+import { createWasmRuntime, type WasmRuntime } from '../../src/engine/wasm/runtime.ts'
+import { createLogger, silentLogger } from '../../src/log.ts'
 import { dequantize } from '../../src/tensor/quant.ts'
 import { blockSize, type WeightDtype, type WeightTensor } from '../../src/tensor/weight.ts'
 import { random, randomFloats } from '../gpu/test-context.ts'
@@ -17,15 +25,20 @@ import { relativeError } from './span-runs.ts'
 const f32 = Math.fround
 let relaxed: WasmRuntime
 let plain: WasmRuntime
+/** 256-bit vectors; the relaxed ones once more where there are none. */
+let wide: WasmRuntime
+
+const KERNELS = { kernels: readWasmKernels, log: silentLogger }
+const runtimeOf = (code: KernelCode) =>
+  createWasmRuntime({ threads: 1, code, startThread: undefined, log: silentLogger })
 
 beforeAll(async () => {
-  const options = { threads: 1, kernels: readWasmKernels, startThread: undefined, log: silentLogger }
-  relaxed = await createWasmRuntime(options)
-  plain = await createWasmRuntime({ ...options, plain: true })
+  relaxed = await runtimeOf(await loadKernels(KERNELS, 'relaxed'))
+  plain = await runtimeOf(await loadKernels(KERNELS, 'plain'))
+  wide = await runtimeOf(await fastestKernels({ ...KERNELS, compileWide: compileWideWasm }))
 })
 afterAll(async () => {
-  await relaxed.close()
-  await plain.close()
+  await Promise.all([relaxed, plain, wide].map((runtime) => runtime.close()))
 })
 
 /** What the kernels make of `weight` times `rows` rows of x. */
@@ -142,7 +155,7 @@ describe('wasm kernels', () => {
 
   it('use relaxed SIMD where the machine has it', () => {
     expect(hasRelaxedSimd()).toBe(true)
-    expect([relaxed.relaxed, plain.relaxed]).toEqual([true, false])
+    expect([relaxed.code.relaxed, plain.code.relaxed]).toEqual([true, false])
   })
 })
 
@@ -184,7 +197,7 @@ describe('quantised matmul', () => {
     const weight: WeightTensor = { dtype: 'Q8_0', shape: [2, 32], bytes }
     for (const sign of [1, -1]) {
       const x = new Float32Array(32).fill(sign * 127)
-      for (const runtime of [relaxed, plain]) {
+      for (const runtime of [relaxed, plain, wide]) {
         expect([...multiply(runtime, weight, x, 1)]).toEqual([sign * 32 * 127 * -128, sign * 32 * 127 * 127])
       }
     }
@@ -205,7 +218,7 @@ describe('quantised matmul', () => {
             ? { dtype, shape, bytes: half }
             : quantizedWeight(dtype, shape, 6)
       const x = randomFloats(random(5), rows * columns)
-      for (const runtime of [relaxed, plain]) {
+      for (const runtime of [relaxed, plain, wide]) {
         const together = multiply(runtime, weight, x, rows, true)
         for (const row of [0, 3, 63, 64, 67, 69]) {
           const alone = multiply(runtime, weight, x.subarray(row * columns, (row + 1) * columns), 1, true)
@@ -240,11 +253,13 @@ describe('quantised matmul', () => {
       const x = Float32Array.from({ length: rows * columns }, (_, i) =>
         i % 32 === 5 ? 127 : Math.round(next() * 127),
       )
-      const results = [relaxed, plain].map((runtime) => multiply(runtime, weight, x, rows))
-      expect(results[0]).toEqual(results[1])
-      const wide = [relaxed, plain].map((runtime) => multiply(runtime, weight, x, rows, true))
-      expect(wide[0]).toEqual(wide[1])
-      expect(relativeError(wide[0] ?? [], results[0] ?? [])).toBeLessThan(1e-4)
+      const results = [relaxed, plain, wide].map((runtime) => multiply(runtime, weight, x, rows))
+      expect(results[1]).toEqual(results[0])
+      expect(results[2]).toEqual(results[0])
+      const fifteen = [relaxed, plain, wide].map((runtime) => multiply(runtime, weight, x, rows, true))
+      expect(fifteen[1]).toEqual(fifteen[0])
+      expect(fifteen[2]).toEqual(fifteen[0])
+      expect(relativeError(fifteen[0] ?? [], results[0] ?? [])).toBeLessThan(1e-4)
       for (let row = 0; row < rows; row++) {
         for (let output = 0; output < 11; output++) {
           let sum = 0
@@ -294,6 +309,7 @@ describe('float matmul', () => {
       const x = randomFloats(next, rows * columns)
       const y = multiply(relaxed, weight, x, rows)
       expect(multiply(plain, weight, x, rows)).toEqual(y)
+      expect(multiply(wide, weight, x, rows)).toEqual(y)
       for (let row = 0; row < rows; row++) {
         const mine = x.slice(row * columns, (row + 1) * columns)
         expect(multiply(relaxed, weight, mine, 1)).toEqual(y.slice(row * outputs, (row + 1) * outputs))
@@ -310,4 +326,36 @@ describe('float matmul', () => {
       }
     })
   }
+})
+
+describe('kernels of 256-bit vectors', () => {
+  it('are taken where V8 makes them and they give the bits of the others', async () => {
+    expect(wide.code.vectorBits).toBe(compileWideWasm === undefined ? 128 : 256)
+    const codes = await Promise.all((['relaxed', 'plain'] as const).map((name) => loadKernels(KERNELS, name)))
+    for (const code of codes) expect(await computesTheSame(wide.code, code, silentLogger)).toBe(true)
+  })
+
+  it('are not taken when a single instruction computes something else', async () => {
+    const code = await readWasmKernels('relaxed')
+    // f32x4.convert_i32x4_s, which reads dot products, made f32x4.convert_i32x4_u.
+    const wrong = code.slice()
+    let changed = 0
+    for (let at = 0; at + 2 < wrong.length; at++) {
+      if (wrong[at] !== 0xfd || wrong[at + 1] !== 0xfa || wrong[at + 2] !== 0x01) continue
+      wrong[at + 1] = 0xfb
+      changed++
+    }
+    expect(changed).toBeGreaterThan(0)
+    const log: string[] = []
+    const logger = createLogger('warn', ({ message }) => log.push(message))
+    const options = { kernels: readWasmKernels, log: logger }
+    const taken = await fastestKernels({ ...options, compileWide: () => new WebAssembly.Module(wrong) })
+    expect(taken.vectorBits).toBe(128)
+    expect(log.join()).toContain('compute other bits')
+    const failing = () => {
+      throw new Error('no such flag')
+    }
+    expect((await fastestKernels({ ...options, compileWide: failing })).vectorBits).toBe(128)
+    expect(log.join()).toContain('do not compile')
+  })
 })

@@ -85,8 +85,7 @@ export const WIDE_LEVELS = 16256
 
 /**
  * Rounded activations: a record for each group of 32 of a row: 32 × int8 (high), 32 × low (in 15 bits), what the group's
- * scale and sums are, 32 × |high|, 32 × sign mask of high. Four rows that are multiplied together take turns, group by
- * group (`roundedGroup`).
+ * scale and sums are, 32 × |high|, 32 × sign mask of high.
  */
 export const ROUNDED_BYTES_PER_VALUE = 5
 export const ROUNDED_LOW = 32
@@ -102,9 +101,6 @@ export const GROUP_NEGATIVE_HIGH = 84
 export const ROUNDED_ABSOLUTE = 96
 export const ROUNDED_MASK = 128
 export const GROUP_BYTES = 160
-/** Rows multiplied together. */
-export const QUAD = 4
-export const QUAD_BYTES = 640
 
 /** Block record: addresses. */
 export const BLOCK_ATTENTION_NORM = 0
@@ -202,6 +198,8 @@ export const SPAN_EXPERT_SLOTS = 168
 export const SPAN_SLOT_ROWS = 172
 export const SPAN_SLOT_ROUNDED = 176
 export const SPAN_SLOT_RESULTS = 180
+/** 1: no two rows are of one session. Set for each step. */
+export const SPAN_SINGLE_ROWS = 184
 export const SPAN_BYTES = 192
 
 /** Activations. */

@@ -3,7 +3,7 @@ import { ChoraleError } from '../../errors.ts'
 const PAGE_BYTES = 65536
 /** All that 32-bit addresses reach. */
 const MAX_PAGES = 65536
-/** Address 0 stays unused: records use it for "none". */
+/** Address 0 stays unused: records use it for "none"; the kernels' constants are at 64. */
 const FIRST_ADDRESS = 1024
 /** Vectors are 16 bytes; a cache line of its own keeps threads out of each other's way. */
 const ALIGNMENT = 64

@@ -177,7 +177,7 @@ function packQuantized(
   }
 }
 
-/** For each 8 columns two vectors of four rows: low nibbles columns 0..3, high nibbles columns 4..7. */
+/** For each 8 columns two vectors of four rows: low nibbles the first two, high nibbles the others. */
 function writeNibbles(
   values: Int8Array,
   columns: number,
@@ -185,15 +185,16 @@ function writeNibbles(
   target: Uint8Array,
   at: number,
 ): void {
-  for (let chunk = 0; chunk < GROUP; chunk += 8) {
-    for (let i = 0; i < OCTET; i++) {
-      const from = i * columns + column + chunk
-      for (let j = 0; j < 4; j++) target[at++] = values[from + j]! | (values[from + 4 + j]! << 4)
+  for (let chunk = column; chunk < column + GROUP; chunk += 8) {
+    for (const row of [0, 1, 4, 5]) {
+      const low = row * columns + chunk
+      const high = low + 2 * columns
+      for (let j = 0; j < 8; j++) target[at++] = values[low + j]! | (values[high + j]! << 4)
     }
   }
 }
 
-/** For each 4 columns two vectors of four rows. */
+/** For each 8 columns four vectors of two rows. */
 function writeBytes(
   values: Int8Array,
   columns: number,
@@ -201,10 +202,10 @@ function writeBytes(
   target: Uint8Array,
   at: number,
 ): void {
-  for (let chunk = 0; chunk < GROUP; chunk += 4) {
-    for (let i = 0; i < OCTET; i++) {
-      const from = i * columns + column + chunk
-      for (let j = 0; j < 4; j++) target[at++] = values[from + j]!
+  for (let chunk = column; chunk < column + GROUP; chunk += 8) {
+    for (const row of [0, 1, 4, 5, 2, 3, 6, 7]) {
+      const from = row * columns + chunk
+      for (let j = 0; j < 8; j++) target[at++] = values[from + j]!
     }
   }
 }

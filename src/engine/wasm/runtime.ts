@@ -1,6 +1,7 @@
 import { ChoraleError, errorMessage } from '../../errors.ts'
 import type { Logger } from '../../log.ts'
-import type { WasmKernels, WasmThread, WasmThreadJob } from '../../platform.ts'
+import type { WasmThread, WasmThreadJob } from '../../platform.ts'
+import type { KernelCode } from './kernel-code.ts'
 import { CONTROL_BYTES, CONTROL_EPOCH, CONTROL_OPERATION, OPERATION_STOP, TILE_BYTES } from './layout.ts'
 import { createLinearMemory, type LinearMemory } from './linear-memory.ts'
 
@@ -9,8 +10,7 @@ export interface WasmRuntime {
   readonly memory: LinearMemory
   readonly exports: KernelExports
   readonly threads: number
-  /** Whether the integer dot products are relaxed-SIMD instructions. */
-  readonly relaxed: boolean
+  readonly code: KernelCode
   /** Whether activations are rounded to 15 bits instead of 8 before they meet quantised weights. */
   readonly wide: boolean
   /** Runs an operation on all threads; blocks until they are done. */
@@ -25,6 +25,7 @@ export interface KernelExports {
     control: number,
     thread: number,
     threads: number,
+    vectorBits: number,
     halfBits: number,
     halfFactor: number,
     nibbleBits: number,
@@ -46,42 +47,24 @@ export interface KernelExports {
 
 export interface WasmRuntimeOptions {
   readonly threads: number
-  readonly kernels: (name: keyof WasmKernels) => Promise<Uint8Array<ArrayBuffer>>
+  readonly code: KernelCode
   readonly startThread: ((job: WasmThreadJob) => Promise<WasmThread>) | undefined
   readonly log: Logger
   readonly wide?: boolean
-  /** Takes the plain kernels where relaxed ones would run: for tests. */
-  readonly plain?: boolean
-}
-
-/**
- * A module with one function that uses `i32x4.relaxed_dot_i8x16_i7x16_add_s`: whether it is valid tells whether the
- * machine knows relaxed SIMD.
- */
-const RELAXED_PROBE = new Uint8Array([
-  0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 19, 1, 17, 0, 65, 0, 253, 15, 65, 0,
-  253, 15, 65, 0, 253, 15, 253, 147, 2, 11,
-])
-
-export function hasRelaxedSimd(): boolean {
-  return WebAssembly.validate(RELAXED_PROBE)
 }
 
 /** Masks and a factor that the kernels keep in variables: see `kernels/half.ts`. */
 const PATTERNS = [0x8fffe000 | 0, 2 ** 112, 15] as const
 
-/** @throws `engine` when the kernels do not compile or a thread does not start. */
+/** @throws `engine` when the kernels do not run here or a thread does not start. */
 export async function createWasmRuntime(options: WasmRuntimeOptions): Promise<WasmRuntime> {
-  const { log, startThread, threads } = options
-  const relaxed = options.plain !== true && hasRelaxedSimd()
+  const { code, log, startThread, threads } = options
   const linear = createLinearMemory()
   const control = linear.allocate(CONTROL_BYTES + threads * TILE_BYTES, 'thread control')
   linear.bytes(control, CONTROL_BYTES).fill(0)
-  let module: WebAssembly.Module
   let exports: KernelExports
   try {
-    module = await WebAssembly.compile(await options.kernels(relaxed ? 'relaxed' : 'plain'))
-    const instance = await WebAssembly.instantiate(module, { env: { memory: linear.memory } })
+    const instance = await WebAssembly.instantiate(code.module, { env: { memory: linear.memory } })
     exports = instance.exports as unknown as KernelExports
   } catch (cause) {
     throw new ChoraleError('engine', `engine wasm: its kernels do not run here: ${errorMessage(cause)}`, {
@@ -101,9 +84,9 @@ export async function createWasmRuntime(options: WasmRuntimeOptions): Promise<Wa
       for (let thread = 1; thread < threads; thread++) {
         helpers.push(
           await startThread({
-            module,
+            module: code.module,
             memory: linear.memory,
-            parameters: [control, thread, threads, ...PATTERNS],
+            parameters: [control, thread, threads, code.vectorBits, ...PATTERNS],
           }),
         )
       }
@@ -123,14 +106,14 @@ export async function createWasmRuntime(options: WasmRuntimeOptions): Promise<Wa
       `engine wasm: ${threads} threads asked, but none can be started here; ask for 1`,
     )
   }
-  exports.bind(control, 0, threads, ...PATTERNS)
-  log.debug('kernels started', { threads, relaxed })
+  exports.bind(control, 0, threads, code.vectorBits, ...PATTERNS)
+  log.debug('kernels started', { threads, relaxed: code.relaxed, vectorBits: code.vectorBits })
   let closed: Promise<void> | undefined
   return {
     memory: linear,
     exports,
     threads,
-    relaxed,
+    code,
     wide: options.wide ?? true,
     run(operation, argument) {
       if (closed !== undefined) throw new ChoraleError('engine', 'the wasm engine was closed')

@@ -17,6 +17,7 @@ import {
   SPAN_FIRST_BLOCK,
   SPAN_LAST_BLOCK,
   SPAN_ROW_COUNT,
+  SPAN_SINGLE_ROWS,
 } from './layout.ts'
 import { createArena } from './linear-memory.ts'
 import { recordAt } from './records.ts'
@@ -139,6 +140,7 @@ export async function loadWasmSpan(
       async function runPass(parts: readonly Part[], pause: () => Promise<void>): Promise<void> {
         const rows = writePass(parts)
         scratch.record.integer(SPAN_ROW_COUNT, rows)
+        scratch.record.integer(SPAN_SINGLE_ROWS, parts.length === rows ? 1 : 0)
         const step = Math.max(1, Math.min(MAX_CALL_BLOCKS, Math.floor(MAX_CALL_WORK / rows)))
         for (let block = 0; block < blockCount; block += step) {
           scratch.record.integer(SPAN_FIRST_BLOCK, block)

@@ -13,11 +13,24 @@ export function activate(activation: i32, x: usize, up: usize, count: i32): void
 /** A: a type that stands for the activation, so that each has a loop of its own. */
 function activateAll<A>(x: usize, up: usize, count: i32): void {
   const end = x + <usize>count * 4
+  const pairs = x + <usize>(count & ~7) * 4
   if (up == 0) {
-    for (; x < end; x += 16) v128.store(x, activate4<A>(v128.load(x)))
+    for (; x < pairs; x += 32) {
+      const low = activate4<A>(v128.load(x))
+      const high = activate4<A>(v128.load(x, 16))
+      v128.store(x, high, 16)
+      v128.store(x, low)
+    }
+    if (x < end) v128.store(x, activate4<A>(v128.load(x)))
     return
   }
-  for (; x < end; x += 16, up += 16) v128.store(x, f32x4.mul(activate4<A>(v128.load(x)), v128.load(up)))
+  for (; x < pairs; x += 32, up += 32) {
+    const low = f32x4.mul(activate4<A>(v128.load(x)), v128.load(up))
+    const high = f32x4.mul(activate4<A>(v128.load(x, 16)), v128.load(up, 16))
+    v128.store(x, high, 16)
+    v128.store(x, low)
+  }
+  if (x < end) v128.store(x, f32x4.mul(activate4<A>(v128.load(x)), v128.load(up)))
 }
 
 // @ts-ignore: decorator

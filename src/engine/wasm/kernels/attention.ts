@@ -51,11 +51,12 @@ export function readyHead(
   rotateHead(x, headDim, half, cos, sin, y)
 }
 
-/** Writes one token's normed and rotated keys and its values into its page. `scratch` holds two heads. */
-export function writeKeysValues(
+/** Writes one head of a token's normed and rotated keys and of its values into its page. `scratch` holds two heads. */
+export function writeHead(
   row: usize,
   k: usize,
   v: usize,
+  head: i32,
   kvHeads: i32,
   headDim: i32,
   norm: usize,
@@ -71,15 +72,13 @@ export function writeKeysValues(
   const page = load<i32>(load<usize>(row, ROW_PAGES) + <usize>(position / KV_PAGE) * 4)
   const slot = <usize>(position % KV_PAGE)
   const dim = <usize>paddedDim(headDim)
-  for (let head = 0; head < kvHeads; head++) {
-    const base = (<usize>page * kvHeads + head) * dim * (KV_PAGE * 4)
-    readyHead(k + <usize>head * headDim * 4, headDim, norm, epsilon, half, cos, sin, scratch, scratch + dim * 4)
-    const column = keys + base + slot * 4
-    for (let d = 0; d < headDim; d++) {
-      store<f32>(column + <usize>d * (KV_PAGE * 4), load<f32>(scratch + <usize>d * 4))
-    }
-    memory.copy(values + base + slot * dim * 4, v + <usize>head * headDim * 4, headDim * 4)
+  const base = (<usize>page * kvHeads + head) * dim * (KV_PAGE * 4)
+  readyHead(k + <usize>(head * headDim) * 4, headDim, norm, epsilon, half, cos, sin, scratch, scratch + dim * 4)
+  const column = keys + base + slot * 4
+  for (let d = 0; d < headDim; d++) {
+    store<f32>(column + <usize>d * (KV_PAGE * 4), load<f32>(scratch + <usize>d * 4))
   }
+  memory.copy(values + base + slot * dim * 4, v + <usize>(head * headDim) * 4, headDim * 4)
 }
 
 /**

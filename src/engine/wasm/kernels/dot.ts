@@ -14,3 +14,10 @@ export function dot4(signed: v128, small: v128, sum: v128): v128 {
   const odd = v128.shuffle<i32>(low, high, 1, 3, 5, 7)
   return i32x4.add(sum, i32x4.add(even, odd))
 }
+
+/** Sums of rows 0 to 3 from half sums: two a row, those of rows 0 and 1 in `a`, of rows 2 and 3 in `b`. */
+// @ts-ignore: decorator
+@inline
+export function joined(a: v128, b: v128): v128 {
+  return i32x4.add(v128.shuffle<i32>(a, b, 0, 2, 4, 6), v128.shuffle<i32>(a, b, 1, 3, 5, 7))
+}

@@ -13,6 +13,7 @@ import {
   EXPERT_GATE,
   EXPERT_UP,
   GROUP,
+  GROUP_BYTES,
   MATRIX_OCTETS,
   OCTET,
   ROUNDED_BYTES_PER_VALUE,
@@ -47,7 +48,7 @@ import { exp4 } from './exponential'
 import { isQuantized, isWide, matmul } from './matmul'
 import { normalize } from './norm'
 import { useRows } from './prepare'
-import { groupStride, roundedRow, roundGroup, roundRow } from './round'
+import { roundRow } from './round'
 import { strideBytes } from './span-record'
 import { barrier, claim, pieceOf } from './threads'
 
@@ -181,15 +182,8 @@ function fillSlots(span: usize, block: usize): void {
     const gate = load<usize>(expert, EXPERT_GATE)
     const up = load<usize>(expert, EXPERT_UP)
     if (isQuantized(gate) || isQuantized(up)) {
-      const first = firstSlot(span, index)
-      roundRow(
-        row,
-        columns,
-        load<usize>(span, SPAN_SLOT_ROUNDED) + <usize>first * roundedStride,
-        <i32>slot - first,
-        firstSlot(span, index + 1) - first,
-        isWide(gate) || isWide(up),
-      )
+      const rounded = load<usize>(span, SPAN_SLOT_ROUNDED) + slot * roundedStride
+      roundRow(row, columns, rounded, isWide(gate) || isWide(up))
     }
   }
   barrier()
@@ -240,11 +234,8 @@ function gateUp(span: usize, block: usize): void {
       const offset = at + <usize>first * (OCTET * 4)
       activate(activation, gated + offset, upped + offset, (end - first) * OCTET)
       if (!isQuantized(down)) continue
-      const record = roundedRow(load<usize>(span, SPAN_ACTIVATED_ROUNDED) + slot * roundedStride, columns, row, rows)
-      const groupBytes = groupStride(row, rows)
-      for (let group = <usize>from; group < <usize>to; group++) {
-        roundGroup(gated + at + group * (GROUP * 4), record + group * groupBytes, isWide(down))
-      }
+      const rounded = load<usize>(span, SPAN_ACTIVATED_ROUNDED) + (slot + <usize>row) * roundedStride
+      roundRow(gated + offset, (to - from) * GROUP, rounded + <usize>from * GROUP_BYTES, isWide(down))
     }
   }
   barrier()

@@ -20,22 +20,23 @@ import { bindThread, clearClaims, startPhases } from './threads'
 export { activate } from './activation'
 export { finalNorm } from './head'
 
-/** Looks for work before an idle thread goes to sleep: some 50 µs. */
+/** Looks for work before an idle thread goes to sleep: some 10 µs, as at a barrier. */
 const IDLE_SPINS = 20000
 
 /**
  * Makes this instance one of the threads on `control`; thread 0 starts operations. The host gives every instance the
- * bit patterns of `half.ts`.
+ * bits of the vectors it was compiled to and the bit patterns of `half.ts`.
  */
 export function bind(
   control: usize,
   thread: i32,
   threads: i32,
+  vectorBits: i32,
   halfBits: i32,
   halfFactor: f32,
   nibbleBits: i32,
 ): void {
-  bindThread(control, thread, threads)
+  bindThread(control, thread, threads, vectorBits)
   setPatterns(halfBits, halfFactor, nibbleBits)
 }
 
@@ -54,11 +55,12 @@ export function work(
   control: usize,
   thread: i32,
   threads: i32,
+  vectorBits: i32,
   halfBits: i32,
   halfFactor: f32,
   nibbleBits: i32,
 ): void {
-  bind(control, thread, threads, halfBits, halfFactor, nibbleBits)
+  bind(control, thread, threads, vectorBits, halfBits, halfFactor, nibbleBits)
   let epoch = 0
   while (true) {
     for (let spin = 0; spin < IDLE_SPINS; spin++) {
@@ -93,7 +95,7 @@ export function multiply(
   const roundedStride = <usize>columns * ROUNDED_BYTES_PER_VALUE
   if (rounded != 0) {
     for (let row = 0; row < rows; row++) {
-      roundRow(x + <usize>row * stride, columns, rounded, row, rows, isWide(matrix))
+      roundRow(x + <usize>row * stride, columns, rounded + <usize>row * roundedStride, isWide(matrix))
     }
   }
   useRows(x, stride, rounded, roundedStride)

@@ -1,17 +1,16 @@
-// y = W x for 8-bit weights in groups of 32 (or 16) and activations rounded to 8 bits in groups of 32.
+// y = W x for 8-bit weights in groups of 32 (or 16) and activations rounded to 8 or 15 bits in groups of 32.
 //
 // The dot instruction wants one operand in 7 bits, so it gets |x|, and the sign of x goes into the weight by a bitwise
 // NOT, which can't overflow: (~w) * |x| = w * x - |x| where x < 0. The missing sum of |x| over the negative x is known
-// per group of activations and starts the sum. The order of the float32 sums is that of the 4-bit kernels.
+// per group of activations. The order of the float32 sums is that of the 4-bit kernels.
 //
 // Octet of 8 rows, for each group: 8 scales (for each half of the group when HALF), 8 minima where there are any, then
-// for each 4 columns two vectors of four rows each; row i has bytes 4i..4i+3.
+// for each 8 columns four vectors of two rows each: 0 and 1, 4 and 5, 2 and 3, 6 and 7.
 
 import {
   GROUP,
   GROUP_BYTES,
   GROUP_NEGATIVE,
-  GROUP_NEGATIVE_HIGH,
   GROUP_NEGATIVE_LOW,
   GROUP_SCALE,
   GROUP_SUM,
@@ -19,18 +18,16 @@ import {
   MATRIX_COLUMNS,
   MATRIX_DATA,
   MATRIX_OCTET_BYTES,
-  QUAD,
-  QUAD_BYTES,
   ROUNDED_ABSOLUTE,
   ROUNDED_LOW,
   ROUNDED_MASK,
   TILE_TOUCHED,
   TILE_WEIGHTS_BYTES,
 } from '../layout'
-import { dot4 } from './dot'
+import { dot4, joined } from './dot'
 import { halfMask, halfScale, load4 } from './half'
-import { finish } from './store'
-import { tile } from './threads'
+import { clear, finish } from './store'
+import { tile, wideVectors } from './threads'
 
 /** As `matmul4`; HALF: i32 when each 16 weights have a scale, void when each 32 have. */
 export function matmul8<S, MIN, HALF, WIDE>(
@@ -48,30 +45,28 @@ export function matmul8<S, MIN, HALF, WIDE>(
   const octetBytes = load<usize>(matrix, MATRIX_OCTET_BYTES)
   const data = load<usize>(matrix, MATRIX_DATA)
   const biases = load<usize>(matrix, MATRIX_BIAS)
-  // Each group of each quad of rows fetches its part of the next octet.
+  // Each group of each row fetches its part of the next octet.
   const groups = columns / GROUP
-  const step = octetBytes / <usize>max((rows / QUAD) * groups, 1)
+  const step = octetBytes / <usize>(rows * groups)
+  const sums = tile + TILE_WEIGHTS_BYTES
   for (let octet = from; octet < to; octet++) {
     const w = data + <usize>octet * octetBytes
     const bias = biases == 0 ? <usize>0 : biases + <usize>octet * 32
     const y = out + <usize>octet * 32
+    const next = octet + 1 < to ? w + octetBytes : w
+    const part = <usize>groups * step
     let row = 0
-    for (; row + QUAD <= rows; row += QUAD) {
-      const ys = y + <usize>row * outStride
-      const next = octet + 1 < to ? w + octetBytes + <usize>((row / QUAD) * groups) * step : w
-      octetByFour<S, MIN, HALF, WIDE>(w, columns, x + <usize>row * xStride, ys, outStride, bias, add, next, step)
+    for (; wideVectors && row + 2 <= rows; row += 2) {
+      const ahead = next + <usize>row * part
+      sumGroups<S, MIN, HALF, WIDE, i32>(w, groups, x + <usize>row * xStride, xStride, sums, ahead, step * 2)
+      finish(y + <usize>row * outStride, v128.load(sums), v128.load(sums, 16), bias, add)
+      finish(y + <usize>(row + 1) * outStride, v128.load(sums, 32), v128.load(sums, 48), bias, add)
     }
     for (; row < rows; row++) {
-      octetByOne<S, MIN, HALF, WIDE>(w, columns, x + <usize>row * xStride, y + <usize>row * outStride, bias, add)
+      sumGroups<S, MIN, HALF, WIDE, void>(w, groups, x + <usize>row * xStride, 0, sums, next + <usize>row * part, step)
+      finish(y + <usize>row * outStride, v128.load(sums), v128.load(sums, 16), bias, add)
     }
   }
-}
-
-/** Dot products of 15-bit activations from those of their limbs; the low limb has no sign and needs no trick. */
-// @ts-ignore: decorator
-@inline
-function wider(high: v128, low: v128): v128 {
-  return i32x4.add(i32x4.shl(high, 7), low)
 }
 
 /** Bytes before an octet's weights in each group. */
@@ -81,141 +76,16 @@ function header<S, MIN, HALF>(): usize {
   return sizeof<S>() * 8 * (1 + (isVoid<MIN>() ? 0 : 1) + (isVoid<HALF>() ? 0 : 1))
 }
 
-/** sum + dots * scale of weights * scale of activations. */
-// @ts-ignore: decorator
-@inline
-function scaled(sum: v128, dots: v128, scale: v128, xScale: v128): v128 {
-  return f32x4.add(sum, f32x4.mul(f32x4.convert_i32x4_s(dots), f32x4.mul(scale, xScale)))
-}
-
-// @ts-ignore: decorator
-@inline
-function addMinimum<S, MIN>(sum: v128, scales: usize, x: usize, bits: v128, factor: v128): v128 {
-  if (isVoid<MIN>()) return sum
-  return f32x4.add(sum, f32x4.mul(load4<S>(scales + sizeof<S>() * 8, bits, factor), v128.load32_splat(x, GROUP_SUM)))
-}
-
-function octetByOne<S, MIN, HALF, WIDE>(w: usize, columns: i32, x: usize, y: usize, bias: usize, add: bool): void {
-  const bits = halfMask()
-  const factor = halfScale()
-  const end = x + <usize>(columns / GROUP) * GROUP_BYTES
-  let sumA = f32x4.splat(0)
-  let sumB = f32x4.splat(0)
-  while (x < end) {
-    let q = w + header<S, MIN, HALF>()
-    let limb = x
-    const xScale = v128.load32_splat(x, GROUP_SCALE)
-    if (isVoid<HALF>()) {
-      let a = v128.load32_splat(x, GROUP_NEGATIVE)
-      let b = a
-      let a2 = i32x4.splat(0)
-      let b2 = a2
-      for (let half = 0; half < 2; half++) {
-        let m = v128.load32_splat(limb, ROUNDED_MASK)
-        let v = v128.load32_splat(limb, ROUNDED_ABSOLUTE)
-        let wa = v128.load(q)
-        let wb = v128.load(q, 16)
-        a = dot4(v128.xor(wa, m), v, a)
-        b = dot4(v128.xor(wb, m), v, b)
-        if (!isVoid<WIDE>()) {
-          v = v128.load32_splat(limb, ROUNDED_LOW)
-          a2 = dot4(wa, v, a2)
-          b2 = dot4(wb, v, b2)
-        }
-        m = v128.load32_splat(limb, ROUNDED_MASK + 4)
-        v = v128.load32_splat(limb, ROUNDED_ABSOLUTE + 4)
-        wa = v128.load(q, 32)
-        wb = v128.load(q, 48)
-        a = dot4(v128.xor(wa, m), v, a)
-        b = dot4(v128.xor(wb, m), v, b)
-        if (!isVoid<WIDE>()) {
-          v = v128.load32_splat(limb, ROUNDED_LOW + 4)
-          a2 = dot4(wa, v, a2)
-          b2 = dot4(wb, v, b2)
-        }
-        m = v128.load32_splat(limb, ROUNDED_MASK + 8)
-        v = v128.load32_splat(limb, ROUNDED_ABSOLUTE + 8)
-        wa = v128.load(q, 64)
-        wb = v128.load(q, 80)
-        a = dot4(v128.xor(wa, m), v, a)
-        b = dot4(v128.xor(wb, m), v, b)
-        if (!isVoid<WIDE>()) {
-          v = v128.load32_splat(limb, ROUNDED_LOW + 8)
-          a2 = dot4(wa, v, a2)
-          b2 = dot4(wb, v, b2)
-        }
-        m = v128.load32_splat(limb, ROUNDED_MASK + 12)
-        v = v128.load32_splat(limb, ROUNDED_ABSOLUTE + 12)
-        wa = v128.load(q, 96)
-        wb = v128.load(q, 112)
-        a = dot4(v128.xor(wa, m), v, a)
-        b = dot4(v128.xor(wb, m), v, b)
-        if (!isVoid<WIDE>()) {
-          v = v128.load32_splat(limb, ROUNDED_LOW + 12)
-          a2 = dot4(wa, v, a2)
-          b2 = dot4(wb, v, b2)
-        }
-        q += 128
-        limb += 16
-      }
-      if (!isVoid<WIDE>()) {
-        a = wider(a, a2)
-        b = wider(b, b2)
-      }
-      sumA = scaled(sumA, a, load4<S>(w, bits, factor), xScale)
-      sumB = scaled(sumB, b, load4<S>(w + sizeof<S>() * 4, bits, factor), xScale)
-    } else {
-      for (let half: usize = 0; half < 2; half++) {
-        let a = v128.load32_splat(half == 0 ? x + GROUP_NEGATIVE_LOW : x + GROUP_NEGATIVE_HIGH)
-        let b = a
-        let a2 = i32x4.splat(0)
-        let b2 = a2
-        for (let four = 0; four < 4; four++) {
-          const m = v128.load32_splat(limb, ROUNDED_MASK)
-          let v = v128.load32_splat(limb, ROUNDED_ABSOLUTE)
-          const wa = v128.load(q)
-          const wb = v128.load(q, 16)
-          a = dot4(v128.xor(wa, m), v, a)
-          b = dot4(v128.xor(wb, m), v, b)
-          if (!isVoid<WIDE>()) {
-            v = v128.load32_splat(limb, ROUNDED_LOW)
-            a2 = dot4(wa, v, a2)
-            b2 = dot4(wb, v, b2)
-          }
-          q += 32
-          limb += 4
-        }
-        if (!isVoid<WIDE>()) {
-          a = wider(a, a2)
-          b = wider(b, b2)
-        }
-        const scales = w + half * (sizeof<S>() * 8)
-        sumA = scaled(sumA, a, load4<S>(scales, bits, factor), xScale)
-        sumB = scaled(sumB, b, load4<S>(scales + sizeof<S>() * 4, bits, factor), xScale)
-      }
-    }
-    sumA = addMinimum<S, MIN>(sumA, w, x, bits, factor)
-    sumB = addMinimum<S, MIN>(sumB, w + sizeof<S>() * 4, x, bits, factor)
-    x += GROUP_BYTES
-    w = q
-  }
-  finish(y, sumA, bias, add)
-  finish(y + 16, sumB, bias == 0 ? 0 : bias + 16, add)
-}
-
 /**
- * Eight rows of weights times four tokens whose groups at `x` take turns. Two tokens at a time: eight chains of dot
- * products hide their latency, and more would not stay in registers. Meanwhile the weights from
- * `next` on are fetched, a byte every `step`.
+ * Writes an octet's `groups` groups times those of the row at `x` to `sums`, and with TWO those of the row `xStride` behind
+ * it to the eight sums that follow. Meanwhile the weights from `next` on are fetched, a byte every `step`.
  */
-function octetByFour<S, MIN, HALF, WIDE>(
+function sumGroups<S, MIN, HALF, WIDE, TWO>(
   w: usize,
-  columns: i32,
+  groups: i32,
   x: usize,
-  y: usize,
-  yStride: usize,
-  bias: usize,
-  add: bool,
+  xStride: usize,
+  sums: usize,
   next: usize,
   step: usize,
 ): void {
@@ -223,147 +93,225 @@ function octetByFour<S, MIN, HALF, WIDE>(
   const factor = halfScale()
   // A group is one part, or two with scales of their own.
   const parts: usize = isVoid<HALF>() ? 1 : 2
-  const loops = isVoid<HALF>() ? 2 : 1
-  const sums = tile + TILE_WEIGHTS_BYTES
-  memory.fill(sums, 0, QUAD * 32)
-  const end = x + <usize>(columns / GROUP) * QUAD_BYTES
+  const end = x + <usize>groups * GROUP_BYTES
+  let other = x + xStride
   let touched = 0
-  while (x < end) {
+  clear(sums)
+  if (!isVoid<TWO>()) clear(sums + 32)
+  for (; x < end; x += GROUP_BYTES) {
     touched += load<u8>(next)
     next += step
-    let sum = sums
-    for (let pair = 0; pair < 2; pair++) {
-      let q = w + header<S, MIN, HALF>()
-      let limb = x
-      for (let part: usize = 0; part < parts; part++) {
-        const negative = x + (isVoid<HALF>() ? 0 : 4 + part * 4)
-        let a = v128.load32_splat(negative, GROUP_NEGATIVE)
-        let b = a
-        let c = v128.load32_splat(negative, GROUP_NEGATIVE + GROUP_BYTES)
-        let d = c
-        let a2 = i32x4.splat(0)
-        let b2 = a2
-        let c2 = a2
-        let d2 = a2
-        for (let loop = 0; loop < loops; loop++) {
-          let wa = v128.load(q)
-          let wb = v128.load(q, 16)
-          let m = v128.load32_splat(limb, ROUNDED_MASK)
-          let v = v128.load32_splat(limb, ROUNDED_ABSOLUTE)
-          a = dot4(v128.xor(wa, m), v, a)
-          b = dot4(v128.xor(wb, m), v, b)
-          if (!isVoid<WIDE>()) {
-            v = v128.load32_splat(limb, ROUNDED_LOW)
-            a2 = dot4(wa, v, a2)
-            b2 = dot4(wb, v, b2)
-          }
-          m = v128.load32_splat(limb, ROUNDED_MASK + GROUP_BYTES)
-          v = v128.load32_splat(limb, ROUNDED_ABSOLUTE + GROUP_BYTES)
-          c = dot4(v128.xor(wa, m), v, c)
-          d = dot4(v128.xor(wb, m), v, d)
-          if (!isVoid<WIDE>()) {
-            v = v128.load32_splat(limb, ROUNDED_LOW + GROUP_BYTES)
-            c2 = dot4(wa, v, c2)
-            d2 = dot4(wb, v, d2)
-          }
-          wa = v128.load(q, 32)
-          wb = v128.load(q, 48)
-          m = v128.load32_splat(limb, ROUNDED_MASK + 4)
-          v = v128.load32_splat(limb, ROUNDED_ABSOLUTE + 4)
-          a = dot4(v128.xor(wa, m), v, a)
-          b = dot4(v128.xor(wb, m), v, b)
-          if (!isVoid<WIDE>()) {
-            v = v128.load32_splat(limb, ROUNDED_LOW + 4)
-            a2 = dot4(wa, v, a2)
-            b2 = dot4(wb, v, b2)
-          }
-          m = v128.load32_splat(limb, ROUNDED_MASK + GROUP_BYTES + 4)
-          v = v128.load32_splat(limb, ROUNDED_ABSOLUTE + GROUP_BYTES + 4)
-          c = dot4(v128.xor(wa, m), v, c)
-          d = dot4(v128.xor(wb, m), v, d)
-          if (!isVoid<WIDE>()) {
-            v = v128.load32_splat(limb, ROUNDED_LOW + GROUP_BYTES + 4)
-            c2 = dot4(wa, v, c2)
-            d2 = dot4(wb, v, d2)
-          }
-          wa = v128.load(q, 64)
-          wb = v128.load(q, 80)
-          m = v128.load32_splat(limb, ROUNDED_MASK + 8)
-          v = v128.load32_splat(limb, ROUNDED_ABSOLUTE + 8)
-          a = dot4(v128.xor(wa, m), v, a)
-          b = dot4(v128.xor(wb, m), v, b)
-          if (!isVoid<WIDE>()) {
-            v = v128.load32_splat(limb, ROUNDED_LOW + 8)
-            a2 = dot4(wa, v, a2)
-            b2 = dot4(wb, v, b2)
-          }
-          m = v128.load32_splat(limb, ROUNDED_MASK + GROUP_BYTES + 8)
-          v = v128.load32_splat(limb, ROUNDED_ABSOLUTE + GROUP_BYTES + 8)
-          c = dot4(v128.xor(wa, m), v, c)
-          d = dot4(v128.xor(wb, m), v, d)
-          if (!isVoid<WIDE>()) {
-            v = v128.load32_splat(limb, ROUNDED_LOW + GROUP_BYTES + 8)
-            c2 = dot4(wa, v, c2)
-            d2 = dot4(wb, v, d2)
-          }
-          wa = v128.load(q, 96)
-          wb = v128.load(q, 112)
-          m = v128.load32_splat(limb, ROUNDED_MASK + 12)
-          v = v128.load32_splat(limb, ROUNDED_ABSOLUTE + 12)
-          a = dot4(v128.xor(wa, m), v, a)
-          b = dot4(v128.xor(wb, m), v, b)
-          if (!isVoid<WIDE>()) {
-            v = v128.load32_splat(limb, ROUNDED_LOW + 12)
-            a2 = dot4(wa, v, a2)
-            b2 = dot4(wb, v, b2)
-          }
-          m = v128.load32_splat(limb, ROUNDED_MASK + GROUP_BYTES + 12)
-          v = v128.load32_splat(limb, ROUNDED_ABSOLUTE + GROUP_BYTES + 12)
-          c = dot4(v128.xor(wa, m), v, c)
-          d = dot4(v128.xor(wb, m), v, d)
-          if (!isVoid<WIDE>()) {
-            v = v128.load32_splat(limb, ROUNDED_LOW + GROUP_BYTES + 12)
-            c2 = dot4(wa, v, c2)
-            d2 = dot4(wb, v, d2)
-          }
-          q += 128
-          limb += 16
-        }
+    let q = w + header<S, MIN, HALF>()
+    let limb = x
+    let limb2 = other
+    for (let part: usize = 0; part < parts; part++) {
+      let a = i32x4.splat(0)
+      let b = a
+      let c = a
+      let d = a
+      let e = a
+      let f = a
+      let g = a
+      let h = a
+      let a2 = a
+      let b2 = a
+      let c2 = a
+      let d2 = a
+      let e2 = a
+      let f2 = a
+      let g2 = a
+      let h2 = a
+      let wa = v128.load(q)
+      let wb = v128.load(q, 16)
+      let wc = v128.load(q, 32)
+      let wd = v128.load(q, 48)
+      let mask = v128.load64_splat(limb, ROUNDED_MASK)
+      let v = v128.load64_splat(limb, ROUNDED_ABSOLUTE)
+      a = dot4(v128.xor(wa, mask), v, a)
+      b = dot4(v128.xor(wb, mask), v, b)
+      c = dot4(v128.xor(wc, mask), v, c)
+      d = dot4(v128.xor(wd, mask), v, d)
+      if (!isVoid<WIDE>()) {
+        v = v128.load64_splat(limb, ROUNDED_LOW)
+        a2 = dot4(wa, v, a2)
+        b2 = dot4(wb, v, b2)
+        c2 = dot4(wc, v, c2)
+        d2 = dot4(wd, v, d2)
+      }
+      if (!isVoid<TWO>()) {
+        mask = v128.load64_splat(limb2, ROUNDED_MASK)
+        v = v128.load64_splat(limb2, ROUNDED_ABSOLUTE)
+        e = dot4(v128.xor(wa, mask), v, e)
+        f = dot4(v128.xor(wb, mask), v, f)
+        g = dot4(v128.xor(wc, mask), v, g)
+        h = dot4(v128.xor(wd, mask), v, h)
         if (!isVoid<WIDE>()) {
-          a = wider(a, a2)
-          b = wider(b, b2)
-          c = wider(c, c2)
-          d = wider(d, d2)
+          v = v128.load64_splat(limb2, ROUNDED_LOW)
+          e2 = dot4(wa, v, e2)
+          f2 = dot4(wb, v, f2)
+          g2 = dot4(wc, v, g2)
+          h2 = dot4(wd, v, h2)
         }
-        const scales = w + part * (sizeof<S>() * 8)
-        const scale = load4<S>(scales, bits, factor)
-        const scale2 = load4<S>(scales + sizeof<S>() * 4, bits, factor)
-        let xScale = v128.load32_splat(x, GROUP_SCALE)
-        v128.store(sum, scaled(v128.load(sum), a, scale, xScale))
-        v128.store(sum, scaled(v128.load(sum, 16), b, scale2, xScale), 16)
-        xScale = v128.load32_splat(x, GROUP_SCALE + GROUP_BYTES)
-        v128.store(sum, scaled(v128.load(sum, 32), c, scale, xScale), 32)
-        v128.store(sum, scaled(v128.load(sum, 48), d, scale2, xScale), 48)
       }
-      if (!isVoid<MIN>()) {
-        const minimum = load4<S>(w + sizeof<S>() * 8, bits, factor)
-        const minimum2 = load4<S>(w + sizeof<S>() * 12, bits, factor)
-        let xSum = v128.load32_splat(x, GROUP_SUM)
-        v128.store(sum, f32x4.add(v128.load(sum), f32x4.mul(minimum, xSum)))
-        v128.store(sum, f32x4.add(v128.load(sum, 16), f32x4.mul(minimum2, xSum)), 16)
-        xSum = v128.load32_splat(x, GROUP_SUM + GROUP_BYTES)
-        v128.store(sum, f32x4.add(v128.load(sum, 32), f32x4.mul(minimum, xSum)), 32)
-        v128.store(sum, f32x4.add(v128.load(sum, 48), f32x4.mul(minimum2, xSum)), 48)
+      wa = v128.load(q, 64)
+      wb = v128.load(q, 80)
+      wc = v128.load(q, 96)
+      wd = v128.load(q, 112)
+      mask = v128.load64_splat(limb, ROUNDED_MASK + 8)
+      v = v128.load64_splat(limb, ROUNDED_ABSOLUTE + 8)
+      a = dot4(v128.xor(wa, mask), v, a)
+      b = dot4(v128.xor(wb, mask), v, b)
+      c = dot4(v128.xor(wc, mask), v, c)
+      d = dot4(v128.xor(wd, mask), v, d)
+      if (!isVoid<WIDE>()) {
+        v = v128.load64_splat(limb, ROUNDED_LOW + 8)
+        a2 = dot4(wa, v, a2)
+        b2 = dot4(wb, v, b2)
+        c2 = dot4(wc, v, c2)
+        d2 = dot4(wd, v, d2)
       }
-      x += GROUP_BYTES * 2
-      sum += 64
+      if (!isVoid<TWO>()) {
+        mask = v128.load64_splat(limb2, ROUNDED_MASK + 8)
+        v = v128.load64_splat(limb2, ROUNDED_ABSOLUTE + 8)
+        e = dot4(v128.xor(wa, mask), v, e)
+        f = dot4(v128.xor(wb, mask), v, f)
+        g = dot4(v128.xor(wc, mask), v, g)
+        h = dot4(v128.xor(wd, mask), v, h)
+        if (!isVoid<WIDE>()) {
+          v = v128.load64_splat(limb2, ROUNDED_LOW + 8)
+          e2 = dot4(wa, v, e2)
+          f2 = dot4(wb, v, f2)
+          g2 = dot4(wc, v, g2)
+          h2 = dot4(wd, v, h2)
+        }
+      }
+      if (isVoid<HALF>()) {
+        wa = v128.load(q, 128)
+        wb = v128.load(q, 144)
+        wc = v128.load(q, 160)
+        wd = v128.load(q, 176)
+        mask = v128.load64_splat(limb, ROUNDED_MASK + 16)
+        v = v128.load64_splat(limb, ROUNDED_ABSOLUTE + 16)
+        a = dot4(v128.xor(wa, mask), v, a)
+        b = dot4(v128.xor(wb, mask), v, b)
+        c = dot4(v128.xor(wc, mask), v, c)
+        d = dot4(v128.xor(wd, mask), v, d)
+        if (!isVoid<WIDE>()) {
+          v = v128.load64_splat(limb, ROUNDED_LOW + 16)
+          a2 = dot4(wa, v, a2)
+          b2 = dot4(wb, v, b2)
+          c2 = dot4(wc, v, c2)
+          d2 = dot4(wd, v, d2)
+        }
+        if (!isVoid<TWO>()) {
+          mask = v128.load64_splat(limb2, ROUNDED_MASK + 16)
+          v = v128.load64_splat(limb2, ROUNDED_ABSOLUTE + 16)
+          e = dot4(v128.xor(wa, mask), v, e)
+          f = dot4(v128.xor(wb, mask), v, f)
+          g = dot4(v128.xor(wc, mask), v, g)
+          h = dot4(v128.xor(wd, mask), v, h)
+          if (!isVoid<WIDE>()) {
+            v = v128.load64_splat(limb2, ROUNDED_LOW + 16)
+            e2 = dot4(wa, v, e2)
+            f2 = dot4(wb, v, f2)
+            g2 = dot4(wc, v, g2)
+            h2 = dot4(wd, v, h2)
+          }
+        }
+        wa = v128.load(q, 192)
+        wb = v128.load(q, 208)
+        wc = v128.load(q, 224)
+        wd = v128.load(q, 240)
+        mask = v128.load64_splat(limb, ROUNDED_MASK + 24)
+        v = v128.load64_splat(limb, ROUNDED_ABSOLUTE + 24)
+        a = dot4(v128.xor(wa, mask), v, a)
+        b = dot4(v128.xor(wb, mask), v, b)
+        c = dot4(v128.xor(wc, mask), v, c)
+        d = dot4(v128.xor(wd, mask), v, d)
+        if (!isVoid<WIDE>()) {
+          v = v128.load64_splat(limb, ROUNDED_LOW + 24)
+          a2 = dot4(wa, v, a2)
+          b2 = dot4(wb, v, b2)
+          c2 = dot4(wc, v, c2)
+          d2 = dot4(wd, v, d2)
+        }
+        if (!isVoid<TWO>()) {
+          mask = v128.load64_splat(limb2, ROUNDED_MASK + 24)
+          v = v128.load64_splat(limb2, ROUNDED_ABSOLUTE + 24)
+          e = dot4(v128.xor(wa, mask), v, e)
+          f = dot4(v128.xor(wb, mask), v, f)
+          g = dot4(v128.xor(wc, mask), v, g)
+          h = dot4(v128.xor(wd, mask), v, h)
+          if (!isVoid<WIDE>()) {
+            v = v128.load64_splat(limb2, ROUNDED_LOW + 24)
+            e2 = dot4(wa, v, e2)
+            f2 = dot4(wb, v, f2)
+            g2 = dot4(wc, v, g2)
+            h2 = dot4(wd, v, h2)
+          }
+        }
+      }
+      q += isVoid<HALF>() ? 256 : 128
+      limb += 16
+      limb2 += 16
+      const scales = w + part * (sizeof<S>() * 8)
+      const negative = isVoid<HALF>() ? <usize>GROUP_NEGATIVE : <usize>GROUP_NEGATIVE_LOW + part * 4
+      addPart<S, WIDE>(scales, a, b, c, d, a2, b2, c2, d2, x, negative, sums, bits, factor)
+      if (!isVoid<TWO>()) addPart<S, WIDE>(scales, e, f, g, h, e2, f2, g2, h2, other, negative, sums + 32, bits, factor)
     }
-    w += header<S, MIN, HALF>() + 256
-  }
-  for (let token: usize = 0; token < <usize>QUAD; token++) {
-    const sum = sums + token * 32
-    finish(y + token * yStride, v128.load(sum), bias, add)
-    finish(y + token * yStride + 16, v128.load(sum, 16), bias == 0 ? 0 : bias + 16, add)
+    if (!isVoid<MIN>()) {
+      const minimum = load4<S>(w + sizeof<S>() * 8, bits, factor)
+      const minimum2 = load4<S>(w + sizeof<S>() * 12, bits, factor)
+      addMinimum(sums, minimum, minimum2, v128.load32_splat(x, GROUP_SUM))
+      if (!isVoid<TWO>()) addMinimum(sums + 32, minimum, minimum2, v128.load32_splat(other, GROUP_SUM))
+    }
+    if (!isVoid<TWO>()) other += GROUP_BYTES
+    w = q
   }
   store<i32>(tile, touched, TILE_TOUCHED)
+}
+
+/** Adds what the half sums of a part, of the high and of the low limb, are worth to the eight sums at `sums`. */
+// @ts-ignore: decorator
+@inline
+function addPart<S, WIDE>(
+  scales: usize,
+  a: v128,
+  b: v128,
+  c: v128,
+  d: v128,
+  a2: v128,
+  b2: v128,
+  c2: v128,
+  d2: v128,
+  x: usize,
+  negative: usize,
+  sums: usize,
+  bits: v128,
+  factor: v128,
+): void {
+  const missing = v128.load32_splat(x + negative)
+  a = i32x4.add(joined(a, c), missing)
+  b = i32x4.add(joined(b, d), missing)
+  if (!isVoid<WIDE>()) {
+    // The low limb has no sign and needs no trick.
+    a = i32x4.add(i32x4.shl(a, 7), joined(a2, c2))
+    b = i32x4.add(i32x4.shl(b, 7), joined(b2, d2))
+  }
+  const xScale = v128.load32_splat(x, GROUP_SCALE)
+  const scale = f32x4.mul(load4<S>(scales, bits, factor), xScale)
+  const scale2 = f32x4.mul(load4<S>(scales + sizeof<S>() * 4, bits, factor), xScale)
+  const sum = f32x4.add(v128.load(sums), f32x4.mul(f32x4.convert_i32x4_s(a), scale))
+  const sum2 = f32x4.add(v128.load(sums, 16), f32x4.mul(f32x4.convert_i32x4_s(b), scale2))
+  v128.store(sums, sum2, 16)
+  v128.store(sums, sum)
+}
+
+// @ts-ignore: decorator
+@inline
+function addMinimum(sums: usize, minimum: v128, minimum2: v128, xSum: v128): void {
+  const sum = f32x4.add(v128.load(sums), f32x4.mul(minimum, xSum))
+  const sum2 = f32x4.add(v128.load(sums, 16), f32x4.mul(minimum2, xSum))
+  v128.store(sums, sum2, 16)
+  v128.store(sums, sum)
 }

@@ -10,14 +10,13 @@ import {
   MATRIX_COLUMNS,
   MATRIX_DATA,
   MATRIX_OCTET_BYTES,
-  QUAD,
   TILE_FLOAT_COLUMNS,
   TILE_FLOAT_ROWS,
   TILE_WEIGHTS_BYTES,
 } from '../layout'
 import { halfMask, halfScale, load4 } from './half'
-import { finish } from './store'
-import { tile } from './threads'
+import { clear, finish } from './store'
+import { tile, wideVectors } from './threads'
 
 /** Octets [from, to) of `matrix` times `rows` float32 rows at `x`. W: type of weights. */
 export function matmulFloat<W>(
@@ -39,16 +38,12 @@ export function matmulFloat<W>(
     const w = data + <usize>octet * octetBytes
     const bias = biases == 0 ? <usize>0 : biases + <usize>octet * 32
     const y = out + <usize>octet * 32
-    let row = 0
-    for (; row + QUAD <= rows; row += TILE_FLOAT_ROWS) {
-      const quads = min(rows - row, TILE_FLOAT_ROWS) / QUAD
-      const ys = y + <usize>row * outStride
-      octetByQuads<W>(w, columns, x + <usize>row * xStride, xStride, quads, ys, outStride, bias, add)
+    const paired = rows & ~1
+    for (let row = 0; row < paired; row += TILE_FLOAT_ROWS) {
+      const count = min(paired - row, TILE_FLOAT_ROWS)
+      octetByPairs<W>(w, columns, x + <usize>row * xStride, xStride, count, y + <usize>row * outStride, outStride, bias, add)
     }
-    row = rows & -QUAD
-    for (; row < rows; row++) {
-      octetByOne<W>(w, columns, x + <usize>row * xStride, y + <usize>row * outStride, bias, add)
-    }
+    if (paired < rows) octetByOne<W>(w, columns, x + <usize>paired * xStride, y + <usize>paired * outStride, bias, add)
   }
 }
 
@@ -75,41 +70,42 @@ function octetByOne<W>(w: usize, columns: i32, x: usize, y: usize, bias: usize, 
     evenA = f32x4.add(evenA, f32x4.mul(load4<W>(w, bits, factor), x0))
     evenB = f32x4.add(evenB, f32x4.mul(load4<W>(w + sizeof<W>() * 4, bits, factor), x0))
   }
-  finish(y, f32x4.add(evenA, oddA), bias, add)
-  finish(y + 16, f32x4.add(evenB, oddB), bias == 0 ? 0 : bias + 16, add)
+  finish(y, f32x4.add(evenA, oddA), f32x4.add(evenB, oddB), bias, add)
 }
 
-/** An octet times `quads` times four tokens: its weights become float32 once for all of them, some columns at a time. */
-function octetByQuads<W>(
+/** An octet times `rows` rows, two at a time: its weights become float32 once for all of them, some columns at a time. */
+function octetByPairs<W>(
   w: usize,
   columns: i32,
   x: usize,
   xStride: usize,
-  quads: i32,
+  rows: i32,
   y: usize,
   yStride: usize,
   bias: usize,
   add: bool,
 ): void {
   const sums = tile + TILE_WEIGHTS_BYTES
-  memory.fill(sums, 0, <usize>quads * (QUAD * 64))
+  for (let i = 0; i < 2 * rows; i++) clear(sums + <usize>i * 32)
   for (let column = 0; column < columns; column += TILE_FLOAT_COLUMNS) {
     const count = min(columns - column, TILE_FLOAT_COLUMNS)
     const weights = sizeof<W>() == 4 ? w : tile
     if (sizeof<W>() != 4) widen<W>(w, count)
     w += <usize>count * (sizeof<W>() * 8)
-    for (let quad = 0; quad < quads; quad++) {
-      const from = x + <usize>(quad * QUAD) * xStride + <usize>column * 4
-      const to = sums + <usize>quad * (QUAD * 64)
-      quadByFour(weights, count, from, xStride, to)
-      quadByFour(weights + 16, count, from, xStride, to + 16)
+    const from = x + <usize>column * 4
+    let row = 0
+    for (; wideVectors && row + 4 <= rows; row += 4) {
+      octetByRows<i32>(weights, count, from + <usize>row * xStride, xStride, sums + <usize>row * 64)
+    }
+    for (; row < rows; row += 2) {
+      octetByRows<void>(weights, count, from + <usize>row * xStride, xStride, sums + <usize>row * 64)
     }
   }
-  for (let row: usize = 0; row < <usize>(quads * QUAD); row++) {
+  for (let row: usize = 0; row < <usize>rows; row++) {
     const sum = sums + row * 64
     const to = y + row * yStride
-    finish(to, f32x4.add(v128.load(sum), v128.load(sum, 32)), bias, add)
-    finish(to + 16, f32x4.add(v128.load(sum, 16), v128.load(sum, 48)), bias == 0 ? 0 : bias + 16, add)
+    const low = f32x4.add(v128.load(sum), v128.load(sum, 32))
+    finish(to, low, f32x4.add(v128.load(sum, 16), v128.load(sum, 48)), bias, add)
   }
 }
 
@@ -119,40 +115,77 @@ function widen<W>(w: usize, count: i32): void {
   const factor = halfScale()
   const end = tile + <usize>count * 32
   for (let to = tile; to < end; to += 32) {
-    v128.store(to, load4<W>(w, bits, factor))
-    v128.store(to, load4<W>(w + sizeof<W>() * 4, bits, factor), 16)
+    const low = load4<W>(w, bits, factor)
+    const high = load4<W>(w + sizeof<W>() * 4, bits, factor)
+    v128.store(to, high, 16)
+    v128.store(to, low)
     w += sizeof<W>() * 8
   }
 }
 
 /**
- * Four rows of float32 weights, 32 bytes a column, times four tokens; adds to four sums of even columns at `sums` and four
- * of odd ones 32 bytes behind, 64 bytes a token.
+ * Eight rows of float32 weights, 32 bytes a column, times two rows, with FOUR times four; adds to eight sums of even columns
+ * at `sums` and eight of odd ones 32 bytes behind, 64 bytes a row.
  */
-function quadByFour(w: usize, columns: i32, x: usize, xStride: usize, sums: usize): void {
+function octetByRows<FOUR>(w: usize, columns: i32, x: usize, xStride: usize, sums: usize): void {
   let xb = x + xStride
   let xc = xb + xStride
   let xd = xc + xStride
-  let evenA = v128.load(sums)
-  let evenB = v128.load(sums, 64)
-  let evenC = v128.load(sums, 128)
-  let evenD = v128.load(sums, 192)
-  let oddA = v128.load(sums, 32)
-  let oddB = v128.load(sums, 96)
-  let oddC = v128.load(sums, 160)
-  let oddD = v128.load(sums, 224)
+  const zero = f32x4.splat(0)
+  let a = v128.load(sums)
+  let a2 = v128.load(sums, 16)
+  let aOdd = v128.load(sums, 32)
+  let aOdd2 = v128.load(sums, 48)
+  let b = v128.load(sums, 64)
+  let b2 = v128.load(sums, 80)
+  let bOdd = v128.load(sums, 96)
+  let bOdd2 = v128.load(sums, 112)
+  let c = isVoid<FOUR>() ? zero : v128.load(sums, 128)
+  let c2 = isVoid<FOUR>() ? zero : v128.load(sums, 144)
+  let cOdd = isVoid<FOUR>() ? zero : v128.load(sums, 160)
+  let cOdd2 = isVoid<FOUR>() ? zero : v128.load(sums, 176)
+  let d = isVoid<FOUR>() ? zero : v128.load(sums, 192)
+  let d2 = isVoid<FOUR>() ? zero : v128.load(sums, 208)
+  let dOdd = isVoid<FOUR>() ? zero : v128.load(sums, 224)
+  let dOdd2 = isVoid<FOUR>() ? zero : v128.load(sums, 240)
   const end = x + <usize>(columns & ~1) * 4
   while (x < end) {
-    const w0 = v128.load(w)
-    evenA = f32x4.add(evenA, f32x4.mul(w0, v128.load32_splat(x)))
-    evenB = f32x4.add(evenB, f32x4.mul(w0, v128.load32_splat(xb)))
-    evenC = f32x4.add(evenC, f32x4.mul(w0, v128.load32_splat(xc)))
-    evenD = f32x4.add(evenD, f32x4.mul(w0, v128.load32_splat(xd)))
-    const w1 = v128.load(w, 32)
-    oddA = f32x4.add(oddA, f32x4.mul(w1, v128.load32_splat(x, 4)))
-    oddB = f32x4.add(oddB, f32x4.mul(w1, v128.load32_splat(xb, 4)))
-    oddC = f32x4.add(oddC, f32x4.mul(w1, v128.load32_splat(xc, 4)))
-    oddD = f32x4.add(oddD, f32x4.mul(w1, v128.load32_splat(xd, 4)))
+    let low = v128.load(w)
+    let high = v128.load(w, 16)
+    let v = v128.load32_splat(x)
+    a = f32x4.add(a, f32x4.mul(low, v))
+    a2 = f32x4.add(a2, f32x4.mul(high, v))
+    v = v128.load32_splat(xb)
+    b = f32x4.add(b, f32x4.mul(low, v))
+    b2 = f32x4.add(b2, f32x4.mul(high, v))
+    if (!isVoid<FOUR>()) {
+      v = v128.load32_splat(xc)
+      c = f32x4.add(c, f32x4.mul(low, v))
+      c2 = f32x4.add(c2, f32x4.mul(high, v))
+    }
+    if (!isVoid<FOUR>()) {
+      v = v128.load32_splat(xd)
+      d = f32x4.add(d, f32x4.mul(low, v))
+      d2 = f32x4.add(d2, f32x4.mul(high, v))
+    }
+    low = v128.load(w, 32)
+    high = v128.load(w, 48)
+    v = v128.load32_splat(x, 4)
+    aOdd = f32x4.add(aOdd, f32x4.mul(low, v))
+    aOdd2 = f32x4.add(aOdd2, f32x4.mul(high, v))
+    v = v128.load32_splat(xb, 4)
+    bOdd = f32x4.add(bOdd, f32x4.mul(low, v))
+    bOdd2 = f32x4.add(bOdd2, f32x4.mul(high, v))
+    if (!isVoid<FOUR>()) {
+      v = v128.load32_splat(xc, 4)
+      cOdd = f32x4.add(cOdd, f32x4.mul(low, v))
+      cOdd2 = f32x4.add(cOdd2, f32x4.mul(high, v))
+    }
+    if (!isVoid<FOUR>()) {
+      v = v128.load32_splat(xd, 4)
+      dOdd = f32x4.add(dOdd, f32x4.mul(low, v))
+      dOdd2 = f32x4.add(dOdd2, f32x4.mul(high, v))
+    }
     w += 64
     x += 8
     xb += 8
@@ -160,18 +193,43 @@ function quadByFour(w: usize, columns: i32, x: usize, xStride: usize, sums: usiz
     xd += 8
   }
   if (columns & 1) {
-    const w0 = v128.load(w)
-    evenA = f32x4.add(evenA, f32x4.mul(w0, v128.load32_splat(x)))
-    evenB = f32x4.add(evenB, f32x4.mul(w0, v128.load32_splat(xb)))
-    evenC = f32x4.add(evenC, f32x4.mul(w0, v128.load32_splat(xc)))
-    evenD = f32x4.add(evenD, f32x4.mul(w0, v128.load32_splat(xd)))
+    const low = v128.load(w)
+    const high = v128.load(w, 16)
+    let v = v128.load32_splat(x)
+    a = f32x4.add(a, f32x4.mul(low, v))
+    a2 = f32x4.add(a2, f32x4.mul(high, v))
+    v = v128.load32_splat(xb)
+    b = f32x4.add(b, f32x4.mul(low, v))
+    b2 = f32x4.add(b2, f32x4.mul(high, v))
+    if (!isVoid<FOUR>()) {
+      v = v128.load32_splat(xc)
+      c = f32x4.add(c, f32x4.mul(low, v))
+      c2 = f32x4.add(c2, f32x4.mul(high, v))
+    }
+    if (!isVoid<FOUR>()) {
+      v = v128.load32_splat(xd)
+      d = f32x4.add(d, f32x4.mul(low, v))
+      d2 = f32x4.add(d2, f32x4.mul(high, v))
+    }
   }
-  v128.store(sums, evenA)
-  v128.store(sums, evenB, 64)
-  v128.store(sums, evenC, 128)
-  v128.store(sums, evenD, 192)
-  v128.store(sums, oddA, 32)
-  v128.store(sums, oddB, 96)
-  v128.store(sums, oddC, 160)
-  v128.store(sums, oddD, 224)
+  v128.store(sums, a2, 16)
+  v128.store(sums, a)
+  v128.store(sums, aOdd2, 48)
+  v128.store(sums, aOdd, 32)
+  v128.store(sums, b2, 80)
+  v128.store(sums, b, 64)
+  v128.store(sums, bOdd2, 112)
+  v128.store(sums, bOdd, 96)
+  if (!isVoid<FOUR>()) {
+    v128.store(sums, c2, 144)
+    v128.store(sums, c, 128)
+    v128.store(sums, cOdd2, 176)
+    v128.store(sums, cOdd, 160)
+  }
+  if (!isVoid<FOUR>()) {
+    v128.store(sums, d2, 208)
+    v128.store(sums, d, 192)
+    v128.store(sums, dOdd2, 240)
+    v128.store(sums, dOdd, 224)
+  }
 }

@@ -50,7 +50,7 @@ export function prepare(
       normalize(at, columns, weight, bias, epsilon, to)
       at = to
     }
-    if (round) roundRow(at, columns, rounded, row, rows, wide)
+    if (round) roundRow(at, columns, rounded + <usize>row * roundedBytes, wide)
   }
   if (alone) nextPhase()
   else barrier()

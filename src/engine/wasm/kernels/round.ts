@@ -13,37 +13,16 @@ import {
   GROUP_SUM,
   GROUP_ZERO,
   LEVELS,
-  QUAD,
-  QUAD_BYTES,
   ROUNDED_ABSOLUTE,
-  ROUNDED_BYTES_PER_VALUE,
   ROUNDED_LOW,
   ROUNDED_MASK,
   WIDE_LEVELS,
 } from '../layout'
 import { ROUNDER } from './exponential'
 
-/** Bytes from a group of row `row` of `rows` to the row's next: whole quads of rows lie together. */
-// @ts-ignore: decorator
-@inline
-export function groupStride(row: i32, rows: i32): usize {
-  return row < (rows & -QUAD) ? QUAD_BYTES : GROUP_BYTES
-}
-
-/** The first group of row `row` of `rows` rounded rows of `columns` values at `base`. */
-// @ts-ignore: decorator
-@inline
-export function roundedRow(base: usize, columns: i32, row: i32, rows: i32): usize {
-  const bytes = <usize>columns * ROUNDED_BYTES_PER_VALUE
-  if (row >= (rows & -QUAD)) return base + <usize>row * bytes
-  return base + <usize>(row & -QUAD) * bytes + <usize>(row & (QUAD - 1)) * GROUP_BYTES
-}
-
-/** Rounds all `columns` (whole groups) of the row at `x`, which is row `row` of `rows` rounded rows at `base`. */
-export function roundRow(x: usize, columns: i32, base: usize, row: i32, rows: i32, wide: bool): void {
-  let to = roundedRow(base, columns, row, rows)
-  const stride = groupStride(row, rows)
-  for (const end = x + <usize>columns * 4; x < end; x += GROUP * 4, to += stride) roundGroup(x, to, wide)
+/** Rounds all `columns` (whole groups) of the row at `x` to group records at `to`. */
+export function roundRow(x: usize, columns: i32, to: usize, wide: bool): void {
+  for (const end = x + <usize>columns * 4; x < end; x += GROUP * 4, to += GROUP_BYTES) roundGroup(x, to, wide)
 }
 
 /** Rounds 32 values at `x` to the group record at `to`. */

@@ -24,6 +24,7 @@ import {
   BLOCK_VALUES,
   BLOCK_WINDOW,
   GROUP,
+  GROUP_BYTES,
   MATRIX_OCTETS,
   OCTET,
   PRIVATE_ROWS,
@@ -60,19 +61,20 @@ import {
   SPAN_ROW_COUNT,
   SPAN_ROWS,
   SPAN_SCORE_SCALE,
+  SPAN_SINGLE_ROWS,
   SPAN_SIN,
   SPAN_SLOPES,
   SPAN_UP,
   SPAN_V,
 } from '../layout'
 import { activate } from './activation'
-import { attendHead, paddedDim, readyHead, writeKeysValues } from './attention'
+import { attendHead, paddedDim, readyHead, writeHead } from './attention'
 import { addExperts, runExperts } from './experts'
 import { isQuantized, isWide, matmul } from './matmul'
 import { prepare, useRows } from './prepare'
-import { groupStride, roundedRow, roundGroup } from './round'
+import { roundRow } from './round'
 import { privateScratch, strideBytes } from './span-record'
-import { barrier, claim, nextPhase, pieceOf, threads } from './threads'
+import { barrier, claim, nextPhase, pieceStart, threads } from './threads'
 
 /** Octets of gate and up that make one group of rounded activations. */
 const GROUP_OCTETS = GROUP / OCTET
@@ -135,15 +137,29 @@ function projectQkv(span: usize, block: usize): void {
   const kOffset = load<i32>(q, MATRIX_OCTETS)
   const vOffset = kOffset + load<i32>(k, MATRIX_OCTETS)
   const total = vOffset + load<i32>(v, MATRIX_OCTETS)
-  const piece = pieceOf(total)
   const kvStride = strideBytes(span, SPAN_KV_STRIDE)
-  for (let from = claim() * piece; from < total; from = claim() * piece) {
-    const to = min(from + piece, total)
+  for (let piece = claim(), from = pieceStart(piece, total); from < total; piece = claim(), from = pieceStart(piece, total)) {
+    const to = pieceStart(piece + 1, total)
     part(q, 0, from, to, rows, load<usize>(span, SPAN_Q), strideBytes(span, SPAN_Q_STRIDE))
     part(k, kOffset, from, to, rows, load<usize>(span, SPAN_K), kvStride)
     part(v, vOffset, from, to, rows, load<usize>(span, SPAN_V), kvStride)
   }
   barrier()
+}
+
+/**
+ * Query heads that one thread takes together: those that share keys and values where there is work enough, so that memory is
+ * read once for them.
+ */
+function headsTogether(span: usize): i32 {
+  const kvHeads = load<i32>(span, SPAN_KV_HEADS)
+  const enough = load<i32>(span, SPAN_ROW_COUNT) * kvHeads >= threads * 4
+  return enough ? load<i32>(span, SPAN_HEADS) / kvHeads : 1
+}
+
+/** Whether heads that are taken together make whole groups, which are rounded for `o` as soon as they are there. */
+function roundsHeads(span: usize, o: usize): bool {
+  return isQuantized(o) && (headsTogether(span) * load<i32>(span, SPAN_HEAD_DIM)) % GROUP == 0
 }
 
 function attend(span: usize, block: usize): void {
@@ -157,90 +173,105 @@ function attend(span: usize, block: usize): void {
   const keys = load<usize>(block, BLOCK_KEYS)
   const values = load<usize>(block, BLOCK_VALUES)
   const records = load<usize>(span, SPAN_ROWS)
-  const kvStride = strideBytes(span, SPAN_KV_STRIDE)
   const qStride = strideBytes(span, SPAN_Q_STRIDE)
   const scratch = privateScratch(span) + load<usize>(span, SPAN_PRIVATE_SCORES)
   const dim = <usize>paddedDim(headDim) * 4
   const table = <usize>half * 4
   const epsilon = load<f32>(span, SPAN_EPSILON)
   const qNorm = load<usize>(block, BLOCK_Q_NORM)
-  const kNorm = load<usize>(block, BLOCK_K_NORM)
+  const together = headsTogether(span)
 
-  // Few rows: every thread writes them all, the same bits to the same place, and none has to wait.
-  const alone = rows <= PRIVATE_ROWS
-  for (let row = alone ? 0 : claim(); row < rows; row = alone ? row + 1 : claim()) {
-    writeKeysValues(
-      records + <usize>row * ROW_BYTES,
-      load<usize>(span, SPAN_K) + <usize>row * kvStride,
-      load<usize>(span, SPAN_V) + <usize>row * kvStride,
-      kvHeads,
-      headDim,
-      kNorm,
-      epsilon,
-      half,
-      cos + <usize>row * table,
-      sin + <usize>row * table,
-      keys,
-      values,
-      scratch,
-    )
+  // Where no row sees another's keys, they are written by who takes the heads that read them. Few rows are written by
+  // every thread, the same bits to the same place. So nobody has to wait, but for many rows of one session.
+  const writesFirst = load<i32>(span, SPAN_SINGLE_ROWS) == 0 || together * kvHeads != heads
+  if (writesFirst) {
+    const alone = rows <= PRIVATE_ROWS
+    for (let row = alone ? 0 : claim(); row < rows; row = alone ? row + 1 : claim()) {
+      for (let head = 0; head < kvHeads; head++) writeKeysValues(span, block, row, head, scratch)
+    }
+    if (alone) nextPhase()
+    else barrier()
   }
-  if (alone) nextPhase()
-  else barrier()
 
   const scale = load<f32>(span, SPAN_SCORE_SCALE)
   const window = load<i32>(block, BLOCK_WINDOW)
   const slopes = load<usize>(span, SPAN_SLOPES)
   const roundedBias = load<i32>(span, SPAN_ROUNDED_BIAS) != 0
   const biasScale = load<f32>(span, SPAN_BIAS_SCALE)
-  // Query heads that share keys and values go to one thread where there is work enough: memory is read once for them.
-  const shared = rows * kvHeads >= threads * 4 ? heads / kvHeads : 1
-  const total = (rows * heads) / shared
+  const o = load<usize>(block, BLOCK_O)
+  const rounds = roundsHeads(span, o)
+  const rounded = load<usize>(span, SPAN_PREPARED_ROUNDED)
+  const roundedStride = <usize>(heads * headDim) * ROUNDED_BYTES_PER_VALUE
+  const total = (rows * heads) / together
   for (let unit = claim(); unit < total; unit = claim()) {
-    for (let index = unit * shared; index < (unit + 1) * shared; index++) {
-      const row = index / heads
-      const head = index % heads
-      const q = load<usize>(span, SPAN_Q) + <usize>row * qStride + <usize>(head * headDim) * 4
-      const angles = <usize>row * table
+    const row = (unit * together) / heads
+    const first = (unit * together) % heads
+    const record = records + <usize>row * ROW_BYTES
+    const angles = <usize>row * table
+    const at = <usize>row * qStride + <usize>(first * headDim) * 4
+    const attended = load<usize>(span, SPAN_ATTENDED) + at
+    const kvHead = (first * kvHeads) / heads
+    if (!writesFirst) writeKeysValues(span, block, row, kvHead, scratch)
+    for (let i = 0; i < together; i++) {
+      const offset = <usize>(i * headDim) * 4
+      const q = load<usize>(span, SPAN_Q) + at + offset
       readyHead(q, headDim, qNorm, epsilon, half, cos + angles, sin + angles, scratch, scratch + dim)
       attendHead(
-        records + <usize>row * ROW_BYTES,
+        record,
         scratch,
-        (head * kvHeads) / heads,
+        kvHead,
         kvHeads,
         headDim,
         scale,
         window,
-        slopes == 0 ? 0 : load<f32>(slopes + <usize>head * 4),
+        slopes == 0 ? 0 : load<f32>(slopes + <usize>(first + i) * 4),
         roundedBias,
         biasScale,
         keys,
         values,
         scratch + dim,
-        load<usize>(span, SPAN_ATTENDED) + <usize>row * qStride + <usize>(head * headDim) * 4,
+        attended + offset,
       )
     }
+    if (!rounds) continue
+    const group = <usize>((first * headDim) / GROUP)
+    roundRow(attended, together * headDim, rounded + <usize>row * roundedStride + group * GROUP_BYTES, isWide(o))
   }
   barrier()
+}
+
+/** One head of row `row`'s keys and values to its page. */
+function writeKeysValues(span: usize, block: usize, row: i32, head: i32, scratch: usize): void {
+  const kvStride = strideBytes(span, SPAN_KV_STRIDE)
+  const half = load<i32>(span, SPAN_ROTARY_HALF)
+  const angles = <usize>(row * half) * 4
+  writeHead(
+    load<usize>(span, SPAN_ROWS) + <usize>row * ROW_BYTES,
+    load<usize>(span, SPAN_K) + <usize>row * kvStride,
+    load<usize>(span, SPAN_V) + <usize>row * kvStride,
+    head,
+    load<i32>(span, SPAN_KV_HEADS),
+    load<i32>(span, SPAN_HEAD_DIM),
+    load<usize>(block, BLOCK_K_NORM),
+    load<f32>(span, SPAN_EPSILON),
+    half,
+    load<usize>(span, SPAN_COS) + angles,
+    load<usize>(span, SPAN_SIN) + angles,
+    load<usize>(block, BLOCK_KEYS),
+    load<usize>(block, BLOCK_VALUES),
+    scratch,
+  )
 }
 
 function projectOut(span: usize, block: usize): void {
   const rows = load<i32>(span, SPAN_ROW_COUNT)
   const o = load<usize>(block, BLOCK_O)
-  prepare(
-    load<usize>(span, SPAN_ATTENDED),
-    strideBytes(span, SPAN_Q_STRIDE),
-    load<i32>(span, SPAN_HEADS) * load<i32>(span, SPAN_HEAD_DIM),
-    rows,
-    0,
-    0,
-    0,
-    isQuantized(o),
-    isWide(o),
-    privateScratch(span),
-    0,
-    load<usize>(span, SPAN_PREPARED_ROUNDED),
-  )
+  const attended = load<usize>(span, SPAN_ATTENDED)
+  const stride = strideBytes(span, SPAN_Q_STRIDE)
+  const columns = load<i32>(span, SPAN_HEADS) * load<i32>(span, SPAN_HEAD_DIM)
+  const rounded = load<usize>(span, SPAN_PREPARED_ROUNDED)
+  if (roundsHeads(span, o)) useRows(attended, stride, rounded, <usize>columns * ROUNDED_BYTES_PER_VALUE)
+  else prepare(attended, stride, columns, rows, 0, 0, 0, isQuantized(o), isWide(o), privateScratch(span), 0, rounded)
   addToHidden(span, o, rows)
 }
 
@@ -249,9 +280,8 @@ function addToHidden(span: usize, matrix: usize, rows: i32): void {
   const hidden = load<usize>(span, SPAN_HIDDEN)
   const stride = strideBytes(span, SPAN_HIDDEN_STRIDE)
   const total = load<i32>(matrix, MATRIX_OCTETS)
-  const piece = pieceOf(total)
-  for (let from = claim() * piece; from < total; from = claim() * piece) {
-    matmul(matrix, from, min(from + piece, total), rows, hidden, stride, true)
+  for (let piece = claim(), from = pieceStart(piece, total); from < total; piece = claim(), from = pieceStart(piece, total)) {
+    matmul(matrix, from, pieceStart(piece + 1, total), rows, hidden, stride, true)
   }
   barrier()
 }
@@ -273,12 +303,12 @@ function gateUp(span: usize, block: usize): void {
   const gated = load<usize>(span, SPAN_GATE)
   const upped = load<usize>(span, SPAN_UP)
   const rounded = load<usize>(span, SPAN_ACTIVATED_ROUNDED)
+  const roundedStride = <usize>columns * ROUNDED_BYTES_PER_VALUE
   const octets = load<i32>(gate, MATRIX_OCTETS)
   const activation = load<i32>(span, SPAN_ACTIVATION)
   const groups = (octets + GROUP_OCTETS - 1) / GROUP_OCTETS
-  const piece = pieceOf(groups)
-  for (let from = claim() * piece; from < groups; from = claim() * piece) {
-    const to = min(from + piece, groups)
+  for (let piece = claim(), from = pieceStart(piece, groups); from < groups; piece = claim(), from = pieceStart(piece, groups)) {
+    const to = pieceStart(piece + 1, groups)
     const first = from * GROUP_OCTETS
     const end = min(to * GROUP_OCTETS, octets)
     matmul(gate, first, end, rows, gated, stride, false)
@@ -287,11 +317,8 @@ function gateUp(span: usize, block: usize): void {
       const at = <usize>row * stride + <usize>first * (OCTET * 4)
       activate(activation, gated + at, plain ? 0 : upped + at, (end - first) * OCTET)
       if (!round) continue
-      const groupBytes = groupStride(row, rows)
-      const record = roundedRow(rounded, columns, row, rows)
-      for (let group = <usize>from; group < <usize>to; group++) {
-        roundGroup(gated + <usize>row * stride + group * (GROUP * 4), record + group * groupBytes, wide)
-      }
+      const record = rounded + <usize>row * roundedStride + <usize>from * GROUP_BYTES
+      roundRow(gated + at, (to - from) * GROUP, record, wide)
     }
   }
   barrier()

@@ -1,10 +1,28 @@
-// What a matmul does with four finished outputs.
+// What a matmul does with the outputs of an octet before and after it sums them.
 
-/** out = value + bias, or out += value + bias; `bias` is 0 or the address of four values. */
+/** Eight zeros: `memory.fill` is a call, which costs more than the stores. */
 // @ts-ignore: decorator
 @inline
-export function finish(out: usize, value: v128, bias: usize, add: bool): void {
-  if (bias != 0) value = f32x4.add(value, v128.load(bias))
-  if (add) value = f32x4.add(v128.load(out), value)
-  v128.store(out, value)
+export function clear(sums: usize): void {
+  v128.store(sums, f32x4.splat(0), 16)
+  v128.store(sums, f32x4.splat(0))
+}
+
+/**
+ * out = value + bias, or out += value + bias, of eight outputs: four in `low`, four in `high`; `bias` is 0 or the address
+ * of eight values.
+ */
+// @ts-ignore: decorator
+@inline
+export function finish(out: usize, low: v128, high: v128, bias: usize, add: bool): void {
+  if (bias != 0) {
+    low = f32x4.add(low, v128.load(bias))
+    high = f32x4.add(high, v128.load(bias, 16))
+  }
+  if (add) {
+    low = f32x4.add(v128.load(out), low)
+    high = f32x4.add(v128.load(out, 16), high)
+  }
+  v128.store(out, high, 16)
+  v128.store(out, low)
 }

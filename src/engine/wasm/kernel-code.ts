@@ -1,0 +1,76 @@
+import { ChoraleError, errorMessage } from '../../errors.ts'
+import type { Logger } from '../../log.ts'
+import type { WasmKernels } from '../../platform.ts'
+import { computesTheSame } from './compare-kernels.ts'
+
+/** The kernels, compiled. */
+export interface KernelCode {
+  readonly module: WebAssembly.Module
+  /** Whether the integer dot products are relaxed-SIMD instructions. */
+  readonly relaxed: boolean
+  /** Of the machine's vectors that they were compiled to. */
+  readonly vectorBits: 128 | 256
+}
+
+export interface KernelCodeOptions {
+  readonly kernels: (name: keyof WasmKernels) => Promise<Uint8Array<ArrayBuffer>>
+  /** `Platform.compileWideWasm`. */
+  readonly compileWide?: ((code: Uint8Array<ArrayBuffer>) => WebAssembly.Module) | undefined
+  readonly log: Logger
+}
+
+/**
+ * A module with one function that uses `i32x4.relaxed_dot_i8x16_i7x16_add_s`: whether it is valid tells whether the
+ * machine knows relaxed SIMD.
+ */
+const RELAXED_PROBE = new Uint8Array([
+  0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 19, 1, 17, 0, 65, 0, 253, 15, 65, 0,
+  253, 15, 65, 0, 253, 15, 253, 147, 2, 11,
+])
+
+export function hasRelaxedSimd(): boolean {
+  return WebAssembly.validate(RELAXED_PROBE)
+}
+
+/** Section 0 of two bytes: a name of one letter, `w`. */
+const CUSTOM_SECTION = [0, 2, 1, 119]
+
+/**
+ * The fastest kernels of this machine. Code for 256-bit vectors is used only when a small model's every value has the bits
+ * that the plain kernels give: making it is an experiment of the JavaScript engine's.
+ * @throws `engine` when the kernels do not compile.
+ */
+export async function fastestKernels(options: KernelCodeOptions): Promise<KernelCode> {
+  const { compileWide, log } = options
+  if (!hasRelaxedSimd()) return await loadKernels(options, 'plain')
+  if (compileWide !== undefined) {
+    try {
+      const code = await options.kernels('relaxed')
+      // A JavaScript engine keeps one machine code of equal bytes: a custom section without content sets these apart.
+      const marked = new Uint8Array(code.length + CUSTOM_SECTION.length)
+      marked.set(code)
+      marked.set(CUSTOM_SECTION, code.length)
+      const wide: KernelCode = { module: compileWide(marked), relaxed: true, vectorBits: 256 }
+      if (await computesTheSame(wide, await loadKernels(options, 'plain'), log)) return wide
+      log.warn('the kernels compute other bits with 256-bit vectors here; those of 128 bits are used')
+    } catch (error) {
+      log.warn('the kernels do not compile to 256-bit vectors here', { error: errorMessage(error) })
+    }
+  }
+  return await loadKernels(options, 'relaxed')
+}
+
+/** Kernels as they are everywhere. @throws `engine` when they do not compile. */
+export async function loadKernels(
+  { kernels }: Pick<KernelCodeOptions, 'kernels'>,
+  name: keyof WasmKernels,
+): Promise<KernelCode> {
+  try {
+    const module = await WebAssembly.compile(await kernels(name))
+    return { module, relaxed: name === 'relaxed', vectorBits: 128 }
+  } catch (cause) {
+    throw new ChoraleError('engine', `engine wasm: its kernels do not compile here: ${errorMessage(cause)}`, {
+      cause,
+    })
+  }
+}
