@@ -154,6 +154,10 @@ function addGroups<S, MIN, WIDE, TILE, TWO>(
   const half = halfScale()
   const end = x + <usize>groups * GROUP_BYTES
   let other = x + xStride
+  let sum = v128.load(sums)
+  let sum2 = v128.load(sums, 16)
+  let sum3 = isVoid<TWO>() ? sum : v128.load(sums, 32)
+  let sum4 = isVoid<TWO>() ? sum : v128.load(sums, 48)
   let touched = 0
   for (; x < end; x += GROUP_BYTES) {
     if (!isVoid<TILE>()) {
@@ -316,58 +320,51 @@ function addGroups<S, MIN, WIDE, TILE, TWO>(
       }
     }
     q += isVoid<TILE>() ? 128 : 256
-    addGroup<S, MIN, WIDE>(w, a, b, c, d, a2, b2, c2, d2, x, sums, mask, half)
+    const scale = load4<S>(w, mask, half)
+    const scale2 = load4<S>(w + sizeof<S>() * 4, mask, half)
+    const minima = w + sizeof<S>() * 8
+    const minimum = isVoid<MIN>() ? a : load4<S>(minima, mask, half)
+    const minimum2 = isVoid<MIN>() ? a : load4<S>(minima + sizeof<S>() * 4, mask, half)
+    let xScale = v128.load32_splat(x, GROUP_SCALE)
+    let xSum = v128.load32_splat(x, GROUP_SUM)
+    let zero = v128.load32_splat(x, GROUP_ZERO)
+    sum = scaled<MIN>(sum, whole<MIN, WIDE>(a, c, a2, c2, zero), scale, xScale, minimum, xSum)
+    sum2 = scaled<MIN>(sum2, whole<MIN, WIDE>(b, d, b2, d2, zero), scale2, xScale, minimum2, xSum)
     if (!isVoid<TWO>()) {
-      addGroup<S, MIN, WIDE>(w, e, f, g, h, e2, f2, g2, h2, other, sums + 32, mask, half)
+      xScale = v128.load32_splat(other, GROUP_SCALE)
+      xSum = v128.load32_splat(other, GROUP_SUM)
+      zero = v128.load32_splat(other, GROUP_ZERO)
+      sum3 = scaled<MIN>(sum3, whole<MIN, WIDE>(e, g, e2, g2, zero), scale, xScale, minimum, xSum)
+      sum4 = scaled<MIN>(sum4, whole<MIN, WIDE>(f, h, f2, h2, zero), scale2, xScale, minimum2, xSum)
       other += GROUP_BYTES
     }
     w = q
   }
+  v128.store(sums, sum2, 16)
+  v128.store(sums, sum)
+  if (!isVoid<TWO>()) {
+    v128.store(sums, sum4, 48)
+    v128.store(sums, sum3, 32)
+  }
   if (!isVoid<TILE>()) store<i32>(tile, touched, TILE_TOUCHED)
 }
 
-/** Adds what the half sums of a group, of the high and of the low limb, are worth to the eight sums at `sums`. */
+/** Dot products of four rows from half sums of their high and low limbs, with the zero point of weights that have no minima. */
 // @ts-ignore: decorator
 @inline
-function addGroup<S, MIN, WIDE>(
-  w: usize,
-  a: v128,
-  b: v128,
-  c: v128,
-  d: v128,
-  a2: v128,
-  b2: v128,
-  c2: v128,
-  d2: v128,
-  x: usize,
-  sums: usize,
-  mask: v128,
-  half: v128,
-): void {
+function whole<MIN, WIDE>(a: v128, b: v128, a2: v128, b2: v128, zero: v128): v128 {
   if (!isVoid<WIDE>()) {
     a = i32x4.add(i32x4.shl(a, 7), a2)
     b = i32x4.add(i32x4.shl(b, 7), b2)
-    c = i32x4.add(i32x4.shl(c, 7), c2)
-    d = i32x4.add(i32x4.shl(d, 7), d2)
   }
-  a = joined(a, c)
-  b = joined(b, d)
-  if (isVoid<MIN>()) {
-    const zero = v128.load32_splat(x, GROUP_ZERO)
-    a = i32x4.add(a, zero)
-    b = i32x4.add(b, zero)
-  }
-  const xScale = v128.load32_splat(x, GROUP_SCALE)
-  const scale = f32x4.mul(load4<S>(w, mask, half), xScale)
-  const scale2 = f32x4.mul(load4<S>(w + sizeof<S>() * 4, mask, half), xScale)
-  let sum = f32x4.add(v128.load(sums), f32x4.mul(f32x4.convert_i32x4_s(a), scale))
-  let sum2 = f32x4.add(v128.load(sums, 16), f32x4.mul(f32x4.convert_i32x4_s(b), scale2))
-  if (!isVoid<MIN>()) {
-    const minima = w + sizeof<S>() * 8
-    const xSum = v128.load32_splat(x, GROUP_SUM)
-    sum = f32x4.add(sum, f32x4.mul(load4<S>(minima, mask, half), xSum))
-    sum2 = f32x4.add(sum2, f32x4.mul(load4<S>(minima + sizeof<S>() * 4, mask, half), xSum))
-  }
-  v128.store(sums, sum2, 16)
-  v128.store(sums, sum)
+  const dots = joined(a, b)
+  return isVoid<MIN>() ? i32x4.add(dots, zero) : dots
+}
+
+/** sum + dots * scale of weights * scale of activations, then + minimum * sum of activations. */
+// @ts-ignore: decorator
+@inline
+function scaled<MIN>(sum: v128, dots: v128, scale: v128, xScale: v128, minimum: v128, xSum: v128): v128 {
+  sum = f32x4.add(sum, f32x4.mul(f32x4.convert_i32x4_s(dots), f32x4.mul(scale, xScale)))
+  return isVoid<MIN>() ? sum : f32x4.add(sum, f32x4.mul(minimum, xSum))
 }

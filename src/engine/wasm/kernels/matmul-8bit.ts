@@ -26,7 +26,7 @@ import {
 } from '../layout'
 import { dot4, joined } from './dot'
 import { halfMask, halfScale, load4 } from './half'
-import { clear, finish } from './store'
+import { finish } from './store'
 import { tile, wideVectors } from './threads'
 
 /** As `matmul4`; HALF: i32 when each 16 weights have a scale, void when each 32 have. */
@@ -96,8 +96,10 @@ function sumGroups<S, MIN, HALF, WIDE, TWO>(
   const end = x + <usize>groups * GROUP_BYTES
   let other = x + xStride
   let touched = 0
-  clear(sums)
-  if (!isVoid<TWO>()) clear(sums + 32)
+  let sum = f32x4.splat(0)
+  let sum2 = sum
+  let sum3 = sum
+  let sum4 = sum
   for (; x < end; x += GROUP_BYTES) {
     touched += load<u8>(next)
     next += step
@@ -255,63 +257,57 @@ function sumGroups<S, MIN, HALF, WIDE, TWO>(
       limb += 16
       limb2 += 16
       const scales = w + part * (sizeof<S>() * 8)
-      const negative = isVoid<HALF>() ? <usize>GROUP_NEGATIVE : <usize>GROUP_NEGATIVE_LOW + part * 4
-      addPart<S, WIDE>(scales, a, b, c, d, a2, b2, c2, d2, x, negative, sums, bits, factor)
-      if (!isVoid<TWO>()) addPart<S, WIDE>(scales, e, f, g, h, e2, f2, g2, h2, other, negative, sums + 32, bits, factor)
+      const scale = load4<S>(scales, bits, factor)
+      const scale2 = load4<S>(scales + sizeof<S>() * 4, bits, factor)
+      const negative: usize = isVoid<HALF>() ? GROUP_NEGATIVE : GROUP_NEGATIVE_LOW + part * 4
+      let xScale = v128.load32_splat(x, GROUP_SCALE)
+      let missing = v128.load32_splat(x + negative)
+      sum = scaled(sum, whole<WIDE>(a, c, a2, c2, missing), scale, xScale)
+      sum2 = scaled(sum2, whole<WIDE>(b, d, b2, d2, missing), scale2, xScale)
+      if (!isVoid<TWO>()) {
+        xScale = v128.load32_splat(other, GROUP_SCALE)
+        missing = v128.load32_splat(other + negative)
+        sum3 = scaled(sum3, whole<WIDE>(e, g, e2, g2, missing), scale, xScale)
+        sum4 = scaled(sum4, whole<WIDE>(f, h, f2, h2, missing), scale2, xScale)
+      }
     }
     if (!isVoid<MIN>()) {
-      const minimum = load4<S>(w + sizeof<S>() * 8, bits, factor)
-      const minimum2 = load4<S>(w + sizeof<S>() * 12, bits, factor)
-      addMinimum(sums, minimum, minimum2, v128.load32_splat(x, GROUP_SUM))
-      if (!isVoid<TWO>()) addMinimum(sums + 32, minimum, minimum2, v128.load32_splat(other, GROUP_SUM))
+      const minima = w + sizeof<S>() * 8
+      const minimum = load4<S>(minima, bits, factor)
+      const minimum2 = load4<S>(minima + sizeof<S>() * 4, bits, factor)
+      let xSum = v128.load32_splat(x, GROUP_SUM)
+      sum = f32x4.add(sum, f32x4.mul(minimum, xSum))
+      sum2 = f32x4.add(sum2, f32x4.mul(minimum2, xSum))
+      if (!isVoid<TWO>()) {
+        xSum = v128.load32_splat(other, GROUP_SUM)
+        sum3 = f32x4.add(sum3, f32x4.mul(minimum, xSum))
+        sum4 = f32x4.add(sum4, f32x4.mul(minimum2, xSum))
+      }
     }
     if (!isVoid<TWO>()) other += GROUP_BYTES
     w = q
   }
+  v128.store(sums, sum2, 16)
+  v128.store(sums, sum)
+  if (!isVoid<TWO>()) {
+    v128.store(sums, sum4, 48)
+    v128.store(sums, sum3, 32)
+  }
   store<i32>(tile, touched, TILE_TOUCHED)
 }
 
-/** Adds what the half sums of a part, of the high and of the low limb, are worth to the eight sums at `sums`. */
+/** Dot products of four rows from half sums of their high and low limbs; `missing` is what |x| leaves out of the high ones. */
 // @ts-ignore: decorator
 @inline
-function addPart<S, WIDE>(
-  scales: usize,
-  a: v128,
-  b: v128,
-  c: v128,
-  d: v128,
-  a2: v128,
-  b2: v128,
-  c2: v128,
-  d2: v128,
-  x: usize,
-  negative: usize,
-  sums: usize,
-  bits: v128,
-  factor: v128,
-): void {
-  const missing = v128.load32_splat(x + negative)
-  a = i32x4.add(joined(a, c), missing)
-  b = i32x4.add(joined(b, d), missing)
-  if (!isVoid<WIDE>()) {
-    // The low limb has no sign and needs no trick.
-    a = i32x4.add(i32x4.shl(a, 7), joined(a2, c2))
-    b = i32x4.add(i32x4.shl(b, 7), joined(b2, d2))
-  }
-  const xScale = v128.load32_splat(x, GROUP_SCALE)
-  const scale = f32x4.mul(load4<S>(scales, bits, factor), xScale)
-  const scale2 = f32x4.mul(load4<S>(scales + sizeof<S>() * 4, bits, factor), xScale)
-  const sum = f32x4.add(v128.load(sums), f32x4.mul(f32x4.convert_i32x4_s(a), scale))
-  const sum2 = f32x4.add(v128.load(sums, 16), f32x4.mul(f32x4.convert_i32x4_s(b), scale2))
-  v128.store(sums, sum2, 16)
-  v128.store(sums, sum)
+function whole<WIDE>(a: v128, b: v128, a2: v128, b2: v128, missing: v128): v128 {
+  const dots = i32x4.add(joined(a, b), missing)
+  // The low limb has no sign and needs no trick.
+  return isVoid<WIDE>() ? dots : i32x4.add(i32x4.shl(dots, 7), joined(a2, b2))
 }
 
+/** sum + dots * scale of weights * scale of activations. */
 // @ts-ignore: decorator
 @inline
-function addMinimum(sums: usize, minimum: v128, minimum2: v128, xSum: v128): void {
-  const sum = f32x4.add(v128.load(sums), f32x4.mul(minimum, xSum))
-  const sum2 = f32x4.add(v128.load(sums, 16), f32x4.mul(minimum2, xSum))
-  v128.store(sums, sum2, 16)
-  v128.store(sums, sum)
+function scaled(sum: v128, dots: v128, scale: v128, xScale: v128): v128 {
+  return f32x4.add(sum, f32x4.mul(f32x4.convert_i32x4_s(dots), f32x4.mul(scale, xScale)))
 }
