@@ -1,7 +1,7 @@
 import v8 from 'node:v8'
 
-/** V8 versions whose 256-bit code was tried: 13.6 is Node 24's, 15.0 that of Deno 2.9. */
-const KNOWN = /^1[345]\./
+/** V8 of Node 24, where it was tried. That of Node 22 gains nothing by it, those of 25 and 26 may end the process. */
+const KNOWN = /^13\.6\./
 
 /**
  * Without lazy compilation and Liftoff all functions are compiled, and optimised, before the module is there: code made
@@ -9,12 +9,15 @@ const KNOWN = /^1[345]\./
  */
 const FLAGS = ['experimental-wasm-revectorize', 'no-liftoff', 'no-wasm-lazy-compilation']
 
+const isKnown = process.arch === 'x64' && !('Deno' in globalThis) && KNOWN.test(process.versions['v8'] ?? '')
+
 /**
- * Compiles WebAssembly with V8's revectorizer, which makes one 256-bit instruction of two of 128 bits; undefined where V8 has
- * none. It pairs vectors that are stored side by side, when nothing is written between their loads.
+ * Compiles WebAssembly with V8's revectorizer, which makes one 256-bit instruction of two of 128 bits where the processor has
+ * AVX2; undefined where V8 is not known to have one, and in Deno, whose flags can't be set once it runs.
  */
-export const compileWideWasm: ((code: Uint8Array<ArrayBuffer>) => WebAssembly.Module) | undefined =
-  process.arch === 'x64' && KNOWN.test(process.versions['v8'] ?? '') ? compile : undefined
+export const compileWideWasm: ((code: Uint8Array<ArrayBuffer>) => WebAssembly.Module) | undefined = isKnown
+  ? compile
+  : undefined
 
 function compile(code: Uint8Array<ArrayBuffer>): WebAssembly.Module {
   for (const flag of FLAGS) v8.setFlagsFromString(`--${flag}`)

@@ -36,28 +36,44 @@ export function hasRelaxedSimd(): boolean {
 const CUSTOM_SECTION = [0, 2, 1, 119]
 
 /**
- * The fastest kernels of this machine. Code for 256-bit vectors is used only when a small model's every value has the bits
- * that the plain kernels give: making it is an experiment of the JavaScript engine's.
+ * The fastest kernels that work on this machine: those of 256-bit vectors, those with relaxed SIMD, the plain ones. The first
+ * two are used only when a small model's every value has the bits that the plain ones give: V8 makes the wide code as an
+ * experiment, and its quick compiler computes relaxed dot products wrongly on processors without AVX.
  * @throws `engine` when the kernels do not compile.
  */
 export async function fastestKernels(options: KernelCodeOptions): Promise<KernelCode> {
   const { compileWide, log } = options
-  if (!hasRelaxedSimd()) return await loadKernels(options, 'plain')
-  if (compileWide !== undefined) {
+  const plain = await loadKernels(options, 'plain')
+  if (!hasRelaxedSimd()) return plain
+  const candidates = [
+    ...(compileWide === undefined
+      ? []
+      : [async () => wideKernels(await options.kernels('relaxed'), compileWide)]),
+    () => loadKernels(options, 'relaxed'),
+  ]
+  for (const compile of candidates) {
     try {
-      const code = await options.kernels('relaxed')
-      // A JavaScript engine keeps one machine code of equal bytes: a custom section without content sets these apart.
-      const marked = new Uint8Array(code.length + CUSTOM_SECTION.length)
-      marked.set(code)
-      marked.set(CUSTOM_SECTION, code.length)
-      const wide: KernelCode = { module: compileWide(marked), relaxed: true, vectorBits: 256 }
-      if (await computesTheSame(wide, await loadKernels(options, 'plain'), log)) return wide
-      log.warn('the kernels compute other bits with 256-bit vectors here; those of 128 bits are used')
+      const code = await compile()
+      if (await computesTheSame(code, plain, log)) return code
+      log.warn('kernels that compute other bits than the plain ones are not used', {
+        vectorBits: code.vectorBits,
+      })
     } catch (error) {
-      log.warn('the kernels do not compile to 256-bit vectors here', { error: errorMessage(error) })
+      log.warn('kernels that do not compile are not used', { error: errorMessage(error) })
     }
   }
-  return await loadKernels(options, 'relaxed')
+  return plain
+}
+
+function wideKernels(
+  code: Uint8Array<ArrayBuffer>,
+  compileWide: (code: Uint8Array<ArrayBuffer>) => WebAssembly.Module,
+): KernelCode {
+  // A JavaScript engine keeps one machine code of equal bytes: a custom section without content sets these apart.
+  const marked = new Uint8Array(code.length + CUSTOM_SECTION.length)
+  marked.set(code)
+  marked.set(CUSTOM_SECTION, code.length)
+  return { module: compileWide(marked), relaxed: true, vectorBits: 256 }
 }
 
 /** Kernels as they are everywhere. @throws `engine` when they do not compile. */

@@ -123,6 +123,7 @@ function sumGroups<S, MIN, HALF, WIDE, TWO>(
       let f2 = a
       let g2 = a
       let h2 = a
+      // Eight columns at a time, written out as in the 4-bit kernels.
       let wa = v128.load(q)
       let wb = v128.load(q, 16)
       let wc = v128.load(q, 32)
