@@ -21,11 +21,8 @@ export interface Platform {
   facts?: FactStore
   /** Compiled kernels of the wasm engine; absent where they are not shipped. */
   wasmKernels?: (name: keyof WasmKernels) => Promise<Uint8Array<ArrayBuffer>>
-  /**
-   * Compiles WebAssembly so that pairs of 128-bit vector instructions become 256-bit ones, where the processor has those;
-   * absent where the JavaScript engine can't.
-   */
-  compileWideWasm?: (code: Uint8Array<ArrayBuffer>) => WebAssembly.Module
+  /** Absent where the JavaScript engine can't. */
+  compileWideWasm?: CompileWideWasm
   /** Starts a thread of the wasm engine; absent where threads can't share memory. */
   startWasmThread?: (job: WasmThreadJob) => Promise<WasmThread>
 }
@@ -34,6 +31,18 @@ export interface Platform {
 export interface WasmKernels {
   readonly relaxed: Uint8Array<ArrayBuffer>
   readonly plain: Uint8Array<ArrayBuffer>
+}
+
+/** Compiles WebAssembly so that pairs of 128-bit vector instructions become 256-bit ones, where the processor has those. */
+export type CompileWideWasm = (code: Uint8Array<ArrayBuffer>) => WideWasm
+
+export interface WideWasm {
+  readonly module: WebAssembly.Module
+  /**
+   * To be called when its code has run and JavaScript goes on: code of both widths in turn is ten times slower till the
+   * upper halves of the vectors are declared empty.
+   */
+  done(): void
 }
 
 /** What a thread does: makes an instance of `module` on `memory` (as `env.memory`) and calls its `work(...parameters)`. */

@@ -1,6 +1,6 @@
 import { ChoraleError } from '../errors.ts'
 import { silentLogger, type Logger } from '../log.ts'
-import type { WasmKernels, WasmThread, WasmThreadJob } from '../platform.ts'
+import type { CompileWideWasm, WasmKernels, WasmThread, WasmThreadJob } from '../platform.ts'
 import { checkHeadSupport, checkSupport, type SupportedSpec } from './check-support.ts'
 import { checkSpan } from './check-span.ts'
 import type { Engine } from './engine.ts'
@@ -13,7 +13,7 @@ export interface WasmEngineOptions {
   /** Compiled kernels by name (`Platform.wasmKernels`). */
   kernels: (name: keyof WasmKernels) => Promise<Uint8Array<ArrayBuffer>>
   /** Compiles them to 256-bit vectors (`Platform.compileWideWasm`); without it vectors have 128 bits. */
-  compileWide?: (code: Uint8Array<ArrayBuffer>) => WebAssembly.Module
+  compileWide?: CompileWideWasm
   /** Starts threads (`Platform.startWasmThread`); without it there is one. */
   startThread?: (job: WasmThreadJob) => Promise<WasmThread>
   /** CPU threads, 1 to 64; default: all cores, up to `MAX_DEFAULT_THREADS`. */

@@ -336,6 +336,14 @@ describe('kernels of 256-bit vectors', () => {
     for (const code of codes) expect(await computesTheSame(wide.code, code, silentLogger)).toBe(true)
   })
 
+  it('are told when JavaScript goes on: it would be ten times slower beside full halves of vectors', async () => {
+    let calls = 0
+    const code = { ...wide.code, done: () => void calls++ }
+    expect(await computesTheSame(code, plain.code, silentLogger)).toBe(true)
+    // Two sets of formats, two widths of activations, three steps.
+    expect(calls).toBe(12)
+  })
+
   it('are not taken when they compute something else or do not compile, nor are relaxed ones', async () => {
     const code = await readWasmKernels('relaxed')
     // f32x4.convert_i32x4_s, which reads dot products, made f32x4.convert_i32x4_u.
@@ -352,7 +360,10 @@ describe('kernels of 256-bit vectors', () => {
       kernels: readWasmKernels,
       log: createLogger('warn', ({ message }) => log.push(message)),
     }
-    const taken = await fastestKernels({ ...options, compileWide: () => new WebAssembly.Module(wrong) })
+    const taken = await fastestKernels({
+      ...options,
+      compileWide: () => ({ module: new WebAssembly.Module(wrong), done: () => undefined }),
+    })
     expect(taken).toMatchObject({ relaxed: true, vectorBits: 128 })
     expect(log.splice(0)).toEqual(['kernels that compute other bits than the plain ones are not used'])
     const failing = () => {

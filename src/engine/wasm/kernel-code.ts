@@ -1,6 +1,6 @@
 import { ChoraleError, errorMessage } from '../../errors.ts'
 import type { Logger } from '../../log.ts'
-import type { WasmKernels } from '../../platform.ts'
+import type { CompileWideWasm, WasmKernels } from '../../platform.ts'
 import { computesTheSame } from './compare-kernels.ts'
 
 /** The kernels, compiled. */
@@ -10,12 +10,14 @@ export interface KernelCode {
   readonly relaxed: boolean
   /** Of the machine's vectors that they were compiled to. */
   readonly vectorBits: 128 | 256
+  /** To be called after the kernels ran (`WideWasm`). */
+  done(): void
 }
 
 export interface KernelCodeOptions {
   readonly kernels: (name: keyof WasmKernels) => Promise<Uint8Array<ArrayBuffer>>
   /** `Platform.compileWideWasm`. */
-  readonly compileWide?: ((code: Uint8Array<ArrayBuffer>) => WebAssembly.Module) | undefined
+  readonly compileWide?: CompileWideWasm | undefined
   readonly log: Logger
 }
 
@@ -65,15 +67,13 @@ export async function fastestKernels(options: KernelCodeOptions): Promise<Kernel
   return plain
 }
 
-function wideKernels(
-  code: Uint8Array<ArrayBuffer>,
-  compileWide: (code: Uint8Array<ArrayBuffer>) => WebAssembly.Module,
-): KernelCode {
+function wideKernels(code: Uint8Array<ArrayBuffer>, compileWide: CompileWideWasm): KernelCode {
   // A JavaScript engine keeps one machine code of equal bytes: a custom section without content sets these apart.
   const marked = new Uint8Array(code.length + CUSTOM_SECTION.length)
   marked.set(code)
   marked.set(CUSTOM_SECTION, code.length)
-  return { module: compileWide(marked), relaxed: true, vectorBits: 256 }
+  const { module, done } = compileWide(marked)
+  return { module, relaxed: true, vectorBits: 256, done }
 }
 
 /** Kernels as they are everywhere. @throws `engine` when they do not compile. */
@@ -83,7 +83,7 @@ export async function loadKernels(
 ): Promise<KernelCode> {
   try {
     const module = await WebAssembly.compile(await kernels(name))
-    return { module, relaxed: name === 'relaxed', vectorBits: 128 }
+    return { module, relaxed: name === 'relaxed', vectorBits: 128, done: () => undefined }
   } catch (cause) {
     throw new ChoraleError('engine', `engine wasm: its kernels do not compile here: ${errorMessage(cause)}`, {
       cause,

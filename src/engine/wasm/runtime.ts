@@ -15,6 +15,8 @@ export interface WasmRuntime {
   readonly wide: boolean
   /** Runs an operation on all threads; blocks until they are done. */
   run(operation: number, argument: number): void
+  /** The final norm of a head's rows, on this thread. */
+  finalNorm(head: number): void
   /** Ends the threads. */
   close(): Promise<void>
 }
@@ -118,6 +120,11 @@ export async function createWasmRuntime(options: WasmRuntimeOptions): Promise<Wa
     run(operation, argument) {
       if (closed !== undefined) throw new ChoraleError('engine', 'the wasm engine was closed')
       exports.start(control, operation, argument)
+      code.done()
+    },
+    finalNorm(head) {
+      exports.finalNorm(head)
+      code.done()
     },
     close() {
       closed ??= stop()

@@ -165,7 +165,7 @@ export async function loadWasmHead(
         return ids
       },
       async finalNorm(hidden) {
-        const compute = () => runtime.exports.finalNorm(record.address)
+        const compute = () => runtime.finalNorm(record.address)
         return inPieces(hidden, compute, prepared, hiddenStride, hiddenSize)
       },
       async close() {
