@@ -244,7 +244,7 @@ function gateUp(span: usize, block: usize): void {
 /** A piece of work is some octets of one expert's results. */
 function down(span: usize, block: usize): void {
   const octets = (load<i32>(span, SPAN_HIDDEN_SIZE) + OCTET - 1) / OCTET
-  const piece = pieceOf(octets)
+  const piece = pieceOf((octets + 1) / 2) * 2
   const pieces = (octets + piece - 1) / piece
   const total = load<i32>(span, SPAN_EXPERT_COUNT) * pieces
   const stride = strideBytes(span, SPAN_INTERMEDIATE_STRIDE)

@@ -74,7 +74,7 @@ import { isQuantized, isWide, matmul } from './matmul'
 import { prepare, useRows } from './prepare'
 import { roundRow } from './round'
 import { privateScratch, strideBytes } from './span-record'
-import { barrier, claim, nextPhase, pieceStart, threads } from './threads'
+import { barrier, claim, nextPhase, octetStart, pieceStart, threads } from './threads'
 
 /** Octets of gate and up that make one group of rounded activations. */
 const GROUP_OCTETS = GROUP / OCTET
@@ -138,8 +138,8 @@ function projectQkv(span: usize, block: usize): void {
   const vOffset = kOffset + load<i32>(k, MATRIX_OCTETS)
   const total = vOffset + load<i32>(v, MATRIX_OCTETS)
   const kvStride = strideBytes(span, SPAN_KV_STRIDE)
-  for (let piece = claim(), from = pieceStart(piece, total); from < total; piece = claim(), from = pieceStart(piece, total)) {
-    const to = pieceStart(piece + 1, total)
+  for (let piece = claim(), from = octetStart(piece, total); from < total; piece = claim(), from = octetStart(piece, total)) {
+    const to = octetStart(piece + 1, total)
     part(q, 0, from, to, rows, load<usize>(span, SPAN_Q), strideBytes(span, SPAN_Q_STRIDE))
     part(k, kOffset, from, to, rows, load<usize>(span, SPAN_K), kvStride)
     part(v, vOffset, from, to, rows, load<usize>(span, SPAN_V), kvStride)
@@ -280,8 +280,8 @@ function addToHidden(span: usize, matrix: usize, rows: i32): void {
   const hidden = load<usize>(span, SPAN_HIDDEN)
   const stride = strideBytes(span, SPAN_HIDDEN_STRIDE)
   const total = load<i32>(matrix, MATRIX_OCTETS)
-  for (let piece = claim(), from = pieceStart(piece, total); from < total; piece = claim(), from = pieceStart(piece, total)) {
-    matmul(matrix, from, pieceStart(piece + 1, total), rows, hidden, stride, true)
+  for (let piece = claim(), from = octetStart(piece, total); from < total; piece = claim(), from = octetStart(piece, total)) {
+    matmul(matrix, from, octetStart(piece + 1, total), rows, hidden, stride, true)
   }
   barrier()
 }

@@ -78,8 +78,8 @@ export function barrier(): void {
 }
 
 /**
- * Where the piece with number `index` begins when a phase has `total` octets or groups: three quarters of them go in pieces
- * of a quarter of a thread's share, the rest in pieces a quarter of that, so that a slow thread holds nobody up for long.
+ * Where the piece with number `index` begins when a phase has `total` parts: three quarters of them go in pieces of a
+ * quarter of a thread's share, the rest in pieces a quarter of that, so that a slow thread holds nobody up for long.
  */
 export function pieceStart(index: i32, total: i32): i32 {
   if (threads == 1) return min(index, 1) * total
@@ -88,7 +88,12 @@ export function pieceStart(index: i32, total: i32): i32 {
   return min(total, beyond <= 0 ? index * large : threads * 3 * large + beyond * max(large / 4, 1))
 }
 
-/** Octets in a piece of a phase that has `total` for each of several matrices. */
+/** As `pieceStart` for octets: two at a time, whose outputs fill a cache line, so that no line is two threads'. */
+export function octetStart(index: i32, octets: i32): i32 {
+  return min(pieceStart(index, (octets + 1) / 2) * 2, octets)
+}
+
+/** Parts in a piece of a phase that has `total` for each of several matrices. */
 export function pieceOf(total: i32): i32 {
   if (threads == 1) return total
   const piece = total / (threads * 6)
