@@ -2,6 +2,7 @@ import type { EngineHead } from '../engine/engine.ts'
 import { ChoraleError } from '../errors.ts'
 import { allFinite, argmax } from '../sampling/filters.ts'
 import { concatRows, rows, type Tensor } from '../tensor/tensor.ts'
+import { catchUp } from './race-signal.ts'
 
 /** A head that sessions share. */
 export interface BatchedHead {
@@ -34,7 +35,7 @@ export function batchHead(head: EngineHead): BatchedHead {
     running = true
     while (waiting.length > 0) {
       // Sessions whose steps ended together ask in the same turn; the first waits for the others.
-      await Promise.resolve()
+      await catchUp()
       const batch = takeBatch()
       try {
         const columns = (batch[0] as Waiting).hidden.shape[1]

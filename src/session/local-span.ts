@@ -4,7 +4,7 @@ import { createPrefixCache } from '../kv/prefix-cache.ts'
 import type { Tensor } from '../tensor/tensor.ts'
 import { cancelled, checkOpen, checkRollback, checkStep } from './check-step.ts'
 import { createPrefixTrail } from './prefix-trail.ts'
-import { nextTurn } from './race-signal.ts'
+import { catchUp, nextTurn } from './race-signal.ts'
 import type { RouteHop, SpanRunner, SpanSession, StepOptions } from './span-runner.ts'
 import { createSessionKv } from './session-kv.ts'
 import { computeTurns, type Job, type Line, piece, remaining, type Turn, wanted } from './span-turn.ts'
@@ -166,7 +166,7 @@ export function createLocalSpan(span: EngineSpan, options: LocalSpanOptions): Sp
         signal?.addEventListener('abort', abort)
         line.jobs.push(job)
         if (!waiting.includes(line)) waiting.push(line)
-        busy ??= Promise.resolve().then(work)
+        busy ??= catchUp().then(work)
       })
     }
 

@@ -27,6 +27,19 @@ describe('createLocalSpan', () => {
     expect(span.calls).toEqual([3])
   })
 
+  it('waits for sessions that ask a few microtasks later than the first', async () => {
+    const span = createFakeEngineSpan({ start: 0, end: 1, kvTokens: 64 })
+    const runner = createLocalSpan(span, options)
+    const sessions = await Promise.all([0, 1, 2, 3].map(() => runner.open({ maxTokens: 8 })))
+    await Promise.all(
+      sessions.map(async (session, later) => {
+        for (let i = 0; i < 3 * later; i++) await Promise.resolve()
+        await session.step(someHidden(1, HIDDEN, 1))
+      }),
+    )
+    expect(span.calls).toEqual([4])
+  })
+
   it('serves a short step after at most one piece of another session', async () => {
     let release: () => void = () => undefined
     const span = createFakeEngineSpan({
