@@ -4,7 +4,7 @@ import type { CompileWideWasm, WasmKernels, WasmThread, WasmThreadJob } from '..
 import { checkHeadSupport, checkSupport, type SupportedSpec } from './check-support.ts'
 import { checkSpan } from './check-span.ts'
 import type { Engine } from './engine.ts'
-import { loadKernels, fastestKernels } from './wasm/kernel-code.ts'
+import { fastestKernels, loadKernels } from './wasm/kernel-code.ts'
 import { createWasmRuntime } from './wasm/runtime.ts'
 import { loadWasmHead } from './wasm/wasm-head.ts'
 import { loadWasmSpan } from './wasm/wasm-span.ts'

@@ -21,3 +21,10 @@ export function dot4(signed: v128, small: v128, sum: v128): v128 {
 export function joined(a: v128, b: v128): v128 {
   return i32x4.add(v128.shuffle<i32>(a, b, 0, 2, 4, 6), v128.shuffle<i32>(a, b, 1, 3, 5, 7))
 }
+
+/** sum + dots * scale of weights * scale of activations. */
+// @ts-ignore: decorator
+@inline
+export function scaled(sum: v128, dots: v128, scale: v128, xScale: v128): v128 {
+  return f32x4.add(sum, f32x4.mul(f32x4.convert_i32x4_s(dots), f32x4.mul(scale, xScale)))
+}

@@ -5,7 +5,7 @@ export const ROUNDER: f32 = 12582912
 
 /** Loaded, because a constant vector would be built of three instructions in every turn of a loop. */
 const CONSTANTS = memory.data<f32>([
-  88, -87, 1.44269504088896341, 12582912, 0.693359375, -2.1219444e-4, 1.98756915e-4, 1.3981999507e-3, 8.3334519073e-3,
+  88, -87, 1.44269504088896341, ROUNDER, 0.693359375, -2.1219444e-4, 1.98756915e-4, 1.3981999507e-3, 8.3334519073e-3,
   4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1, 1,
 ])
 

@@ -25,7 +25,7 @@ import {
   TILE_TOUCHED,
   TILE_WEIGHTS_BYTES,
 } from '../layout'
-import { dot4, joined } from './dot'
+import { dot4, joined, scaled } from './dot'
 import { halfMask, halfScale, load4, nibbleMask } from './half'
 import { clear, finish } from './store'
 import { tile, wideVectors } from './threads'
@@ -164,9 +164,7 @@ function addGroups<S, MIN, WIDE, TILE, TWO>(
       touched += load<u8>(next)
       next += step
     }
-    let q = w + (isVoid<TILE>() ? sizeof<S>() * (isVoid<MIN>() ? 8 : 16) : 64)
-    let limb = x
-    let limb2 = other
+    const q = w + (isVoid<TILE>() ? sizeof<S>() * (isVoid<MIN>() ? 8 : 16) : 64)
     let a = i32x4.splat(0)
     let b = a
     let c = a
@@ -192,26 +190,26 @@ function addGroups<S, MIN, WIDE, TILE, TWO>(
       wa = low(wa, nibble)
       wb = low(wb, nibble)
     }
-    let v = v128.load64_splat(limb)
+    let v = v128.load64_splat(x)
     a = dot4(v, wa, a)
     b = dot4(v, wb, b)
     c = dot4(v, wc, c)
     d = dot4(v, wd, d)
     if (!isVoid<WIDE>()) {
-      v = v128.load64_splat(limb, ROUNDED_LOW)
+      v = v128.load64_splat(x, ROUNDED_LOW)
       a2 = dot4(v, wa, a2)
       b2 = dot4(v, wb, b2)
       c2 = dot4(v, wc, c2)
       d2 = dot4(v, wd, d2)
     }
     if (!isVoid<TWO>()) {
-      v = v128.load64_splat(limb2)
+      v = v128.load64_splat(other)
       e = dot4(v, wa, e)
       f = dot4(v, wb, f)
       g = dot4(v, wc, g)
       h = dot4(v, wd, h)
       if (!isVoid<WIDE>()) {
-        v = v128.load64_splat(limb2, ROUNDED_LOW)
+        v = v128.load64_splat(other, ROUNDED_LOW)
         e2 = dot4(v, wa, e2)
         f2 = dot4(v, wb, f2)
         g2 = dot4(v, wc, g2)
@@ -226,26 +224,26 @@ function addGroups<S, MIN, WIDE, TILE, TWO>(
       wa = low(wa, nibble)
       wb = low(wb, nibble)
     }
-    v = v128.load64_splat(limb, 8)
+    v = v128.load64_splat(x, 8)
     a = dot4(v, wa, a)
     b = dot4(v, wb, b)
     c = dot4(v, wc, c)
     d = dot4(v, wd, d)
     if (!isVoid<WIDE>()) {
-      v = v128.load64_splat(limb, ROUNDED_LOW + 8)
+      v = v128.load64_splat(x, ROUNDED_LOW + 8)
       a2 = dot4(v, wa, a2)
       b2 = dot4(v, wb, b2)
       c2 = dot4(v, wc, c2)
       d2 = dot4(v, wd, d2)
     }
     if (!isVoid<TWO>()) {
-      v = v128.load64_splat(limb2, 8)
+      v = v128.load64_splat(other, 8)
       e = dot4(v, wa, e)
       f = dot4(v, wb, f)
       g = dot4(v, wc, g)
       h = dot4(v, wd, h)
       if (!isVoid<WIDE>()) {
-        v = v128.load64_splat(limb2, ROUNDED_LOW + 8)
+        v = v128.load64_splat(other, ROUNDED_LOW + 8)
         e2 = dot4(v, wa, e2)
         f2 = dot4(v, wb, f2)
         g2 = dot4(v, wc, g2)
@@ -260,26 +258,26 @@ function addGroups<S, MIN, WIDE, TILE, TWO>(
       wa = low(wa, nibble)
       wb = low(wb, nibble)
     }
-    v = v128.load64_splat(limb, 16)
+    v = v128.load64_splat(x, 16)
     a = dot4(v, wa, a)
     b = dot4(v, wb, b)
     c = dot4(v, wc, c)
     d = dot4(v, wd, d)
     if (!isVoid<WIDE>()) {
-      v = v128.load64_splat(limb, ROUNDED_LOW + 16)
+      v = v128.load64_splat(x, ROUNDED_LOW + 16)
       a2 = dot4(v, wa, a2)
       b2 = dot4(v, wb, b2)
       c2 = dot4(v, wc, c2)
       d2 = dot4(v, wd, d2)
     }
     if (!isVoid<TWO>()) {
-      v = v128.load64_splat(limb2, 16)
+      v = v128.load64_splat(other, 16)
       e = dot4(v, wa, e)
       f = dot4(v, wb, f)
       g = dot4(v, wc, g)
       h = dot4(v, wd, h)
       if (!isVoid<WIDE>()) {
-        v = v128.load64_splat(limb2, ROUNDED_LOW + 16)
+        v = v128.load64_splat(other, ROUNDED_LOW + 16)
         e2 = dot4(v, wa, e2)
         f2 = dot4(v, wb, f2)
         g2 = dot4(v, wc, g2)
@@ -294,33 +292,32 @@ function addGroups<S, MIN, WIDE, TILE, TWO>(
       wa = low(wa, nibble)
       wb = low(wb, nibble)
     }
-    v = v128.load64_splat(limb, 24)
+    v = v128.load64_splat(x, 24)
     a = dot4(v, wa, a)
     b = dot4(v, wb, b)
     c = dot4(v, wc, c)
     d = dot4(v, wd, d)
     if (!isVoid<WIDE>()) {
-      v = v128.load64_splat(limb, ROUNDED_LOW + 24)
+      v = v128.load64_splat(x, ROUNDED_LOW + 24)
       a2 = dot4(v, wa, a2)
       b2 = dot4(v, wb, b2)
       c2 = dot4(v, wc, c2)
       d2 = dot4(v, wd, d2)
     }
     if (!isVoid<TWO>()) {
-      v = v128.load64_splat(limb2, 24)
+      v = v128.load64_splat(other, 24)
       e = dot4(v, wa, e)
       f = dot4(v, wb, f)
       g = dot4(v, wc, g)
       h = dot4(v, wd, h)
       if (!isVoid<WIDE>()) {
-        v = v128.load64_splat(limb2, ROUNDED_LOW + 24)
+        v = v128.load64_splat(other, ROUNDED_LOW + 24)
         e2 = dot4(v, wa, e2)
         f2 = dot4(v, wb, f2)
         g2 = dot4(v, wc, g2)
         h2 = dot4(v, wd, h2)
       }
     }
-    q += isVoid<TILE>() ? 128 : 256
     const scale = load4<S>(w, mask, half)
     const scale2 = load4<S>(w + sizeof<S>() * 4, mask, half)
     const minima = w + sizeof<S>() * 8
@@ -329,17 +326,17 @@ function addGroups<S, MIN, WIDE, TILE, TWO>(
     let xScale = v128.load32_splat(x, GROUP_SCALE)
     let xSum = v128.load32_splat(x, GROUP_SUM)
     let zero = v128.load32_splat(x, GROUP_ZERO)
-    sum = scaled<MIN>(sum, whole<MIN, WIDE>(a, c, a2, c2, zero), scale, xScale, minimum, xSum)
-    sum2 = scaled<MIN>(sum2, whole<MIN, WIDE>(b, d, b2, d2, zero), scale2, xScale, minimum2, xSum)
+    sum = scaledFromMinimum<MIN>(sum, whole<MIN, WIDE>(a, c, a2, c2, zero), scale, xScale, minimum, xSum)
+    sum2 = scaledFromMinimum<MIN>(sum2, whole<MIN, WIDE>(b, d, b2, d2, zero), scale2, xScale, minimum2, xSum)
     if (!isVoid<TWO>()) {
       xScale = v128.load32_splat(other, GROUP_SCALE)
       xSum = v128.load32_splat(other, GROUP_SUM)
       zero = v128.load32_splat(other, GROUP_ZERO)
-      sum3 = scaled<MIN>(sum3, whole<MIN, WIDE>(e, g, e2, g2, zero), scale, xScale, minimum, xSum)
-      sum4 = scaled<MIN>(sum4, whole<MIN, WIDE>(f, h, f2, h2, zero), scale2, xScale, minimum2, xSum)
+      sum3 = scaledFromMinimum<MIN>(sum3, whole<MIN, WIDE>(e, g, e2, g2, zero), scale, xScale, minimum, xSum)
+      sum4 = scaledFromMinimum<MIN>(sum4, whole<MIN, WIDE>(f, h, f2, h2, zero), scale2, xScale, minimum2, xSum)
       other += GROUP_BYTES
     }
-    w = q
+    w = q + (isVoid<TILE>() ? 128 : 256)
   }
   v128.store(sums, sum2, 16)
   v128.store(sums, sum)
@@ -362,10 +359,10 @@ function whole<MIN, WIDE>(a: v128, b: v128, a2: v128, b2: v128, zero: v128): v12
   return isVoid<MIN>() ? i32x4.add(dots, zero) : dots
 }
 
-/** sum + dots * scale of weights * scale of activations, then + minimum * sum of activations. */
+/** `scaled`, then + minimum * sum of activations. */
 // @ts-ignore: decorator
 @inline
-function scaled<MIN>(sum: v128, dots: v128, scale: v128, xScale: v128, minimum: v128, xSum: v128): v128 {
-  sum = f32x4.add(sum, f32x4.mul(f32x4.convert_i32x4_s(dots), f32x4.mul(scale, xScale)))
+function scaledFromMinimum<MIN>(sum: v128, dots: v128, scale: v128, xScale: v128, minimum: v128, xSum: v128): v128 {
+  sum = scaled(sum, dots, scale, xScale)
   return isVoid<MIN>() ? sum : f32x4.add(sum, f32x4.mul(minimum, xSum))
 }

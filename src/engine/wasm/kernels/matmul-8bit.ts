@@ -24,7 +24,7 @@ import {
   TILE_TOUCHED,
   TILE_WEIGHTS_BYTES,
 } from '../layout'
-import { dot4, joined } from './dot'
+import { dot4, joined, scaled } from './dot'
 import { halfMask, halfScale, load4 } from './half'
 import { finish } from './store'
 import { tile, wideVectors } from './threads'
@@ -304,11 +304,4 @@ function whole<WIDE>(a: v128, b: v128, a2: v128, b2: v128, missing: v128): v128 
   const dots = i32x4.add(joined(a, b), missing)
   // The low limb has no sign and needs no trick.
   return isVoid<WIDE>() ? dots : i32x4.add(i32x4.shl(dots, 7), joined(a2, b2))
-}
-
-/** sum + dots * scale of weights * scale of activations. */
-// @ts-ignore: decorator
-@inline
-function scaled(sum: v128, dots: v128, scale: v128, xScale: v128): v128 {
-  return f32x4.add(sum, f32x4.mul(f32x4.convert_i32x4_s(dots), f32x4.mul(scale, xScale)))
 }

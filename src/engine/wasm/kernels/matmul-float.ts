@@ -162,8 +162,6 @@ function octetByRows<FOUR>(w: usize, columns: i32, x: usize, xStride: usize, sum
       v = v128.load32_splat(xc)
       c = f32x4.add(c, f32x4.mul(low, v))
       c2 = f32x4.add(c2, f32x4.mul(high, v))
-    }
-    if (!isVoid<FOUR>()) {
       v = v128.load32_splat(xd)
       d = f32x4.add(d, f32x4.mul(low, v))
       d2 = f32x4.add(d2, f32x4.mul(high, v))
@@ -180,8 +178,6 @@ function octetByRows<FOUR>(w: usize, columns: i32, x: usize, xStride: usize, sum
       v = v128.load32_splat(xc, 4)
       cOdd = f32x4.add(cOdd, f32x4.mul(low, v))
       cOdd2 = f32x4.add(cOdd2, f32x4.mul(high, v))
-    }
-    if (!isVoid<FOUR>()) {
       v = v128.load32_splat(xd, 4)
       dOdd = f32x4.add(dOdd, f32x4.mul(low, v))
       dOdd2 = f32x4.add(dOdd2, f32x4.mul(high, v))
@@ -205,8 +201,6 @@ function octetByRows<FOUR>(w: usize, columns: i32, x: usize, xStride: usize, sum
       v = v128.load32_splat(xc)
       c = f32x4.add(c, f32x4.mul(low, v))
       c2 = f32x4.add(c2, f32x4.mul(high, v))
-    }
-    if (!isVoid<FOUR>()) {
       v = v128.load32_splat(xd)
       d = f32x4.add(d, f32x4.mul(low, v))
       d2 = f32x4.add(d2, f32x4.mul(high, v))
@@ -225,8 +219,6 @@ function octetByRows<FOUR>(w: usize, columns: i32, x: usize, xStride: usize, sum
     v128.store(sums, c, 128)
     v128.store(sums, cOdd2, 176)
     v128.store(sums, cOdd, 160)
-  }
-  if (!isVoid<FOUR>()) {
     v128.store(sums, d2, 208)
     v128.store(sums, d, 192)
     v128.store(sums, dOdd2, 240)
