@@ -21,14 +21,16 @@ export const CONTROL_GENERATION = 128
 export const CONTROL_SLEEPERS = 192
 export const CONTROL_OPERATION = 256
 export const CONTROL_ARGUMENT = 260
-/** Work counters, one a phase of an operation. */
-export const CONTROL_CLAIMS = 320
+export const CONTROL_BYTES = 320
+
+/** Behind the control record, for each thread: pieces taken of its share of the work, one counter a phase, then its `tile`. */
+export const THREAD_TAKEN = 0
 /** Most phases of one operation: bounds the blocks that one call runs. */
 export const MAX_PHASES = 1024
-export const CONTROL_BYTES = 4416
+export const THREAD_TILE = 4096
 
 /**
- * Scratch of each thread for a matmul, behind the control record: 4-bit weights of an octet and up to `TILE_COLUMNS`
+ * Scratch of each thread for a matmul: 4-bit weights of an octet and up to `TILE_COLUMNS`
  * columns as bytes, with scales and minima as float32 (`TILE_GROUP_BYTES` a group of 32), then the unfinished sums of
  * `TILE_ROWS` rows. Both fit the first level of cache together.
  */
@@ -42,6 +44,7 @@ export const TILE_FLOAT_ROWS = 32
 /** Where what was fetched ahead goes, so that no compiler drops it. */
 export const TILE_TOUCHED = 12288
 export const TILE_BYTES = 12352
+export const THREAD_BYTES = 16448
 
 export const OPERATION_STOP = 0
 export const OPERATION_SPAN = 1

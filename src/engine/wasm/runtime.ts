@@ -2,7 +2,7 @@ import { ChoraleError, errorMessage } from '../../errors.ts'
 import type { Logger } from '../../log.ts'
 import type { WasmThread, WasmThreadJob } from '../../platform.ts'
 import type { KernelCode } from './kernel-code.ts'
-import { CONTROL_BYTES, CONTROL_EPOCH, CONTROL_OPERATION, OPERATION_STOP, TILE_BYTES } from './layout.ts'
+import { CONTROL_BYTES, CONTROL_EPOCH, CONTROL_OPERATION, OPERATION_STOP, THREAD_BYTES } from './layout.ts'
 import { createLinearMemory, type LinearMemory } from './linear-memory.ts'
 
 /** The kernels on one memory, with their threads waiting for operations. */
@@ -62,7 +62,7 @@ const PATTERNS = [0x8fffe000 | 0, 2 ** 112, 15] as const
 export async function createWasmRuntime(options: WasmRuntimeOptions): Promise<WasmRuntime> {
   const { code, log, startThread, threads } = options
   const linear = createLinearMemory()
-  const control = linear.allocate(CONTROL_BYTES + threads * TILE_BYTES, 'thread control')
+  const control = linear.allocate(CONTROL_BYTES + threads * THREAD_BYTES, 'thread control')
   linear.bytes(control, CONTROL_BYTES).fill(0)
   let exports: KernelExports
   try {

@@ -50,7 +50,7 @@ import { normalize } from './norm'
 import { useRows } from './prepare'
 import { roundRow } from './round'
 import { strideBytes } from './span-record'
-import { barrier, claim, pieceOf } from './threads'
+import { barrier, from, take, thread, to } from './threads'
 
 /** Octets of gate and up that make one group of rounded activations. */
 const GROUP_OCTETS = GROUP / OCTET
@@ -58,7 +58,7 @@ const GROUP_OCTETS = GROUP / OCTET
 /** Routes all rows and runs their experts; `addExperts` adds the results. */
 export function runExperts(span: usize, block: usize): void {
   routeRows(span, block)
-  if (claim() == 0) assignSlots(span)
+  if (thread == 0) assignSlots(span)
   barrier()
   fillSlots(span, block)
   gateUp(span, block)
@@ -71,7 +71,7 @@ export function addExperts(span: usize): void {
   const topK = load<i32>(span, SPAN_TOP_K)
   const stride = strideBytes(span, SPAN_HIDDEN_STRIDE)
   const results = load<usize>(span, SPAN_SLOT_RESULTS)
-  for (let row = claim(); row < rows; row = claim()) {
+  while (take(rows)) for (let row = from; row < to; row++) {
     const hidden = load<usize>(span, SPAN_HIDDEN) + <usize>row * stride
     const routes = routesOf(span, row, topK)
     for (let at: usize = 0; at < stride; at += 16) {
@@ -101,7 +101,7 @@ function routeRows(span: usize, block: usize): void {
   const stride = strideBytes(span, SPAN_HIDDEN_STRIDE)
   const columns = load<i32>(span, SPAN_HIDDEN_SIZE)
   const octets = load<i32>(router, MATRIX_OCTETS)
-  for (let row = claim(); row < rows; row = claim()) {
+  while (take(rows)) for (let row = from; row < to; row++) {
     const normed = load<usize>(span, SPAN_PREPARED) + <usize>row * stride
     normalize(
       load<usize>(span, SPAN_HIDDEN) + <usize>row * stride,
@@ -172,7 +172,7 @@ function fillSlots(span: usize, block: usize): void {
   const columns = load<i32>(span, SPAN_HIDDEN_SIZE)
   const roundedStride = <usize>columns * ROUNDED_BYTES_PER_VALUE
   const experts = load<usize>(block, BLOCK_EXPERTS)
-  for (let i = claim(); i < count; i = claim()) {
+  while (take(count)) for (let i = from; i < to; i++) {
     const route = load<usize>(span, SPAN_ROUTES) + <usize>i * ROUTE_BYTES
     const slot = load<usize>(route, ROUTE_SLOT)
     const row = load<usize>(span, SPAN_PREPARED) + <usize>(i / topK) * stride
@@ -195,29 +195,27 @@ function firstSlot(span: usize, expert: i32): i32 {
   return load<i32>(load<usize>(span, SPAN_EXPERT_SLOTS) + <usize>expert * 4)
 }
 
-/** A piece of work is some groups of one expert's inner values. */
+/** Parts of the work are groups of the experts' inner values. */
 function gateUp(span: usize, block: usize): void {
   const columns = load<i32>(span, SPAN_INTERMEDIATE)
   const octets = (columns + OCTET - 1) / OCTET
   const groups = (octets + GROUP_OCTETS - 1) / GROUP_OCTETS
-  const piece = pieceOf(groups)
-  const pieces = (groups + piece - 1) / piece
-  const total = load<i32>(span, SPAN_EXPERT_COUNT) * pieces
+  const total = load<i32>(span, SPAN_EXPERT_COUNT) * groups
   const hiddenStride = strideBytes(span, SPAN_HIDDEN_STRIDE)
   const hiddenRounded = load<usize>(span, SPAN_HIDDEN_SIZE) * ROUNDED_BYTES_PER_VALUE
   const stride = strideBytes(span, SPAN_INTERMEDIATE_STRIDE)
   const roundedStride = <usize>columns * ROUNDED_BYTES_PER_VALUE
   const activation = load<i32>(span, SPAN_ACTIVATION)
-  for (let unit = claim(); unit < total; unit = claim()) {
-    const index = unit / pieces
+  while (take(total)) for (let group = from, next = 0; group < to; group = next) {
+    const index = group / groups
+    next = min(to, (index + 1) * groups)
     const slot = <usize>firstSlot(span, index)
     const rows = firstSlot(span, index + 1) - <i32>slot
     if (rows == 0) continue
     const expert = load<usize>(block, BLOCK_EXPERTS) + <usize>index * EXPERT_BYTES
-    const from = (unit % pieces) * piece
-    const to = min(from + piece, groups)
-    const first = from * GROUP_OCTETS
-    const end = min(to * GROUP_OCTETS, octets)
+    const firstGroup = group % groups
+    const first = firstGroup * GROUP_OCTETS
+    const end = min(first + (next - group) * GROUP_OCTETS, octets)
     const gated = load<usize>(span, SPAN_GATE) + slot * stride
     const upped = load<usize>(span, SPAN_UP) + slot * stride
     const down = load<usize>(expert, EXPERT_DOWN)
@@ -235,28 +233,28 @@ function gateUp(span: usize, block: usize): void {
       activate(activation, gated + offset, upped + offset, (end - first) * OCTET)
       if (!isQuantized(down)) continue
       const rounded = load<usize>(span, SPAN_ACTIVATED_ROUNDED) + (slot + <usize>row) * roundedStride
-      roundRow(gated + offset, (to - from) * GROUP, rounded + <usize>from * GROUP_BYTES, isWide(down))
+      roundRow(gated + offset, (next - group) * GROUP, rounded + <usize>firstGroup * GROUP_BYTES, isWide(down))
     }
   }
   barrier()
 }
 
-/** A piece of work is some octets of one expert's results. */
+/** Parts of the work are pairs of octets of the experts' results. */
 function down(span: usize, block: usize): void {
   const octets = (load<i32>(span, SPAN_HIDDEN_SIZE) + OCTET - 1) / OCTET
-  const piece = pieceOf((octets + 1) / 2) * 2
-  const pieces = (octets + piece - 1) / piece
-  const total = load<i32>(span, SPAN_EXPERT_COUNT) * pieces
+  const pairs = (octets + 1) / 2
+  const total = load<i32>(span, SPAN_EXPERT_COUNT) * pairs
   const stride = strideBytes(span, SPAN_INTERMEDIATE_STRIDE)
   const roundedStride = load<usize>(span, SPAN_INTERMEDIATE) * ROUNDED_BYTES_PER_VALUE
   const resultStride = strideBytes(span, SPAN_HIDDEN_STRIDE)
-  for (let unit = claim(); unit < total; unit = claim()) {
-    const index = unit / pieces
+  while (take(total)) for (let pair = from, next = 0; pair < to; pair = next) {
+    const index = pair / pairs
+    next = min(to, (index + 1) * pairs)
     const slot = <usize>firstSlot(span, index)
     const rows = firstSlot(span, index + 1) - <i32>slot
     if (rows == 0) continue
     const expert = load<usize>(block, BLOCK_EXPERTS) + <usize>index * EXPERT_BYTES
-    const from = (unit % pieces) * piece
+    const first = (pair % pairs) * 2
     useRows(
       load<usize>(span, SPAN_GATE) + slot * stride,
       stride,
@@ -265,8 +263,8 @@ function down(span: usize, block: usize): void {
     )
     matmul(
       load<usize>(expert, EXPERT_DOWN),
-      from,
-      min(from + piece, octets),
+      first,
+      min(first + (next - pair) * 2, octets),
       rows,
       load<usize>(span, SPAN_SLOT_RESULTS) + slot * resultStride,
       resultStride,

@@ -25,7 +25,7 @@ import { clearBest, noteBest } from './best'
 import { isQuantized, isWide, matmul } from './matmul'
 import { normalize } from './norm'
 import { prepare } from './prepare'
-import { barrier, claim, octetStart, thread } from './threads'
+import { barrier, from, takeOctets, thread, to } from './threads'
 
 /** This thread's part of logits = head · norm(hidden), and of each row's best when it is wanted. */
 export function runHead(head: usize): void {
@@ -54,8 +54,7 @@ export function runHead(head: usize): void {
     best += <usize>(thread * rows) * BEST_BYTES
     clearBest(best, rows)
   }
-  for (let piece = claim(), from = octetStart(piece, total); from < total; piece = claim(), from = octetStart(piece, total)) {
-    const to = octetStart(piece + 1, total)
+  while (takeOctets(total)) {
     matmul(matrix, from, to, rows, logits, stride, false)
     if (best != 0) noteBest(best, logits, stride, rows, from * OCTET, min(to * OCTET, vocabulary))
   }

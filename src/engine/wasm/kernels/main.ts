@@ -15,7 +15,7 @@ import { useRows } from './prepare'
 import { roundRow } from './round'
 import { runHead } from './head'
 import { runBlocks } from './span'
-import { bindThread, clearClaims, startPhases } from './threads'
+import { bindThread, clearTaken, startPhases } from './threads'
 
 export { activate } from './activation'
 export { finalNorm } from './head'
@@ -44,7 +44,7 @@ export function bind(
 export function start(control: usize, operation: i32, argument: usize): void {
   store<i32>(control, operation, CONTROL_OPERATION)
   store<usize>(control, argument, CONTROL_ARGUMENT)
-  clearClaims()
+  clearTaken()
   atomic.add<i32>(control + CONTROL_EPOCH, 1)
   atomic.notify(control + CONTROL_EPOCH, -1)
   run(operation, argument)

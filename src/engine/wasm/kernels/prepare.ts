@@ -3,7 +3,7 @@
 import { PRIVATE_ROWS, ROUNDED_BYTES_PER_VALUE } from '../layout'
 import { normalize } from './norm'
 import { roundRow } from './round'
-import { barrier, claim, nextPhase } from './threads'
+import { barrier, from, take, to } from './threads'
 
 /** Where `matmul` finds its rows; strides in bytes. */
 export let floatRows: usize = 0
@@ -43,15 +43,19 @@ export function prepare(
   const rounded = alone ? privately + <usize>PRIVATE_ROWS * xStride : togetherRounded
   useRows(normed, xStride, rounded, roundedBytes)
   if (weight == 0 && !round) return
-  for (let row = alone ? 0 : claim(); row < rows; row = alone ? row + 1 : claim()) {
-    let at = x + <usize>row * xStride
-    if (weight != 0) {
-      const to = normed + <usize>row * xStride
-      normalize(at, columns, weight, bias, epsilon, to)
-      at = to
+  let more = alone || take(rows)
+  while (more) {
+    const end = alone ? rows : to
+    for (let row = alone ? 0 : from; row < end; row++) {
+      let at = x + <usize>row * xStride
+      if (weight != 0) {
+        const prepared = normed + <usize>row * xStride
+        normalize(at, columns, weight, bias, epsilon, prepared)
+        at = prepared
+      }
+      if (round) roundRow(at, columns, rounded + <usize>row * roundedBytes, wide)
     }
-    if (round) roundRow(at, columns, rounded + <usize>row * roundedBytes, wide)
+    more = !alone && take(rows)
   }
-  if (alone) nextPhase()
-  else barrier()
+  if (!alone) barrier()
 }

@@ -74,7 +74,7 @@ import { isQuantized, isWide, matmul } from './matmul'
 import { prepare, useRows } from './prepare'
 import { roundRow } from './round'
 import { privateScratch, strideBytes } from './span-record'
-import { barrier, claim, nextPhase, octetStart, pieceStart, threads } from './threads'
+import { barrier, from, take, takeOctets, threads, to } from './threads'
 
 /** Octets of gate and up that make one group of rounded activations. */
 const GROUP_OCTETS = GROUP / OCTET
@@ -138,8 +138,7 @@ function projectQkv(span: usize, block: usize): void {
   const vOffset = kOffset + load<i32>(k, MATRIX_OCTETS)
   const total = vOffset + load<i32>(v, MATRIX_OCTETS)
   const kvStride = strideBytes(span, SPAN_KV_STRIDE)
-  for (let piece = claim(), from = octetStart(piece, total); from < total; piece = claim(), from = octetStart(piece, total)) {
-    const to = octetStart(piece + 1, total)
+  while (takeOctets(total)) {
     part(q, 0, from, to, rows, load<usize>(span, SPAN_Q), strideBytes(span, SPAN_Q_STRIDE))
     part(k, kOffset, from, to, rows, load<usize>(span, SPAN_K), kvStride)
     part(v, vOffset, from, to, rows, load<usize>(span, SPAN_V), kvStride)
@@ -185,12 +184,11 @@ function attend(span: usize, block: usize): void {
   // every thread, the same bits to the same place. So nobody has to wait, but for many rows of one session.
   const writesFirst = load<i32>(span, SPAN_SINGLE_ROWS) == 0 || together * kvHeads != heads
   if (writesFirst) {
-    const alone = rows <= PRIVATE_ROWS
-    for (let row = alone ? 0 : claim(); row < rows; row = alone ? row + 1 : claim()) {
-      for (let head = 0; head < kvHeads; head++) writeKeysValues(span, block, row, head, scratch)
+    if (rows <= PRIVATE_ROWS) writeRows(span, block, 0, rows, scratch)
+    else {
+      while (take(rows)) writeRows(span, block, from, to, scratch)
+      barrier()
     }
-    if (alone) nextPhase()
-    else barrier()
   }
 
   const scale = load<f32>(span, SPAN_SCORE_SCALE)
@@ -203,7 +201,7 @@ function attend(span: usize, block: usize): void {
   const rounded = load<usize>(span, SPAN_PREPARED_ROUNDED)
   const roundedStride = <usize>(heads * headDim) * ROUNDED_BYTES_PER_VALUE
   const total = (rows * heads) / together
-  for (let unit = claim(); unit < total; unit = claim()) {
+  while (take(total)) for (let unit = from; unit < to; unit++) {
     const row = (unit * together) / heads
     const first = (unit * together) % heads
     const record = records + <usize>row * ROW_BYTES
@@ -238,6 +236,14 @@ function attend(span: usize, block: usize): void {
     roundRow(attended, together * headDim, rounded + <usize>row * roundedStride + group * GROUP_BYTES, isWide(o))
   }
   barrier()
+}
+
+/** All heads of rows [first, end) to their pages. */
+function writeRows(span: usize, block: usize, first: i32, end: i32, scratch: usize): void {
+  const kvHeads = load<i32>(span, SPAN_KV_HEADS)
+  for (let row = first; row < end; row++) {
+    for (let head = 0; head < kvHeads; head++) writeKeysValues(span, block, row, head, scratch)
+  }
 }
 
 /** One head of row `row`'s keys and values to its page. */
@@ -280,8 +286,8 @@ function addToHidden(span: usize, matrix: usize, rows: i32): void {
   const hidden = load<usize>(span, SPAN_HIDDEN)
   const stride = strideBytes(span, SPAN_HIDDEN_STRIDE)
   const total = load<i32>(matrix, MATRIX_OCTETS)
-  for (let piece = claim(), from = octetStart(piece, total); from < total; piece = claim(), from = octetStart(piece, total)) {
-    matmul(matrix, from, octetStart(piece + 1, total), rows, hidden, stride, true)
+  while (takeOctets(total)) {
+    matmul(matrix, from, to, rows, hidden, stride, true)
   }
   barrier()
 }
@@ -307,8 +313,7 @@ function gateUp(span: usize, block: usize): void {
   const octets = load<i32>(gate, MATRIX_OCTETS)
   const activation = load<i32>(span, SPAN_ACTIVATION)
   const groups = (octets + GROUP_OCTETS - 1) / GROUP_OCTETS
-  for (let piece = claim(), from = pieceStart(piece, groups); from < groups; piece = claim(), from = pieceStart(piece, groups)) {
-    const to = pieceStart(piece + 1, groups)
+  while (take(groups)) {
     const first = from * GROUP_OCTETS
     const end = min(to * GROUP_OCTETS, octets)
     matmul(gate, first, end, rows, gated, stride, false)

@@ -1,15 +1,16 @@
-// Threads on one memory: they run the same operation, take pieces of work from counters and meet at barriers.
+// Threads on one memory: they run the same operation, take pieces of its work and meet at barriers.
 //
 // Who computes a piece never changes what is computed.
 
 import {
   CONTROL_ARRIVED,
   CONTROL_BYTES,
-  CONTROL_CLAIMS,
   CONTROL_GENERATION,
   CONTROL_SLEEPERS,
   MAX_PHASES,
-  TILE_BYTES,
+  THREAD_BYTES,
+  THREAD_TAKEN,
+  THREAD_TILE,
 } from '../layout'
 
 /**
@@ -33,32 +34,61 @@ export function bindThread(controlAddress: usize, threadIndex: i32, threadCount:
   thread = threadIndex
   threads = threadCount
   wideVectors = vectorBits == 256
-  tile = controlAddress + CONTROL_BYTES + <usize>threadIndex * TILE_BYTES
+  tile = controlAddress + CONTROL_BYTES + <usize>threadIndex * THREAD_BYTES + THREAD_TILE
 }
 
 /** Every thread calls this first in an operation. */
 export function startPhases(): void {
   phase = 0
+  owner = thread
 }
 
 /** Makes all counters zero; for the thread that starts an operation. */
-export function clearClaims(): void {
-  memory.fill(control + CONTROL_CLAIMS, 0, MAX_PHASES * 4)
+export function clearTaken(): void {
+  for (let other = 0; other < threads; other++) memory.fill(takenBy(other), 0, MAX_PHASES * 4)
 }
 
-/** The next piece of this phase's work that nobody has taken. */
-export function claim(): i32 {
-  return atomic.add<i32>(control + CONTROL_CLAIMS + (phase << 2), 1)
+// @ts-ignore: decorator
+@inline
+function takenBy(other: i32): usize {
+  return control + CONTROL_BYTES + <usize>other * THREAD_BYTES + THREAD_TAKEN
 }
 
-/** Goes on to the next phase's counter without waiting for anybody. */
-export function nextPhase(): void {
-  phase++
+/** What `take` took: parts [from, to). */
+export let from: i32 = 0
+export let to: i32 = 0
+/** Whose share this thread is working on. */
+let owner: i32 = 0
+
+/**
+ * Takes the next piece of this phase's `total` parts; false when none is left. A thread has the same share of them in every
+ * step and takes half of what is left of it at a time, so that its data stay in its core's cache; then it helps others.
+ */
+export function take(total: i32): bool {
+  while (true) {
+    const first = (total * owner) / threads
+    const share = (total * (owner + 1)) / threads - first
+    const index = min(atomic.add<i32>(takenBy(owner) + (phase << 2), 1), 31)
+    from = first + share - (share >> index)
+    to = first + share - (share >> min(index + 1, 31))
+    if (from < to) return true
+    owner = owner + 1 == threads ? 0 : owner + 1
+    if (owner == thread) return false
+  }
+}
+
+/** As `take` for octets: two at a time, whose outputs fill a cache line, so that no line is two threads'. */
+export function takeOctets(octets: i32): bool {
+  if (!take((octets + 1) / 2)) return false
+  from *= 2
+  to = min(to * 2, octets)
+  return true
 }
 
 /** Ends a phase: waits for all threads. */
 export function barrier(): void {
   phase++
+  owner = thread
   if (threads == 1) return
   const generation = atomic.load<i32>(control, CONTROL_GENERATION)
   if (atomic.add<i32>(control + CONTROL_ARRIVED, 1) == threads - 1) {
@@ -75,27 +105,4 @@ export function barrier(): void {
     atomic.wait<i32>(control + CONTROL_GENERATION, generation, -1)
   }
   atomic.sub<i32>(control + CONTROL_SLEEPERS, 1)
-}
-
-/**
- * Where the piece with number `index` begins when a phase has `total` parts: three quarters of them go in pieces of a
- * quarter of a thread's share, the rest in pieces a quarter of that, so that a slow thread holds nobody up for long.
- */
-export function pieceStart(index: i32, total: i32): i32 {
-  if (threads == 1) return min(index, 1) * total
-  const large = max(total / (threads * 4), 1)
-  const beyond = index - threads * 3
-  return min(total, beyond <= 0 ? index * large : threads * 3 * large + beyond * max(large / 4, 1))
-}
-
-/** As `pieceStart` for octets: two at a time, whose outputs fill a cache line, so that no line is two threads'. */
-export function octetStart(index: i32, octets: i32): i32 {
-  return min(pieceStart(index, (octets + 1) / 2) * 2, octets)
-}
-
-/** Parts in a piece of a phase that has `total` for each of several matrices. */
-export function pieceOf(total: i32): i32 {
-  if (threads == 1) return total
-  const piece = total / (threads * 6)
-  return piece < 1 ? 1 : piece
 }
