@@ -4,10 +4,12 @@ import {
   CONTROL_ARGUMENT,
   CONTROL_EPOCH,
   CONTROL_OPERATION,
+  HEAD_ROW_COUNT,
   OPERATION_HEAD,
   OPERATION_SPAN,
   OPERATION_STOP,
   ROUNDED_BYTES_PER_VALUE,
+  SPAN_ROW_COUNT,
 } from '../layout'
 import { setPatterns } from './half'
 import { isWide, matmul } from './matmul'
@@ -20,8 +22,12 @@ import { bindThread, clearTaken, startPhases } from './threads'
 export { activate } from './activation'
 export { finalNorm } from './head'
 
-/** Looks for work before an idle thread goes to sleep: some 10 µs, as at a barrier. */
+/**
+ * Looks for work before an idle thread goes to sleep, for each row of its last operation: some 10 µs, as at a barrier, and
+ * up to 100 for the rows of many sessions, which JavaScript needs that long for and which waking up would keep waiting.
+ */
 const IDLE_SPINS = 20000
+const IDLE_ROWS = 16
 
 /**
  * Makes this instance one of the threads on `control`; thread 0 starts operations. The host gives every instance the
@@ -62,15 +68,19 @@ export function work(
 ): void {
   bind(control, thread, threads, vectorBits, halfBits, halfFactor, nibbleBits)
   let epoch = 0
+  let spins = 0
   while (true) {
-    for (let spin = 0; spin < IDLE_SPINS; spin++) {
+    for (let spin = 0; spin < spins; spin++) {
       if (atomic.load<i32>(control, CONTROL_EPOCH) != epoch) break
     }
     while (atomic.load<i32>(control, CONTROL_EPOCH) == epoch) atomic.wait<i32>(control + CONTROL_EPOCH, epoch, -1)
     epoch++
     const operation = load<i32>(control, CONTROL_OPERATION)
     if (operation == OPERATION_STOP) return
-    run(operation, load<usize>(control, CONTROL_ARGUMENT))
+    const argument = load<usize>(control, CONTROL_ARGUMENT)
+    const rows = operation == OPERATION_SPAN ? load<i32>(argument, SPAN_ROW_COUNT) : load<i32>(argument, HEAD_ROW_COUNT)
+    run(operation, argument)
+    spins = min(rows, IDLE_ROWS) * IDLE_SPINS
   }
 }
 
