@@ -309,8 +309,9 @@ describe('float matmul', () => {
       const rows = 7
       const x = randomFloats(next, rows * columns)
       const y = multiply(relaxed, weight, x, rows)
-      expect(multiply(plain, weight, x, rows)).toEqual(y)
       expect(multiply(wide, weight, x, rows)).toEqual(y)
+      // The plain kernels round products before they add them.
+      expect(relativeError(multiply(plain, weight, x, rows), y)).toBeLessThan(1e-6)
       for (let row = 0; row < rows; row++) {
         const mine = x.slice(row * columns, (row + 1) * columns)
         expect(multiply(relaxed, weight, mine, 1)).toEqual(y.slice(row * outputs, (row + 1) * outputs))
@@ -365,7 +366,7 @@ describe('kernels of 256-bit vectors', () => {
       compileWide: () => ({ module: new WebAssembly.Module(wrong), done: () => undefined }),
     })
     expect(taken).toMatchObject({ relaxed: true, vectorBits: 128 })
-    expect(log.splice(0)).toEqual(['kernels that compute other bits than the plain ones are not used'])
+    expect(log.splice(0)).toEqual(['kernels that compute something else than the plain ones are not used'])
     const failing = () => {
       throw new Error('no such flag')
     }

@@ -39,7 +39,7 @@ const CUSTOM_SECTION = [0, 2, 1, 119]
 
 /**
  * The fastest kernels that work on this machine: those of 256-bit vectors, those with relaxed SIMD, the plain ones. The first
- * two are used only when a small model's every value has the bits that the plain ones give: V8 makes the wide code as an
+ * two are used only when a small model's every value is what the plain ones give (`computesTheSame`): V8 makes the wide code as an
  * experiment, and its quick compiler computes relaxed dot products wrongly on processors without AVX.
  * @throws `engine` when the kernels do not compile.
  */
@@ -57,7 +57,7 @@ export async function fastestKernels(options: KernelCodeOptions): Promise<Kernel
     try {
       const code = await compile()
       if (await computesTheSame(code, plain, log)) return code
-      log.warn('kernels that compute other bits than the plain ones are not used', {
+      log.warn('kernels that compute something else than the plain ones are not used', {
         vectorBits: code.vectorBits,
       })
     } catch (error) {

@@ -13,15 +13,15 @@ export function clearBest(best: usize, rows: i32): void {
   }
 }
 
-/** Notes logits [from, to) of `rows` rows at `logits`; a thread's pieces come in the order of their ids. */
+/** Notes logits [from, to) of `rows` rows at `logits`. */
 export function noteBest(best: usize, logits: usize, stride: usize, rows: i32, from: i32, to: i32): void {
   for (let row = 0; row < rows; row++, best += BEST_BYTES, logits += stride) noteRow(best, logits, from, to)
 }
 
 function noteRow(best: usize, logits: usize, from: i32, to: i32): void {
   const four = i32x4.splat(4)
-  let top = f32x4.splat(load<f32>(best, BEST_VALUE))
-  let at = i32x4.splat(load<i32>(best, BEST_ID))
+  let top = f32x4.splat(-<f32>Infinity)
+  let at = i32x4.splat(i32.MAX_VALUE)
   let ids = i32x4.add(i32x4.splat(from), i32x4(0, 1, 2, 3))
   let spoiled = i32x4.splat(0)
   let id = from
@@ -54,7 +54,10 @@ function noteRow(best: usize, logits: usize, from: i32, to: i32): void {
     value = logit
     first = id
   }
+  if (bad) store<i32>(best, 1, BEST_SPOILED)
+  // Of equal values the lowest id: a thread that helps another comes to lower ones later.
+  const known = load<f32>(best, BEST_VALUE)
+  if (value < known || (value == known && first > load<i32>(best, BEST_ID))) return
   store<f32>(best, value, BEST_VALUE)
   store<i32>(best, first, BEST_ID)
-  if (bad) store<i32>(best, 1, BEST_SPOILED)
 }
