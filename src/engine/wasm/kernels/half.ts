@@ -37,21 +37,32 @@ export function nibbleMask(): v128 {
 }
 
 /**
- * Four float16 at `address` as float32, exact for every finite value: the bits are moved to where float32 keeps
- * them and the exponent's bias is corrected by a power of two. Infinities and NaN are not read right; the host
- * stores such tensors as float32.
+ * Four values at `address`, given `halfMask()` and `halfScale()`: S is u16 for float16, i16 for bfloat16, f32 for float32.
+ * Infinities and NaN of float16 are not read right; the host stores such tensors as float32.
  */
-// @ts-ignore: decorator
-@inline
-function loadHalf4(address: usize, mask: v128, scale: v128): v128 {
-  return f32x4.mul(v128.and(i32x4.shl(v128.load16x4_s(address), 13), mask), scale)
-}
-
-/** Four values at `address`, given `halfMask()` and `halfScale()`: S is u16 for float16, i16 for bfloat16, f32 for float32. */
 // @ts-ignore: decorator
 @inline
 export function load4<S>(address: usize, mask: v128, scale: v128): v128 {
   if (sizeof<S>() == 4) return v128.load(address)
   if (isSigned<S>()) return i32x4.shl(v128.load16x4_u(address), 16)
-  return loadHalf4(address, mask, scale)
+  return fromHalf(v128.load16x4_s(address), mask, scale)
+}
+
+/** The four values behind those that `load4` loads. The offset is the instruction's, so that V8 pairs both. */
+// @ts-ignore: decorator
+@inline
+export function following4<S>(address: usize, mask: v128, scale: v128): v128 {
+  if (sizeof<S>() == 4) return v128.load(address, 16)
+  if (isSigned<S>()) return i32x4.shl(v128.load16x4_u(address, 8), 16)
+  return fromHalf(v128.load16x4_s(address, 8), mask, scale)
+}
+
+/**
+ * Four float16, widened to 32 bits, as float32, exact for every finite value: the bits are moved to where float32 keeps
+ * them and the exponent's bias is corrected by a power of two.
+ */
+// @ts-ignore: decorator
+@inline
+function fromHalf(bits: v128, mask: v128, scale: v128): v128 {
+  return f32x4.mul(v128.and(i32x4.shl(bits, 13), mask), scale)
 }

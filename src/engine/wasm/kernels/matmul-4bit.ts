@@ -26,7 +26,7 @@ import {
   TILE_WEIGHTS_BYTES,
 } from '../layout'
 import { dot4, joined, scaled } from './dot'
-import { halfMask, halfScale, load4, nibbleMask } from './half'
+import { following4, halfMask, halfScale, load4, nibbleMask } from './half'
 import { clear, finish } from './store'
 import { tile, wideVectors } from './threads'
 
@@ -98,13 +98,13 @@ function unpack<S, MIN>(w: usize, groups: i32): void {
   let to = tile
   for (let group = 0; group < groups; group++) {
     const scale = load4<S>(w, mask, half)
-    const scale2 = load4<S>(w + sizeof<S>() * 4, mask, half)
+    const scale2 = following4<S>(w, mask, half)
     v128.store(to, scale2, 16)
     v128.store(to, scale)
     w += sizeof<S>() * 8
     if (!isVoid<MIN>()) {
       const minimum = load4<S>(w, mask, half)
-      const minimum2 = load4<S>(w + sizeof<S>() * 4, mask, half)
+      const minimum2 = following4<S>(w, mask, half)
       v128.store(to, minimum2, 48)
       v128.store(to, minimum, 32)
       w += sizeof<S>() * 8
@@ -319,10 +319,10 @@ function addGroups<S, MIN, WIDE, TILE, TWO>(
       }
     }
     const scale = load4<S>(w, mask, half)
-    const scale2 = load4<S>(w + sizeof<S>() * 4, mask, half)
+    const scale2 = following4<S>(w, mask, half)
     const minima = w + sizeof<S>() * 8
     const minimum = isVoid<MIN>() ? a : load4<S>(minima, mask, half)
-    const minimum2 = isVoid<MIN>() ? a : load4<S>(minima + sizeof<S>() * 4, mask, half)
+    const minimum2 = isVoid<MIN>() ? a : following4<S>(minima, mask, half)
     let xScale = v128.load32_splat(x, GROUP_SCALE)
     let xSum = v128.load32_splat(x, GROUP_SUM)
     let zero = v128.load32_splat(x, GROUP_ZERO)

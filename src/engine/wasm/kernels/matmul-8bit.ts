@@ -25,7 +25,7 @@ import {
   TILE_WEIGHTS_BYTES,
 } from '../layout'
 import { dot4, joined, scaled } from './dot'
-import { halfMask, halfScale, load4 } from './half'
+import { following4, halfMask, halfScale, load4 } from './half'
 import { finish } from './store'
 import { tile, wideVectors } from './threads'
 
@@ -259,7 +259,7 @@ function sumGroups<S, MIN, HALF, WIDE, TWO>(
       limb2 += 16
       const scales = w + part * (sizeof<S>() * 8)
       const scale = load4<S>(scales, bits, factor)
-      const scale2 = load4<S>(scales + sizeof<S>() * 4, bits, factor)
+      const scale2 = following4<S>(scales, bits, factor)
       const negative: usize = isVoid<HALF>() ? GROUP_NEGATIVE : GROUP_NEGATIVE_LOW + part * 4
       let xScale = v128.load32_splat(x, GROUP_SCALE)
       let missing = v128.load32_splat(x + negative)
@@ -275,7 +275,7 @@ function sumGroups<S, MIN, HALF, WIDE, TWO>(
     if (!isVoid<MIN>()) {
       const minima = w + sizeof<S>() * 8
       const minimum = load4<S>(minima, bits, factor)
-      const minimum2 = load4<S>(minima + sizeof<S>() * 4, bits, factor)
+      const minimum2 = following4<S>(minima, bits, factor)
       let xSum = v128.load32_splat(x, GROUP_SUM)
       sum = f32x4.add(sum, f32x4.mul(minimum, xSum))
       sum2 = f32x4.add(sum2, f32x4.mul(minimum2, xSum))

@@ -14,7 +14,7 @@ import {
   TILE_FLOAT_ROWS,
   TILE_WEIGHTS_BYTES,
 } from '../layout'
-import { halfMask, halfScale, load4 } from './half'
+import { following4, halfMask, halfScale, load4 } from './half'
 import { madd } from './madd'
 import { clear, finish } from './store'
 import { tile, wideVectors } from './threads'
@@ -59,17 +59,18 @@ function octetByOne<W>(w: usize, columns: i32, x: usize, y: usize, bias: usize, 
   while (x < end) {
     const x0 = v128.load32_splat(x)
     const x1 = v128.load32_splat(x, 4)
+    const next = w + sizeof<W>() * 8
     evenA = madd(load4<W>(w, bits, factor), x0, evenA)
-    evenB = madd(load4<W>(w + sizeof<W>() * 4, bits, factor), x0, evenB)
-    oddA = madd(load4<W>(w + sizeof<W>() * 8, bits, factor), x1, oddA)
-    oddB = madd(load4<W>(w + sizeof<W>() * 12, bits, factor), x1, oddB)
+    evenB = madd(following4<W>(w, bits, factor), x0, evenB)
+    oddA = madd(load4<W>(next, bits, factor), x1, oddA)
+    oddB = madd(following4<W>(next, bits, factor), x1, oddB)
     w += sizeof<W>() * 16
     x += 8
   }
   if (columns & 1) {
     const x0 = v128.load32_splat(x)
     evenA = madd(load4<W>(w, bits, factor), x0, evenA)
-    evenB = madd(load4<W>(w + sizeof<W>() * 4, bits, factor), x0, evenB)
+    evenB = madd(following4<W>(w, bits, factor), x0, evenB)
   }
   finish(y, f32x4.add(evenA, oddA), f32x4.add(evenB, oddB), bias, add)
 }
@@ -117,7 +118,7 @@ function widen<W>(w: usize, count: i32): void {
   const end = tile + <usize>count * 32
   for (let to = tile; to < end; to += 32) {
     const low = load4<W>(w, bits, factor)
-    const high = load4<W>(w + sizeof<W>() * 4, bits, factor)
+    const high = following4<W>(w, bits, factor)
     v128.store(to, high, 16)
     v128.store(to, low)
     w += sizeof<W>() * 8
