@@ -54,7 +54,7 @@ export function createLocalSpan(span: EngineSpan, options: LocalSpanOptions): Sp
   } = options
   const hop: RouteHop = { start: span.start, end: span.end, peer, engine: engineName }
   /** Sessions with work, next one first. */
-  let waiting: Line[] = []
+  const waiting = new Set<Line>()
   let busy: Promise<void> | undefined
   let closing: Promise<void> | undefined
   let lastTurn = performance.now()
@@ -73,17 +73,17 @@ export function createLocalSpan(span: EngineSpan, options: LocalSpanOptions): Sp
     line.failure ??= error
     for (const job of line.jobs.splice(from)) job.reject(error)
     if (from > 0 || line.running || line.closed) return
-    waiting = waiting.filter((other) => other !== line)
+    waiting.delete(line)
     // A step that failed half-way leaves nothing behind: its tokens go, whatever the engine did with them.
     if (line.lease.position > line.position) rollBack(line)
   }
 
   /** The next call: one piece of the first session's step, or the next tokens of many sessions. */
   function nextBatch(): Line[] {
-    const first = waiting[0]
+    const [first] = waiting
     if (!first) return []
     const single = (line: Line) => line.jobs[0] !== undefined && remaining(line.jobs[0]) === 1
-    return single(first) ? waiting.filter(single).slice(0, maxBatch) : [first]
+    return single(first) ? [...waiting].filter(single).slice(0, maxBatch) : [first]
   }
 
   async function turn(): Promise<void> {
@@ -99,8 +99,11 @@ export function createLocalSpan(span: EngineSpan, options: LocalSpanOptions): Sp
         return { line, input: piece(line.jobs[0]!, maxRows), outputs: [] }
       })
       await computeTurns(span, turns)
-      // Who had a turn goes behind all who came meanwhile; `settle` takes those out who are done.
-      waiting = [...waiting.filter((line) => !batch.includes(line)), ...batch]
+      for (const line of batch) {
+        // Who had a turn goes behind all who came meanwhile; `settle` takes those out who are done.
+        waiting.delete(line)
+        waiting.add(line)
+      }
       for (const taken of turns) settle(taken)
       if (performance.now() - lastTurn > TURN_MS) await turn()
     }
@@ -110,7 +113,7 @@ export function createLocalSpan(span: EngineSpan, options: LocalSpanOptions): Sp
   function settle({ line, outputs, failure }: Turn): void {
     line.running = false
     if (line.closed) {
-      waiting = waiting.filter((other) => other !== line)
+      waiting.delete(line)
       line.lease.release()
       line.onIdle?.()
       return
@@ -123,7 +126,7 @@ export function createLocalSpan(span: EngineSpan, options: LocalSpanOptions): Sp
     if (remaining(job) > 0) return
     line.jobs.shift()
     line.position += job.hidden.shape[0]
-    if (line.jobs.length === 0) waiting = waiting.filter((other) => other !== line)
+    if (line.jobs.length === 0) waiting.delete(line)
     job.resolve(wanted(job, hiddenSize))
   }
 
@@ -165,7 +168,7 @@ export function createLocalSpan(span: EngineSpan, options: LocalSpanOptions): Sp
         }
         signal?.addEventListener('abort', abort)
         line.jobs.push(job)
-        if (!waiting.includes(line)) waiting.push(line)
+        waiting.add(line)
         busy ??= catchUp().then(work)
       })
     }
@@ -203,7 +206,7 @@ export function createLocalSpan(span: EngineSpan, options: LocalSpanOptions): Sp
       async close() {
         if (line.closed) return
         line.closed = true
-        waiting = waiting.filter((other) => other !== line)
+        waiting.delete(line)
         fail(line, 0, cancelled())
         if (!line.running) line.lease.release()
         else await new Promise<void>((resolve) => (line.onIdle = resolve))

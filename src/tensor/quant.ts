@@ -19,13 +19,7 @@ import { blockSize, byteLength, elementCount, type WeightDtype, type WeightTenso
  * @throws `bad_file` when `bytes` is not as long as dtype and shape say.
  */
 export function dequantize(weight: WeightTensor): Float32Array {
-  const expected = byteLength(weight.dtype, weight.shape)
-  if (weight.bytes.length !== expected) {
-    throw new ChoraleError(
-      'bad_file',
-      `${weight.dtype} [${weight.shape.join(', ')}] needs ${expected} bytes, got ${weight.bytes.length}`,
-    )
-  }
+  checkLength(weight)
   if (weight.dtype === 'F32') return f32FromBytes(weight.bytes)
   if (weight.dtype === 'F16') return f16ToF32(weight.bytes)
   if (weight.dtype === 'BF16') return bf16ToF32(weight.bytes)
@@ -34,26 +28,42 @@ export function dequantize(weight: WeightTensor): Float32Array {
   return out
 }
 
+function checkLength({ bytes, dtype, shape }: WeightTensor): void {
+  const expected = byteLength(dtype, shape)
+  if (bytes.length === expected) return
+  throw new ChoraleError(
+    'bad_file',
+    `${dtype} [${shape.join(', ')}] needs ${expected} bytes, got ${bytes.length}`,
+  )
+}
+
 /**
  * Values of some rows of a matrix [rows, columns]: [rowIndices.length, columns], in the order asked for.
- * Only those rows are converted. @throws `bad_request` when the weight is no matrix or a row is not in it.
+ * Only those rows are converted. @throws `bad_file` as `dequantize`, `bad_request` when the weight is no matrix or a row is
+ * not in it.
  */
 export function dequantizeRows(weight: WeightTensor, rowIndices: ArrayLike<number>): Float32Array {
   const [rowCount, columns] = weight.shape
   if (rowCount === undefined || columns === undefined || weight.shape.length !== 2) {
     throw new ChoraleError('bad_request', `rows asked of a weight of shape [${weight.shape.join(', ')}]`)
   }
+  checkLength(weight)
   const rowBytes = byteLength(weight.dtype, [columns])
+  const blocks = columns / blockSize(weight.dtype)
   const out = new Float32Array(rowIndices.length * columns)
   for (let i = 0; i < rowIndices.length; i++) {
     const row = rowIndices[i]!
     if (!Number.isInteger(row) || row < 0 || row >= rowCount) {
       throw new ChoraleError('bad_request', `row ${row} outside a weight of ${rowCount} rows`)
     }
-    const bytes = weight.bytes.subarray(row * rowBytes, (row + 1) * rowBytes)
-    out.set(dequantize({ dtype: weight.dtype, shape: [columns], bytes }), i * columns)
+    READERS[weight.dtype](weight.bytes, row * rowBytes, blocks, out, i * columns)
   }
   return out
+}
+
+const readF16: BlockReader = (bytes, at, blocks, out, to) => {
+  const half = f16Table()
+  for (let b = 0; b < blocks; b++, at += 2) out[to + b] = half[bytes[at]! | (bytes[at + 1]! << 8)]!
 }
 
 /** d, 32 × int8: 34 bytes. */
@@ -121,7 +131,10 @@ const readIq4Nl: BlockReader = (bytes, at, blocks, out, to) => {
   }
 }
 
-const READERS: Readonly<Record<Exclude<WeightDtype, 'F32' | 'F16' | 'BF16'>, BlockReader>> = {
+const READERS: Readonly<Record<WeightDtype, BlockReader>> = {
+  F32: (bytes, at, blocks, out, to) => out.set(f32FromBytes(bytes.subarray(at, at + 4 * blocks)), to),
+  F16: readF16,
+  BF16: (bytes, at, blocks, out, to) => out.set(bf16ToF32(bytes.subarray(at, at + 2 * blocks)), to),
   Q8_0: readQ80,
   Q4_0: fourBit(false),
   Q4_1: fourBit(true),
