@@ -249,5 +249,6 @@ export const BEST_ID = 4
 export const BEST_SPOILED = 8
 export const BEST_BYTES = 16
 
-/** Rows so few that each thread prepares them for itself: cheaper than meeting once more. */
+/** Rows so few that each thread prepares them for itself: cheaper than meeting once more. Rounding them costs more than a norm. */
 export const PRIVATE_ROWS = 4
+export const PRIVATE_PLAIN_ROWS = 16

@@ -6,6 +6,7 @@ import {
   GROUP,
   KV_PAGE,
   OCTET,
+  PRIVATE_PLAIN_ROWS,
   PRIVATE_ROWS,
   ROUNDED_BYTES_PER_VALUE,
   ROUTE_BYTES,
@@ -75,9 +76,12 @@ export interface SpanScratch {
   readonly pages: number
 }
 
-/** Bytes a thread's own rows take: prepared, then rounded. */
+/** Bytes a thread's own rows take: a few prepared, then rounded, or more that are not rounded. */
 export function privateRowBytes(stride: number, columns: number): number {
-  return PRIVATE_ROWS * (stride * 4 + columns * ROUNDED_BYTES_PER_VALUE)
+  return Math.max(
+    PRIVATE_ROWS * (stride * 4 + columns * ROUNDED_BYTES_PER_VALUE),
+    PRIVATE_PLAIN_ROWS * stride * 4,
+  )
 }
 
 export function padTo(value: number, multiple: number): number {

@@ -1,6 +1,6 @@
 // Rows made ready for a matmul: normed, and rounded where the matrix is quantised.
 
-import { PRIVATE_ROWS, ROUNDED_BYTES_PER_VALUE } from '../layout'
+import { PRIVATE_PLAIN_ROWS, PRIVATE_ROWS, ROUNDED_BYTES_PER_VALUE } from '../layout'
 import { normalize } from './norm'
 import { roundRow } from './round'
 import { barrier, from, take, to } from './threads'
@@ -38,7 +38,7 @@ export function prepare(
   togetherRounded: usize,
 ): void {
   const roundedBytes = <usize>columns * ROUNDED_BYTES_PER_VALUE
-  const alone = rows <= PRIVATE_ROWS
+  const alone = rows <= (round ? PRIVATE_ROWS : PRIVATE_PLAIN_ROWS)
   const normed = weight == 0 ? x : alone ? privately : together
   const rounded = alone ? privately + <usize>PRIVATE_ROWS * xStride : togetherRounded
   useRows(normed, xStride, rounded, roundedBytes)
