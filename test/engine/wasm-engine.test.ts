@@ -229,6 +229,41 @@ describe('wasm head, best', () => {
     }
   })
 
+  it.each(['Q8_0', 'Q5_0', 'Q6_K'] as const)(
+    'is the argmax where rows are screened by high limbs first: %s',
+    async (dtype) => {
+      const { hiddenSize } = QUANTIZED_SPEC
+      const hidden = noise(19, hiddenSize)
+      const spoiled = tensor(19, hiddenSize, hidden.data.slice())
+      spoiled.data[7 * hiddenSize + 1] = Number.NaN
+      for (const vocabSize of [3, 259, 3000]) {
+        const model = quantizedModel({ ...QUANTIZED_SPEC, vocabSize }, () => dtype)
+        const { bytes, shape } = await model.weights.client('head')
+        // Rows that differ from their neighbours in one byte: only low limbs tell most of them apart, some nothing at all.
+        const rowBytes = bytes.length / vocabSize
+        const close = new Uint8Array(bytes.length)
+        for (let row = 0; row < vocabSize; row++) {
+          close.set(bytes.subarray(0, rowBytes), row * rowBytes)
+          const at = row * rowBytes + 3 + ((row * 7) % 16)
+          close[at] = (close[at] as number) ^ (row & 3)
+        }
+        for (const head of [bytes, close]) {
+          const client: Model['weights']['client'] = async (role) =>
+            role === 'head' ? { dtype, shape, bytes: head } : await model.weights.client(role)
+          const changed = { ...model, weights: { ...model.weights, client } }
+          for (const each of [engine, threaded, plain]) {
+            const loaded = await each.loadHead(changed)
+            const wanted = bestOf(await loaded.logits(hidden))
+            expect(Array.from((await loaded.best?.(hidden)) ?? [])).toEqual(wanted)
+            wanted[7] = -1
+            expect(Array.from((await loaded.best?.(spoiled)) ?? [])).toEqual(wanted)
+            await loaded.close()
+          }
+        }
+      }
+    },
+  )
+
   it('takes the lowest id of equal logits, and says -1 where one is not finite', async () => {
     const { hiddenSize } = ODD_SPEC
     const vocabSize = 203

@@ -241,12 +241,16 @@ export const HEAD_NORM_BIAS = 52
 export const HEAD_VOCABULARY = 56
 /** Best records of all threads, one after the other, or 0 when logits are wanted. */
 export const HEAD_BEST = 60
-export const HEAD_BYTES = 64
+/** The matrix as one of 8-bit activations, and its outputs' norms (`kernels/screen.ts`); both 0 without. */
+export const HEAD_SCREEN = 64
+export const HEAD_NORMS = 68
+export const HEAD_BYTES = 72
 
-/** Best record, of one row and thread: float32 highest logit, its id, 1 when a logit was not finite. */
+/** Best record, of one row and thread: float32 highest logit, its id, 1 when a logit was not finite, what screening may miss. */
 export const BEST_VALUE = 0
 export const BEST_ID = 4
 export const BEST_SPOILED = 8
+export const BEST_SLACK = 12
 export const BEST_BYTES = 16
 
 /** Rows so few that each thread prepares them for itself: cheaper than meeting once more. Rounding them costs more than a norm. */

@@ -40,7 +40,7 @@ export function recordAt(memory: LinearMemory, address: number): RecordWriter {
 
 /**
  * Packs a matrix and its bias (float values, or undefined) into memory. `wide`: its activations are rounded to 15 bits
- * instead of 8, when it is quantised. @returns its record's address and bytes.
+ * instead of 8, when it is quantised. @returns its record's address and kind, and bytes.
  */
 export function storeMatrix(
   memory: LinearMemory,
@@ -48,14 +48,15 @@ export function storeMatrix(
   weight: WeightTensor,
   bias: WeightTensor | undefined,
   wide: boolean,
-): { address: number; bytes: number } {
+): { address: number; bytes: number; kind: number } {
   // Fails with a clear message before anything is read beyond the end.
   if (weight.bytes.length !== byteLength(weight.dtype, weight.shape)) dequantize(weight)
   const plan = planMatrix(weight)
   const data = arena.allocate(plan.bytes, 'weights')
   packMatrix(weight, plan, memory.bytes(data, plan.bytes))
   const record = createRecord(memory, arena, MATRIX_BYTES)
-  record.integer(MATRIX_KIND, plan.kind + (wide && plan.kind >= KIND_Q4_F16 ? KIND_WIDE : 0))
+  const kind = plan.kind + (wide && plan.kind >= KIND_Q4_F16 ? KIND_WIDE : 0)
+  record.integer(MATRIX_KIND, kind)
   record.integer(MATRIX_OCTETS, plan.octets)
   record.integer(MATRIX_COLUMNS, plan.columns)
   record.integer(MATRIX_DATA, data)
@@ -66,7 +67,7 @@ export function storeMatrix(
     record.integer(MATRIX_BIAS, stored.address)
     bytes += stored.bytes
   }
-  return { address: record.address, bytes }
+  return { address: record.address, bytes, kind }
 }
 
 /** Stores a vector as float32, padded with zeros to whole octets. */

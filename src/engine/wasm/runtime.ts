@@ -34,6 +34,7 @@ export interface KernelExports {
   ): void
   start(control: number, operation: number, argument: number): void
   finalNorm(head: number): void
+  rowNorms(matrix: number, norms: number): void
   activate(activation: number, x: number, up: number, count: number): void
   multiply(
     matrix: number,

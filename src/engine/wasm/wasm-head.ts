@@ -18,12 +18,20 @@ import {
   HEAD_MATRIX,
   HEAD_NORM,
   HEAD_NORM_BIAS,
+  HEAD_NORMS,
   HEAD_PREPARED,
   HEAD_PREPARED_ROUNDED,
   HEAD_PRIVATE,
   HEAD_PRIVATE_BYTES,
   HEAD_ROW_COUNT,
+  HEAD_SCREEN,
   HEAD_VOCABULARY,
+  KIND_Q8_F16,
+  KIND_Q8_F32,
+  KIND_Q8_HALF_F32,
+  KIND_WIDE,
+  MATRIX_BYTES,
+  MATRIX_KIND,
   OCTET,
   OPERATION_HEAD,
   ROUNDED_BYTES_PER_VALUE,
@@ -35,6 +43,8 @@ import type { WasmRuntime } from './runtime.ts'
 
 /** Rows of logits computed together: bounds scratch (16 rows of a vocabulary of 128 Ki are 8 MiB). */
 const MAX_ROWS = 16
+
+const SCREENED = [KIND_Q8_F16, KIND_Q8_F32, KIND_Q8_HALF_F32].map((kind) => kind + KIND_WIDE)
 
 /** Final norm and head in linear memory. @throws `capacity` when 4 GiB do not hold them. */
 export async function loadWasmHead(
@@ -83,6 +93,15 @@ export async function loadWasmHead(
     scratch(HEAD_PRIVATE, runtime.threads * privateBytes)
     const logits = scratch(HEAD_LOGITS, MAX_ROWS * logitsStride * 4)
     record.integer(HEAD_VOCABULARY, vocabSize)
+    if (SCREENED.includes(matrix.kind)) {
+      const norms = scratch(HEAD_NORMS, logitsStride * 4)
+      runtime.exports.rowNorms(matrix.address, norms)
+      runtime.code.done()
+      const screen = createRecord(memory, arena, MATRIX_BYTES)
+      memory.bytes(screen.address, MATRIX_BYTES).set(memory.bytes(matrix.address, MATRIX_BYTES))
+      screen.integer(MATRIX_KIND, matrix.kind - KIND_WIDE)
+      record.integer(HEAD_SCREEN, screen.address)
+    }
     const best = arena.allocate(runtime.threads * MAX_ROWS * BEST_BYTES, 'scratch')
     let closed = false
 

@@ -10,6 +10,8 @@ import {
   HEAD_LOGITS,
   HEAD_LOGITS_STRIDE,
   HEAD_MATRIX,
+  HEAD_NORMS,
+  HEAD_SCREEN,
   HEAD_NORM,
   HEAD_NORM_BIAS,
   HEAD_PREPARED,
@@ -18,6 +20,7 @@ import {
   HEAD_PRIVATE_BYTES,
   HEAD_ROW_COUNT,
   HEAD_VOCABULARY,
+  MATRIX_COLUMNS,
   MATRIX_OCTETS,
   OCTET,
 } from '../layout'
@@ -25,6 +28,7 @@ import { clearBest, noteBest } from './best'
 import { isQuantized, isWide, matmul } from './matmul'
 import { normalize } from './norm'
 import { prepare } from './prepare'
+import { noteScreened, noteSlack } from './screen'
 import { barrier, from, takeOctets, thread, to } from './threads'
 
 /** This thread's part of logits = head · norm(hidden), and of each row's best when it is wanted. */
@@ -54,7 +58,14 @@ export function runHead(head: usize): void {
     best += <usize>(thread * rows) * BEST_BYTES
     clearBest(best, rows)
   }
+  // One row waits for its weights longer than for arithmetic.
+  const screen = best != 0 && rows > 1 ? load<usize>(head, HEAD_SCREEN) : 0
+  if (screen != 0) noteSlack(best, rows, load<i32>(matrix, MATRIX_COLUMNS))
   while (takeOctets(total)) {
+    if (screen != 0) {
+      noteScreened(matrix, screen, load<usize>(head, HEAD_NORMS), best, logits, stride, rows, from, to, vocabulary)
+      continue
+    }
     matmul(matrix, from, to, rows, logits, stride, false)
     if (best != 0) noteBest(best, logits, stride, rows, from * OCTET, min(to * OCTET, vocabulary))
   }

@@ -21,6 +21,7 @@ import { bindThread, clearTaken, startPhases } from './threads'
 
 export { activate } from './activation'
 export { finalNorm } from './head'
+export { rowNorms } from './screen'
 
 /**
  * Looks for work before an idle thread goes to sleep, for each row of its last operation: some 10 µs, as at a barrier, and
