@@ -44,6 +44,7 @@ import type { WasmRuntime } from './runtime.ts'
 /** Rows of logits computed together: bounds scratch (16 rows of a vocabulary of 128 Ki are 8 MiB). */
 const MAX_ROWS = 16
 
+/** Kinds that `kernels/screen.ts` knows: no minima, whose sums have no limbs. */
 const SCREENED = [KIND_Q8_F16, KIND_Q8_F32, KIND_Q8_HALF_F32].map((kind) => kind + KIND_WIDE)
 
 /** Final norm and head in linear memory. @throws `capacity` when 4 GiB do not hold them. */
