@@ -1,4 +1,5 @@
 import { fork } from 'node:child_process'
+import { randomInt } from 'node:crypto'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 
@@ -34,15 +35,22 @@ export function startDelayedLinks(): DelayedLinks {
   }
 }
 
-/** A port on loopback that is free now. */
-export function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer()
-    server.on('error', reject)
-    server.listen(0, '127.0.0.1', () => {
-      const address = server.address()
-      const port = typeof address === 'object' && address !== null ? address.port : 0
-      server.close(() => resolve(port))
-    })
-  })
+/** Below what systems give to outgoing connections and to those who ask for any port, so that it stays free. */
+const PORTS = { from: 16_384, to: 32_767 }
+
+/** A port on loopback that is free now. @throws the last error when many in a row are not. */
+export async function freePort(): Promise<number> {
+  for (let attempts = 50; ; attempts--) {
+    const port = randomInt(PORTS.from, PORTS.to + 1)
+    try {
+      await new Promise<void>((resolve, reject) => {
+        const server = createServer()
+        server.once('error', reject)
+        server.listen(port, '127.0.0.1', () => server.close(() => resolve()))
+      })
+      return port
+    } catch (error) {
+      if (attempts === 0) throw error
+    }
+  }
 }
