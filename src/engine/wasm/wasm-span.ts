@@ -182,7 +182,10 @@ export async function loadWasmSpan(
           busy = true
           try {
             for (const { hidden, lease } of checked) lease.reserve(hidden.shape[0])
-            const outputs = checked.map(({ hidden }) => new Float32Array(hidden.data.length))
+            // One buffer for all: sixteen would cost more than what is written to them.
+            const all = new Float32Array(checked.reduce((sum, { hidden }) => sum + hidden.data.length, 0))
+            let from = 0
+            const outputs = checked.map(({ hidden }) => all.subarray(from, (from += hidden.data.length)))
             const pause = pauseEvery(YIELD_MS)
             for (const pass of cutIntoPasses(checked, outputs, maxRows)) await runPass(pass, pause)
             for (const { hidden, lease } of checked) lease.advance(hidden.shape[0])
