@@ -61,11 +61,6 @@ export function dequantizeRows(weight: WeightTensor, rowIndices: ArrayLike<numbe
   return out
 }
 
-const readF16: BlockReader = (bytes, at, blocks, out, to) => {
-  const half = f16Table()
-  for (let b = 0; b < blocks; b++, at += 2) out[to + b] = half[bytes[at]! | (bytes[at + 1]! << 8)]!
-}
-
 /** d, 32 × int8: 34 bytes. */
 const readQ80: BlockReader = (bytes, at, blocks, out, to) => {
   const half = f16Table()
@@ -133,7 +128,7 @@ const readIq4Nl: BlockReader = (bytes, at, blocks, out, to) => {
 
 const READERS: Readonly<Record<WeightDtype, BlockReader>> = {
   F32: (bytes, at, blocks, out, to) => out.set(f32FromBytes(bytes.subarray(at, at + 4 * blocks)), to),
-  F16: readF16,
+  F16: (bytes, at, blocks, out, to) => out.set(f16ToF32(bytes.subarray(at, at + 2 * blocks)), to),
   BF16: (bytes, at, blocks, out, to) => out.set(bf16ToF32(bytes.subarray(at, at + 2 * blocks)), to),
   Q8_0: readQ80,
   Q4_0: fourBit(false),

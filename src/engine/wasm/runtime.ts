@@ -17,6 +17,8 @@ export interface WasmRuntime {
   run(operation: number, argument: number): void
   /** The final norm of a head's rows, on this thread. */
   finalNorm(head: number): void
+  /** The norms of a matrix's outputs (`kernels/screen.ts`), on this thread. */
+  rowNorms(matrix: number, norms: number): void
   /** Ends the threads. */
   close(): Promise<void>
 }
@@ -125,6 +127,10 @@ export async function createWasmRuntime(options: WasmRuntimeOptions): Promise<Wa
     },
     finalNorm(head) {
       exports.finalNorm(head)
+      code.done()
+    },
+    rowNorms(matrix, norms) {
+      exports.rowNorms(matrix, norms)
       code.done()
     },
     close() {

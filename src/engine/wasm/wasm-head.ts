@@ -96,8 +96,7 @@ export async function loadWasmHead(
     record.integer(HEAD_VOCABULARY, vocabSize)
     if (SCREENED.includes(matrix.kind)) {
       const norms = scratch(HEAD_NORMS, logitsStride * 4)
-      runtime.exports.rowNorms(matrix.address, norms)
-      runtime.code.done()
+      runtime.rowNorms(matrix.address, norms)
       const screen = createRecord(memory, arena, MATRIX_BYTES)
       memory.bytes(screen.address, MATRIX_BYTES).set(memory.bytes(matrix.address, MATRIX_BYTES))
       screen.integer(MATRIX_KIND, matrix.kind - KIND_WIDE)

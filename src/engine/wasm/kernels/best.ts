@@ -1,6 +1,6 @@
 // The highest logit of each row, lowest id on ties, noted while a thread's pieces of logits are still in its cache.
 //
-// A best record is this thread's for one row: value, id, and whether a logit was not finite.
+// A best record is this thread's for one row: value, id, whether a logit was not finite, and what `screen.ts` needs.
 
 import { BEST_BYTES, BEST_ID, BEST_SPOILED, BEST_VALUE } from '../layout'
 

@@ -24,7 +24,7 @@ import {
   WIDE_LEVELS,
 } from '../layout'
 import { noteBest } from './best'
-import { dot4 } from './dot'
+import { dot4, joined, scaled } from './dot'
 import { following4, halfMask, halfScale, load4 } from './half'
 import { matmul } from './matmul'
 import { floatRows, floatStride, roundedRows, roundedStride, useRows } from './prepare'
@@ -68,8 +68,10 @@ function octetNorms<S, HALF>(w: usize, groups: i32, to: usize): void {
         rows67 = i32x4.add(rows67, squares(v128.load(q, 48)))
       }
       const scales = w + part * (sizeof<S>() * 8)
-      low = addSquares(low, rows01, rows23, load4<S>(scales, bits, factor))
-      high = addSquares(high, rows45, rows67, following4<S>(scales, bits, factor))
+      const scale = load4<S>(scales, bits, factor)
+      const scale2 = following4<S>(scales, bits, factor)
+      low = scaled(low, joined(rows01, rows23), scale, scale)
+      high = scaled(high, joined(rows45, rows67), scale2, scale2)
     }
     w = q
   }
@@ -82,18 +84,10 @@ function octetNorms<S, HALF>(w: usize, groups: i32, to: usize): void {
 // @ts-ignore: decorator
 @inline
 function squares(bytes: v128): v128 {
-  const low = i16x8.extmul_low_i8x16_s(bytes, bytes)
-  const high = i16x8.extmul_high_i8x16_s(bytes, bytes)
-  const a = i32x4.extadd_pairwise_i16x8_s(low)
-  const b = i32x4.extadd_pairwise_i16x8_s(high)
-  return i32x4.add(v128.shuffle<i32>(a, b, 0, 2, 4, 6), v128.shuffle<i32>(a, b, 1, 3, 5, 7))
-}
-
-// @ts-ignore: decorator
-@inline
-function addSquares(sum: v128, a: v128, b: v128, scale: v128): v128 {
-  const total = i32x4.add(v128.shuffle<i32>(a, b, 0, 2, 4, 6), v128.shuffle<i32>(a, b, 1, 3, 5, 7))
-  return f32x4.add(sum, f32x4.mul(f32x4.convert_i32x4_s(total), f32x4.mul(scale, scale)))
+  return joined(
+    i32x4.extadd_pairwise_i16x8_s(i16x8.extmul_low_i8x16_s(bytes, bytes)),
+    i32x4.extadd_pairwise_i16x8_s(i16x8.extmul_high_i8x16_s(bytes, bytes)),
+  )
 }
 
 /** Notes in the best records what the low limbs of `rows` rows can add, for each |w|. */
