@@ -8,6 +8,7 @@ import { isHanded, type StepDigest, unpackSteps } from '../protocol/step-chain.t
 import { MAX_OPENING_BYTES } from '../protocol/limits.ts'
 import { fromWire, wireBytes, type WireDtype } from '../protocol/wire-dtype.ts'
 import type { SpanRunner } from '../session/span-runner.ts'
+import { relativeError } from '../tensor/relative-error.ts'
 import { tensor } from '../tensor/tensor.ts'
 import type { AuditAnswer } from './audit-messages.ts'
 import { equalBytes } from './evidence.ts'
@@ -149,7 +150,7 @@ export async function compareSession(
       const own = await session.step(hidden, signal === undefined ? {} : { signal })
       if (step.handed === true) afterHandover = true
       if (output.length === 0) continue
-      const error = distance(output, own.data.subarray(own.data.length - output.length))
+      const error = relativeError(output, own.data.subarray(own.data.length - output.length))
       const allowed = margin(dtype)
       if (afterHandover && error > allowed) return { steps: compared, rows, worst, handedWrong: true }
       afterHandover = false
@@ -172,18 +173,6 @@ export function isHonest({ worst }: Comparison): boolean {
 
 function excess(error: number, margin: number): number {
   return error === 0 ? 0 : error / margin
-}
-
-/** max |a - b| ÷ max |b|; infinite when a value of `theirs` is no number. */
-export function distance(theirs: Float32Array, own: Float32Array): number {
-  let difference = 0
-  let largest = 0
-  for (let i = 0; i < own.length; i++) {
-    const gap = Math.abs((theirs[i] ?? Number.NaN) - own[i]!)
-    if (!(gap <= difference)) difference = Number.isNaN(gap) ? Infinity : gap
-    largest = Math.max(largest, Math.abs(own[i]!))
-  }
-  return largest === 0 ? difference : difference / largest
 }
 
 /** Whether the checked session is the one a work receipt is about: same server, client and chain. */

@@ -4,6 +4,7 @@ import type { WeightFormat } from '../gpu/weight-format.ts'
 import type { BlockRole, Model, WeightTensor } from '../model/model.ts'
 import type { ModelSpec } from '../model/spec.ts'
 import { blockShape } from '../model/weights.ts'
+import { relativeError } from '../tensor/relative-error.ts'
 import { type Tensor, tensor } from '../tensor/tensor.ts'
 import type { EngineSpan, LoadSpanOptions } from './engine.ts'
 import { createReferenceEngine } from './reference/reference-engine.ts'
@@ -51,13 +52,7 @@ export async function spanError(
   const model = selfTestModel(spec)
   const actual = await spanOutput(load, model, [tokens - 4, 3, 1])
   const expected = await spanOutput(createReferenceEngine().loadSpan, model, [tokens])
-  const largest = expected.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
-  let error = 0
-  for (const [i, value] of expected.entries()) {
-    const difference = Math.abs((actual[i] as number) - value)
-    if (!(difference <= error)) error = difference
-  }
-  return error / largest
+  return relativeError(actual, expected)
 }
 
 /**

@@ -2,7 +2,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { createFileStore } from '../../node/file-store.ts'
 import { readWasmKernels, startWasmThread } from '../../node/wasm-threads.ts'
-import { distance } from '../../src/attest/audit.ts'
+import { relativeError } from '../../src/tensor/relative-error.ts'
 import { computeClass, honestMargin } from '../../src/attest/margins.ts'
 import type { Engine } from '../../src/engine/engine.ts'
 import { createOnnxEngine } from '../../src/engine/onnx-engine.ts'
@@ -71,7 +71,7 @@ async function outputs(engine: Engine, model: Model, hidden: Tensor, end?: numbe
 }
 
 const worst = (a: readonly Float32Array[], b: readonly Float32Array[]) =>
-  Math.max(...a.map((part, i) => distance(part, b[i]!)))
+  Math.max(...a.map((part, i) => relativeError(part, b[i]!)))
 
 async function pairs(
   model: Model,

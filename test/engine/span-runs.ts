@@ -1,13 +1,14 @@
 import type { EngineSpan } from '../../src/engine/engine.ts'
 import { concatRows, rows, type Tensor, tensor } from '../../src/tensor/tensor.ts'
 
-/** max |a - b| ÷ max |b|, the error vectors are judged by. */
+/** max |a - b| ÷ max |b|, the error vectors are judged by; not finite when a value is no number or the lengths differ. */
 export function relativeError(actual: ArrayLike<number>, expected: ArrayLike<number>): number {
-  let difference = 0
+  let difference = actual.length === expected.length ? 0 : Infinity
   let largest = 0
   for (let i = 0; i < expected.length; i++) {
     const gap = Math.abs((actual[i] ?? Number.NaN) - (expected[i] ?? Number.NaN))
-    if (!(gap <= difference)) difference = gap
+    // A NaN would be forgotten at the next number.
+    if (!(gap <= difference)) difference = Number.isNaN(gap) ? Infinity : gap
     largest = Math.max(largest, Math.abs(expected[i] ?? Number.NaN))
   }
   return difference / largest

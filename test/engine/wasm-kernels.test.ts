@@ -331,7 +331,7 @@ describe('float matmul', () => {
 })
 
 describe('kernels of 256-bit vectors', () => {
-  it('are taken where V8 makes them and they give the bits of the others', async () => {
+  it('are taken where V8 makes them and they give what the others give', async () => {
     expect(wide.code.vectorBits).toBe(compileWideWasm === undefined ? 128 : 256)
     const codes = await Promise.all((['relaxed', 'plain'] as const).map((name) => loadKernels(KERNELS, name)))
     for (const code of codes) expect(await computesTheSame(wide.code, code, silentLogger)).toBe(true)

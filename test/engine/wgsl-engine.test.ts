@@ -17,10 +17,11 @@ import { openModel } from '../../src/model/open-model.ts'
 import { argmax } from '../../src/sampling/filters.ts'
 import { loadSpans, splitEvenly, traceThrough } from '../../src/session/trace.ts'
 import { rows, type Tensor, tensor } from '../../src/tensor/tensor.ts'
-import { bits, random, randomFloats, relativeError, testShaders } from '../gpu/test-context.ts'
+import { bits, random, randomFloats, testShaders } from '../gpu/test-context.ts'
 import type { WeightDtype } from '../../src/tensor/weight.ts'
 import { QUANTIZED_SPEC, quantizedModel } from './quantized-model.ts'
 import { ODD_SPEC, randomModel } from './random-model.ts'
+import { relativeError } from './span-runs.ts'
 
 const ROOT = join(import.meta.dirname, '../..')
 

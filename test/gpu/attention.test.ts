@@ -23,15 +23,8 @@ import {
   rotationTable,
 } from '../../src/gpu/ops/rope-kv-write.ts'
 import { PAGE_TOKENS, PagePool } from '../../src/kv/pages.ts'
-import {
-  bits,
-  bufferOf,
-  openTestContext,
-  random,
-  randomFloats,
-  relativeError,
-  runOps,
-} from './test-context.ts'
+import { bits, bufferOf, openTestContext, random, randomFloats, runOps } from './test-context.ts'
+import { relativeError } from '../engine/span-runs.ts'
 
 const opened = await openTestContext()
 const context = opened as GpuContext

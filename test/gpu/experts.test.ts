@@ -13,10 +13,10 @@ import {
   padFloats,
   random,
   randomFloats,
-  relativeError,
   runOps,
   zeros,
 } from './test-context.ts'
+import { relativeError } from '../engine/span-runs.ts'
 
 const opened = await openTestContext()
 const context = opened as GpuContext

@@ -97,18 +97,6 @@ export async function runOps(
   return values
 }
 
-/** max |a - b| / max |b|. */
-export function relativeError(actual: ArrayLike<number>, expected: ArrayLike<number>): number {
-  let difference = actual.length === expected.length ? 0 : Infinity
-  let largest = 0
-  for (let i = 0; i < expected.length; i++) {
-    const distance = Math.abs((actual[i] as number) - (expected[i] as number))
-    if (!(distance <= difference)) difference = distance
-    largest = Math.max(largest, Math.abs(expected[i] as number))
-  }
-  return difference / largest
-}
-
 /** The bits of floats: what "the same numbers" means. */
 export function bits(values: Float32Array): Uint32Array {
   return new Uint32Array(values.slice().buffer)

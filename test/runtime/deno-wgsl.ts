@@ -13,7 +13,7 @@ import { silentLogger } from '../../src/log.ts'
 import { loadEmbedding } from '../../src/model/embedding.ts'
 import { openModel } from '../../src/model/open-model.ts'
 import { loadSpans, splitEvenly, traceThrough } from '../../src/session/trace.ts'
-import { relativeError } from '../gpu/test-context.ts'
+import { relativeError } from '../engine/span-runs.ts'
 
 const platform = createNodePlatform(silentLogger)
 const gpu = await platform.gpu()

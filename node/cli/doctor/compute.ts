@@ -7,6 +7,7 @@ import { errorMessage } from '../../../src/errors.ts'
 import type { Platform } from '../../../src/platform.ts'
 import { loadEmbedding } from '../../../src/model/embedding.ts'
 import type { Model } from '../../../src/model/model.ts'
+import { relativeError } from '../../../src/tensor/relative-error.ts'
 import { openModelArgument } from '../../open-model-argument.ts'
 import { PACKAGE_ROOT } from '../../platform.ts'
 import type { Check } from './machine.ts'
@@ -57,11 +58,7 @@ async function blockDifference(model: Model, engine: Engine): Promise<number> {
   }
   const expected = await run(createReferenceEngine())
   const actual = await run(engine)
-  const largest = expected.reduce((max, value) => Math.max(max, Math.abs(value)), 0)
-  return (
-    expected.reduce((max, value, index) => Math.max(max, Math.abs((actual[index] ?? NaN) - value)), 0) /
-    largest
-  )
+  return relativeError(actual, expected)
 }
 
 /** A machine without a GPU is fine (the CPU computes), so this check only fails when WebGPU itself breaks. */

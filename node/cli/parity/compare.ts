@@ -9,6 +9,7 @@ import {
   type ClientParts,
   type Trace,
 } from '../../../src/session/trace.ts'
+import { relativeError } from '../../../src/tensor/relative-error.ts'
 import type { Tensor } from '../../../src/tensor/tensor.ts'
 import { fullTrace } from '../trace.ts'
 import { withLoopbackChain } from './loopback-chain.ts'
@@ -90,8 +91,7 @@ function errors(trace: Trace, reference: Reference): Record<string, number> {
   const found: Record<string, number> = {}
   const compare = (name: string, actual: Tensor | undefined) => {
     const expected = reference.tensors.get(name)
-    if (expected !== undefined)
-      found[name] = actual === undefined ? UNCOMPARABLE : relativeError(actual, expected)
+    if (expected !== undefined) found[name] = actual === undefined ? UNCOMPARABLE : errorOf(actual, expected)
   }
   for (const name of reference.tensors.keys()) {
     if (name.startsWith('hidden.')) compare(name, trace.hidden.get(Number(name.slice('hidden.'.length))))
@@ -105,19 +105,11 @@ function errors(trace: Trace, reference: Reference): Record<string, number> {
 /** Stands for "not comparable" in JSON, which has no infinity. */
 const UNCOMPARABLE = Number.MAX_VALUE
 
-/** max |a - b| / max |b|; `UNCOMPARABLE` when the shapes differ or a value is not a number. */
-function relativeError(actual: Tensor, expected: Tensor): number {
+/** `relativeError`; `UNCOMPARABLE` when the shapes differ or a value is not a number. */
+function errorOf(actual: Tensor, expected: Tensor): number {
   if (actual.shape[0] !== expected.shape[0] || actual.shape[1] !== expected.shape[1]) return UNCOMPARABLE
-  let largest = 0
-  let difference = 0
-  for (let index = 0; index < expected.data.length; index++) {
-    const b = expected.data[index] as number
-    const d = Math.abs((actual.data[index] as number) - b)
-    if (Number.isNaN(d)) return UNCOMPARABLE
-    if (d > difference) difference = d
-    if (Math.abs(b) > largest) largest = Math.abs(b)
-  }
-  return largest === 0 ? difference : difference / largest
+  const error = relativeError(actual.data, expected.data)
+  return Number.isFinite(error) ? error : UNCOMPARABLE
 }
 
 /** Equal bits of what leaves the last block, of the logits and of the whole decode. */

@@ -1,6 +1,7 @@
 import type { Logger } from '../../log.ts'
 import type { Model } from '../../model/model.ts'
 import type { ModelSpec } from '../../model/spec.ts'
+import { relativeError } from '../../tensor/relative-error.ts'
 import { SELF_TEST_SPEC, selfTestModel, spanOutput } from '../span-self-test.ts'
 import type { KernelCode } from './kernel-code.ts'
 import { createWasmRuntime } from './runtime.ts'
@@ -52,8 +53,11 @@ export async function computesTheSame(a: KernelCode, b: KernelCode, log: Logger)
     for (const wide of [true, false]) {
       const first = await output(a, model, wide, log)
       const second = await output(b, model, wide, log)
-      const most = margin * first.reduce((largest, value) => Math.max(largest, Math.abs(value)), 0)
-      if (!first.every((value, i) => Math.abs(value - (second[i] as number)) <= most)) return false
+      const same =
+        margin === 0
+          ? first.every((value, i) => Object.is(value, second[i]))
+          : relativeError(second, first) <= margin
+      if (!same) return false
     }
   }
   return true
