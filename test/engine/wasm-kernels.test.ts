@@ -288,10 +288,17 @@ describe('quantised matmul', () => {
 })
 
 describe('float matmul', () => {
-  for (const dtype of ['F32', 'F16', 'BF16', 'Q2_K'] as const) {
-    it(`agrees with float64 sums to 1e-6, and rows do not know of each other: ${dtype}`, () => {
+  for (const [dtype, columns] of [
+    ['F32', 102],
+    ['F32', 101],
+    ['F16', 102],
+    ['F16', 101],
+    ['BF16', 102],
+    ['BF16', 101],
+    ['Q2_K', 256],
+  ] as const) {
+    it(`agrees with float64 sums to 1e-6, and rows do not know of each other: ${dtype}, ${columns} columns`, () => {
       const next = random(7)
-      const columns = dtype === 'Q2_K' ? 256 : 101
       const outputs = 21
       const floats = randomFloats(next, outputs * columns)
       const words = new Uint32Array(floats.buffer)
@@ -325,6 +332,32 @@ describe('float matmul', () => {
           }
           expect(Math.abs((y[row * outputs + output] as number) - sum)).toBeLessThanOrEqual(1e-6 * size)
         }
+      }
+    })
+  }
+})
+
+describe('float16 weights', () => {
+  for (const largest of [1, 12, 20, 25, 29, 30]) {
+    it(`are what they were, to the smallest, next to weights with exponents up to ${largest}`, () => {
+      const size = (largest + 1) * 1024
+      // Every finite number up to there, of both signs.
+      const bits = Uint16Array.from({ length: 2 * size }, (_, i) => (i < size ? i : 0x8000 | (i - size)))
+      const weight = {
+        dtype: 'F16',
+        shape: [bits.length / 2, 2],
+        bytes: new Uint8Array(bits.buffer),
+      } as const
+      const values = dequantize(weight)
+      // One of two columns at a time, alone and among rows.
+      const x = Float32Array.of(1, 0, 0, 1, 1, 0, 0, 1, 1, 0)
+      for (const runtime of [relaxed, plain, wide]) {
+        const y = multiply(runtime, weight, x, 5)
+        const wrong = y.filter((value, i) => {
+          const [row, output] = [Math.floor(i / (bits.length / 2)), i % (bits.length / 2)]
+          return value !== values[output * 2 + (row % 2)]
+        })
+        expect([...wrong.subarray(0, 4)]).toEqual([])
       }
     })
   }

@@ -37,14 +37,14 @@ export const THREAD_TILE = 4096
 export const TILE_COLUMNS = 1024
 export const TILE_GROUP_BYTES = 320
 export const TILE_ROWS = 64
-export const TILE_WEIGHTS_BYTES = 10240
-/** The same scratch for plain weights: columns as float32, and sums of even and of odd columns. */
+export const TILE_WEIGHTS_BYTES = 16384
+/** The same scratch for plain weights: columns of two octets as float32, and sums of both. */
 export const TILE_FLOAT_COLUMNS = 256
 export const TILE_FLOAT_ROWS = 32
 /** Where what was fetched ahead goes, so that no compiler drops it. */
-export const TILE_TOUCHED = 12288
-export const TILE_BYTES = 12352
-export const THREAD_BYTES = 16448
+export const TILE_TOUCHED = 18432
+export const TILE_BYTES = 18496
+export const THREAD_BYTES = 22592
 
 export const OPERATION_STOP = 0
 export const OPERATION_SPAN = 1
@@ -59,6 +59,8 @@ export const MATRIX_DATA = 12
 export const MATRIX_OCTET_BYTES = 16
 /** Address of a bias of whole octets, or 0. */
 export const MATRIX_BIAS = 20
+/** float16 weights: 2^112, less the powers of two by which they are stored too large. */
+export const MATRIX_FACTOR = 24
 export const MATRIX_BYTES = 32
 
 /** Matrix kinds: how an octet of rows is stored (see `pack-matrix.ts`). From `KIND_Q4_F16` on, activations are rounded. */

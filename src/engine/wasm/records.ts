@@ -7,6 +7,7 @@ import {
   MATRIX_BYTES,
   MATRIX_COLUMNS,
   MATRIX_DATA,
+  MATRIX_FACTOR,
   MATRIX_KIND,
   MATRIX_OCTET_BYTES,
   MATRIX_OCTETS,
@@ -61,6 +62,7 @@ export function storeMatrix(
   record.integer(MATRIX_COLUMNS, plan.columns)
   record.integer(MATRIX_DATA, data)
   record.integer(MATRIX_OCTET_BYTES, plan.octetBytes)
+  record.float(MATRIX_FACTOR, 2 ** (112 - plan.raise))
   let bytes = plan.bytes
   if (bias !== undefined) {
     const stored = storeVector(memory, arena, bias)

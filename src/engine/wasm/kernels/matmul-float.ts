@@ -1,7 +1,7 @@
 // y = W x for float32, float16 and bfloat16 weights; sums in float32, products fused into them where `madd` says.
 //
-// One output is the sum over its even columns plus the sum over its odd columns, each in order: two chains hide the
-// latency of additions, and every tile below adds in that same order.
+// One output is the sum over its columns in order, one chain. Two octets side by side hide the latency of additions and share
+// the activations; every tile below adds in that same order.
 //
 // Octet of 8 rows: for each column eight values.
 
@@ -9,14 +9,16 @@ import {
   MATRIX_BIAS,
   MATRIX_COLUMNS,
   MATRIX_DATA,
+  MATRIX_FACTOR,
   MATRIX_OCTET_BYTES,
+  OCTET,
   TILE_FLOAT_COLUMNS,
   TILE_FLOAT_ROWS,
   TILE_WEIGHTS_BYTES,
 } from '../layout'
-import { following4, halfMask, halfScale, load4 } from './half'
+import { following4, halfMask, load4 } from './half'
 import { madd } from './madd'
-import { clear, finish } from './store'
+import { finish } from './store'
 import { tile, wideVectors } from './threads'
 
 /** Octets [from, to) of `matrix` times `rows` float32 rows at `x`. W: type of weights. */
@@ -35,49 +37,69 @@ export function matmulFloat<W>(
   const octetBytes = load<usize>(matrix, MATRIX_OCTET_BYTES)
   const data = load<usize>(matrix, MATRIX_DATA)
   const biases = load<usize>(matrix, MATRIX_BIAS)
-  for (let octet = from; octet < to; octet++) {
+  const factor = load<f32>(matrix, MATRIX_FACTOR)
+  // No model has an odd number of columns: those go a row at a time.
+  const together = columns & 1 ? 0 : rows & ~1
+  let octet = from
+  for (; octet + 2 <= to; octet += 2) {
     const w = data + <usize>octet * octetBytes
-    const bias = biases == 0 ? <usize>0 : biases + <usize>octet * 32
-    const y = out + <usize>octet * 32
-    const paired = rows & ~1
-    for (let row = 0; row < paired; row += TILE_FLOAT_ROWS) {
-      const count = min(paired - row, TILE_FLOAT_ROWS)
-      octetByPairs<W>(w, columns, x + <usize>row * xStride, xStride, count, y + <usize>row * outStride, outStride, bias, add)
+    const other = w + octetBytes
+    const bias = biases == 0 ? <usize>0 : biases + <usize>octet * (OCTET * 4)
+    const y = out + <usize>octet * (OCTET * 4)
+    for (let row = 0; row < together; row += TILE_FLOAT_ROWS) {
+      const count = min(together - row, TILE_FLOAT_ROWS)
+      pairByMany<W>(w, other, factor, columns, x + <usize>row * xStride, xStride, count, y + <usize>row * outStride, outStride, bias, add)
     }
-    if (paired < rows) octetByOne<W>(w, columns, x + <usize>paired * xStride, y + <usize>paired * outStride, bias, add)
+    for (let row = together; row < rows; row++) {
+      pairByOne<W>(w, other, factor, columns, x + <usize>row * xStride, y + <usize>row * outStride, bias, add)
+    }
   }
+  if (octet == to) return
+  const w = data + <usize>octet * octetBytes
+  const bias = biases == 0 ? <usize>0 : biases + <usize>octet * (OCTET * 4)
+  const y = out + <usize>octet * (OCTET * 4)
+  for (let row: usize = 0; row < <usize>rows; row++) octetByOne<W>(w, factor, columns, x + row * xStride, y + row * outStride, bias, add)
 }
 
-function octetByOne<W>(w: usize, columns: i32, x: usize, y: usize, bias: usize, add: bool): void {
+function octetByOne<W>(w: usize, factor: f32, columns: i32, x: usize, y: usize, bias: usize, add: bool): void {
   const bits = halfMask()
-  const factor = halfScale()
-  let evenA = f32x4.splat(0)
-  let evenB = f32x4.splat(0)
-  let oddA = f32x4.splat(0)
-  let oddB = f32x4.splat(0)
-  const end = x + <usize>(columns & ~1) * 4
-  while (x < end) {
-    const x0 = v128.load32_splat(x)
-    const x1 = v128.load32_splat(x, 4)
-    const next = w + sizeof<W>() * 8
-    evenA = madd(load4<W>(w, bits, factor), x0, evenA)
-    evenB = madd(following4<W>(w, bits, factor), x0, evenB)
-    oddA = madd(load4<W>(next, bits, factor), x1, oddA)
-    oddB = madd(following4<W>(next, bits, factor), x1, oddB)
-    w += sizeof<W>() * 16
-    x += 8
+  const scale = f32x4.splat(factor)
+  let a = f32x4.splat(0)
+  let a2 = f32x4.splat(0)
+  for (const end = x + <usize>columns * 4; x < end; x += 4) {
+    const v = v128.load32_splat(x)
+    a = madd(load4<W>(w, bits, scale), v, a)
+    a2 = madd(following4<W>(w, bits, scale), v, a2)
+    w += sizeof<W>() * 8
   }
-  if (columns & 1) {
-    const x0 = v128.load32_splat(x)
-    evenA = madd(load4<W>(w, bits, factor), x0, evenA)
-    evenB = madd(following4<W>(w, bits, factor), x0, evenB)
-  }
-  finish(y, f32x4.add(evenA, oddA), f32x4.add(evenB, oddB), bias, add)
+  finish(y, a, a2, bias, add)
 }
 
-/** An octet times `rows` rows, two at a time: its weights become float32 once for all of them, some columns at a time. */
-function octetByPairs<W>(
+function pairByOne<W>(w: usize, other: usize, factor: f32, columns: i32, x: usize, y: usize, bias: usize, add: bool): void {
+  const bits = halfMask()
+  const scale = f32x4.splat(factor)
+  let a = f32x4.splat(0)
+  let a2 = f32x4.splat(0)
+  let b = f32x4.splat(0)
+  let b2 = f32x4.splat(0)
+  for (const end = x + <usize>columns * 4; x < end; x += 4) {
+    const v = v128.load32_splat(x)
+    a = madd(load4<W>(w, bits, scale), v, a)
+    a2 = madd(following4<W>(w, bits, scale), v, a2)
+    b = madd(load4<W>(other, bits, scale), v, b)
+    b2 = madd(following4<W>(other, bits, scale), v, b2)
+    w += sizeof<W>() * 8
+    other += sizeof<W>() * 8
+  }
+  finish(y, a, a2, bias, add)
+  finish(y + OCTET * 4, b, b2, bias == 0 ? bias : bias + OCTET * 4, add)
+}
+
+/** An even number of columns of two octets times an even number of rows: weights become float32 once for all of them, some columns at a time. */
+function pairByMany<W>(
   w: usize,
+  other: usize,
+  factor: f32,
   columns: i32,
   x: usize,
   xStride: usize,
@@ -88,37 +110,37 @@ function octetByPairs<W>(
   add: bool,
 ): void {
   const sums = tile + TILE_WEIGHTS_BYTES
-  for (let i = 0; i < 2 * rows; i++) clear(sums + <usize>i * 32)
+  const widened = tile + TILE_FLOAT_COLUMNS * 32
   for (let column = 0; column < columns; column += TILE_FLOAT_COLUMNS) {
     const count = min(columns - column, TILE_FLOAT_COLUMNS)
-    const weights = sizeof<W>() == 4 ? w : tile
-    if (sizeof<W>() != 4) widen<W>(w, count)
-    w += <usize>count * (sizeof<W>() * 8)
+    const first = column == 0
+    const last = column + count == columns
+    let wa = w + <usize>column * (sizeof<W>() * 8)
+    let wb = other + <usize>column * (sizeof<W>() * 8)
+    if (sizeof<W>() != 4) {
+      widen<W>(wa, factor, count, tile)
+      widen<W>(wb, factor, count, widened)
+      wa = tile
+      wb = widened
+    }
     const from = x + <usize>column * 4
     let row = 0
     for (; wideVectors && row + 4 <= rows; row += 4) {
-      octetByRows<i32>(weights, count, from + <usize>row * xStride, xStride, sums + <usize>row * 64)
+      pairByRows<i32>(wa, wb, count, from + <usize>row * xStride, xStride, first, last, sums + <usize>row * 64, y + <usize>row * yStride, yStride, bias, add)
     }
     for (; row < rows; row += 2) {
-      octetByRows<void>(weights, count, from + <usize>row * xStride, xStride, sums + <usize>row * 64)
+      pairByRows<void>(wa, wb, count, from + <usize>row * xStride, xStride, first, last, sums + <usize>row * 64, y + <usize>row * yStride, yStride, bias, add)
     }
-  }
-  for (let row: usize = 0; row < <usize>rows; row++) {
-    const sum = sums + row * 64
-    const to = y + row * yStride
-    const low = f32x4.add(v128.load(sum), v128.load(sum, 32))
-    finish(to, low, f32x4.add(v128.load(sum, 16), v128.load(sum, 48)), bias, add)
   }
 }
 
-/** Writes `count` columns of an octet to `tile` as float32. */
-function widen<W>(w: usize, count: i32): void {
+/** Writes `count` columns of an octet to `to` as float32. */
+function widen<W>(w: usize, factor: f32, count: i32, to: usize): void {
   const bits = halfMask()
-  const factor = halfScale()
-  const end = tile + <usize>count * 32
-  for (let to = tile; to < end; to += 32) {
-    const low = load4<W>(w, bits, factor)
-    const high = following4<W>(w, bits, factor)
+  const scale = f32x4.splat(factor)
+  for (const end = to + <usize>count * 32; to < end; to += 32) {
+    const low = load4<W>(w, bits, scale)
+    const high = following4<W>(w, bits, scale)
     v128.store(to, high, 16)
     v128.store(to, low)
     w += sizeof<W>() * 8
@@ -126,136 +148,157 @@ function widen<W>(w: usize, count: i32): void {
 }
 
 /**
- * Eight rows of float32 weights, 32 bytes a column, times two rows, with FOUR times four; adds to eight sums of even columns
- * at `sums` and eight of odd ones 32 bytes behind, 64 bytes a row. Four columns at a time, written out: in pairs a twentieth
- * slower.
+ * An even number of columns of two octets of float32 weights, 32 bytes a column, times two rows, with FOUR times four. Sums start
+ * at zero in the `first` columns of an octet and are outputs in its `last`; between they lie at `sums`, 64 bytes a row. Two
+ * columns at a time, written out: one at a time is a fiftieth slower, and more where the processor starts fewer instructions.
  */
-function octetByRows<FOUR>(w: usize, columns: i32, x: usize, xStride: usize, sums: usize): void {
+function pairByRows<FOUR>(
+  w: usize,
+  other: usize,
+  columns: i32,
+  x: usize,
+  xStride: usize,
+  first: bool,
+  last: bool,
+  sums: usize,
+  y: usize,
+  yStride: usize,
+  bias: usize,
+  add: bool,
+): void {
   let xb = x + xStride
   let xc = xb + xStride
   let xd = xc + xStride
   const zero = f32x4.splat(0)
-  let a = v128.load(sums)
-  let a2 = v128.load(sums, 16)
-  let aOdd = v128.load(sums, 32)
-  let aOdd2 = v128.load(sums, 48)
-  let b = v128.load(sums, 64)
-  let b2 = v128.load(sums, 80)
-  let bOdd = v128.load(sums, 96)
-  let bOdd2 = v128.load(sums, 112)
-  let c = isVoid<FOUR>() ? zero : v128.load(sums, 128)
-  let c2 = isVoid<FOUR>() ? zero : v128.load(sums, 144)
-  let cOdd = isVoid<FOUR>() ? zero : v128.load(sums, 160)
-  let cOdd2 = isVoid<FOUR>() ? zero : v128.load(sums, 176)
-  let d = isVoid<FOUR>() ? zero : v128.load(sums, 192)
-  let d2 = isVoid<FOUR>() ? zero : v128.load(sums, 208)
-  let dOdd = isVoid<FOUR>() ? zero : v128.load(sums, 224)
-  let dOdd2 = isVoid<FOUR>() ? zero : v128.load(sums, 240)
-  const whole = columns & ~3
-  for (const end = x + <usize>whole * 4; x < end; ) {
-    let low = v128.load(w)
-    let high = v128.load(w, 16)
+  let a = zero
+  let a2 = zero
+  let a3 = zero
+  let a4 = zero
+  let b = zero
+  let b2 = zero
+  let b3 = zero
+  let b4 = zero
+  let c = zero
+  let c2 = zero
+  let c3 = zero
+  let c4 = zero
+  let d = zero
+  let d2 = zero
+  let d3 = zero
+  let d4 = zero
+  if (!first) {
+    a = v128.load(sums)
+    a2 = v128.load(sums, 16)
+    a3 = v128.load(sums, 32)
+    a4 = v128.load(sums, 48)
+    b = v128.load(sums, 64)
+    b2 = v128.load(sums, 80)
+    b3 = v128.load(sums, 96)
+    b4 = v128.load(sums, 112)
+    if (!isVoid<FOUR>()) {
+      c = v128.load(sums, 128)
+      c2 = v128.load(sums, 144)
+      c3 = v128.load(sums, 160)
+      c4 = v128.load(sums, 176)
+      d = v128.load(sums, 192)
+      d2 = v128.load(sums, 208)
+      d3 = v128.load(sums, 224)
+      d4 = v128.load(sums, 240)
+    }
+  }
+  for (const end = x + <usize>columns * 4; x < end; ) {
+    let wa = v128.load(w)
+    let wa2 = v128.load(w, 16)
+    let wb = v128.load(other)
+    let wb2 = v128.load(other, 16)
     let v = v128.load32_splat(x)
-    a = madd(low, v, a)
-    a2 = madd(high, v, a2)
+    a = madd(wa, v, a)
+    a2 = madd(wa2, v, a2)
+    a3 = madd(wb, v, a3)
+    a4 = madd(wb2, v, a4)
     v = v128.load32_splat(xb)
-    b = madd(low, v, b)
-    b2 = madd(high, v, b2)
+    b = madd(wa, v, b)
+    b2 = madd(wa2, v, b2)
+    b3 = madd(wb, v, b3)
+    b4 = madd(wb2, v, b4)
     if (!isVoid<FOUR>()) {
       v = v128.load32_splat(xc)
-      c = madd(low, v, c)
-      c2 = madd(high, v, c2)
+      c = madd(wa, v, c)
+      c2 = madd(wa2, v, c2)
+      c3 = madd(wb, v, c3)
+      c4 = madd(wb2, v, c4)
       v = v128.load32_splat(xd)
-      d = madd(low, v, d)
-      d2 = madd(high, v, d2)
+      d = madd(wa, v, d)
+      d2 = madd(wa2, v, d2)
+      d3 = madd(wb, v, d3)
+      d4 = madd(wb2, v, d4)
     }
-    low = v128.load(w, 32)
-    high = v128.load(w, 48)
+    wa = v128.load(w, 32)
+    wa2 = v128.load(w, 48)
+    wb = v128.load(other, 32)
+    wb2 = v128.load(other, 48)
     v = v128.load32_splat(x, 4)
-    aOdd = madd(low, v, aOdd)
-    aOdd2 = madd(high, v, aOdd2)
+    a = madd(wa, v, a)
+    a2 = madd(wa2, v, a2)
+    a3 = madd(wb, v, a3)
+    a4 = madd(wb2, v, a4)
     v = v128.load32_splat(xb, 4)
-    bOdd = madd(low, v, bOdd)
-    bOdd2 = madd(high, v, bOdd2)
+    b = madd(wa, v, b)
+    b2 = madd(wa2, v, b2)
+    b3 = madd(wb, v, b3)
+    b4 = madd(wb2, v, b4)
     if (!isVoid<FOUR>()) {
       v = v128.load32_splat(xc, 4)
-      cOdd = madd(low, v, cOdd)
-      cOdd2 = madd(high, v, cOdd2)
+      c = madd(wa, v, c)
+      c2 = madd(wa2, v, c2)
+      c3 = madd(wb, v, c3)
+      c4 = madd(wb2, v, c4)
       v = v128.load32_splat(xd, 4)
-      dOdd = madd(low, v, dOdd)
-      dOdd2 = madd(high, v, dOdd2)
+      d = madd(wa, v, d)
+      d2 = madd(wa2, v, d2)
+      d3 = madd(wb, v, d3)
+      d4 = madd(wb2, v, d4)
     }
-    low = v128.load(w, 64)
-    high = v128.load(w, 80)
-    v = v128.load32_splat(x, 8)
-    a = madd(low, v, a)
-    a2 = madd(high, v, a2)
-    v = v128.load32_splat(xb, 8)
-    b = madd(low, v, b)
-    b2 = madd(high, v, b2)
-    if (!isVoid<FOUR>()) {
-      v = v128.load32_splat(xc, 8)
-      c = madd(low, v, c)
-      c2 = madd(high, v, c2)
-      v = v128.load32_splat(xd, 8)
-      d = madd(low, v, d)
-      d2 = madd(high, v, d2)
-    }
-    low = v128.load(w, 96)
-    high = v128.load(w, 112)
-    v = v128.load32_splat(x, 12)
-    aOdd = madd(low, v, aOdd)
-    aOdd2 = madd(high, v, aOdd2)
-    v = v128.load32_splat(xb, 12)
-    bOdd = madd(low, v, bOdd)
-    bOdd2 = madd(high, v, bOdd2)
-    if (!isVoid<FOUR>()) {
-      v = v128.load32_splat(xc, 12)
-      cOdd = madd(low, v, cOdd)
-      cOdd2 = madd(high, v, cOdd2)
-      v = v128.load32_splat(xd, 12)
-      dOdd = madd(low, v, dOdd)
-      dOdd2 = madd(high, v, dOdd2)
-    }
-    w += 128
-    x += 16
-    xb += 16
-    xc += 16
-    xd += 16
+    w += 64
+    other += 64
+    x += 8
+    xb += 8
+    xc += 8
+    xd += 8
   }
-  v128.store(sums, a2, 16)
-  v128.store(sums, a)
-  v128.store(sums, aOdd2, 48)
-  v128.store(sums, aOdd, 32)
-  v128.store(sums, b2, 80)
-  v128.store(sums, b, 64)
-  v128.store(sums, bOdd2, 112)
-  v128.store(sums, bOdd, 96)
+  if (!last) {
+    v128.store(sums, a2, 16)
+    v128.store(sums, a)
+    v128.store(sums, a4, 48)
+    v128.store(sums, a3, 32)
+    v128.store(sums, b2, 80)
+    v128.store(sums, b, 64)
+    v128.store(sums, b4, 112)
+    v128.store(sums, b3, 96)
+    if (!isVoid<FOUR>()) {
+      v128.store(sums, c2, 144)
+      v128.store(sums, c, 128)
+      v128.store(sums, c4, 176)
+      v128.store(sums, c3, 160)
+      v128.store(sums, d2, 208)
+      v128.store(sums, d, 192)
+      v128.store(sums, d4, 240)
+      v128.store(sums, d3, 224)
+    }
+    return
+  }
+  const higher = bias == 0 ? bias : bias + OCTET * 4
+  finish(y, a, a2, bias, add)
+  finish(y + OCTET * 4, a3, a4, higher, add)
+  y += yStride
+  finish(y, b, b2, bias, add)
+  finish(y + OCTET * 4, b3, b4, higher, add)
   if (!isVoid<FOUR>()) {
-    v128.store(sums, c2, 144)
-    v128.store(sums, c, 128)
-    v128.store(sums, cOdd2, 176)
-    v128.store(sums, cOdd, 160)
-    v128.store(sums, d2, 208)
-    v128.store(sums, d, 192)
-    v128.store(sums, dOdd2, 240)
-    v128.store(sums, dOdd, 224)
-  }
-  if (whole < columns) restByRows(w, columns - whole, x, xStride, isVoid<FOUR>() ? 2 : 4, sums)
-}
-
-/** As `octetByRows` for the `columns` left of four, at `x`: one at a time. */
-function restByRows(w: usize, columns: i32, x: usize, xStride: usize, rows: i32, sums: usize): void {
-  for (let column = 0; column < columns; column++, w += 32, x += 4) {
-    const low = v128.load(w)
-    const high = v128.load(w, 16)
-    for (let row: usize = 0; row < <usize>rows; row++) {
-      const sum = sums + row * 64 + <usize>(column & 1) * 32
-      const v = v128.load32_splat(x + row * xStride)
-      const lower = madd(low, v, v128.load(sum))
-      const higher = madd(high, v, v128.load(sum, 16))
-      v128.store(sum, higher, 16)
-      v128.store(sum, lower)
-    }
+    y += yStride
+    finish(y, c, c2, bias, add)
+    finish(y + OCTET * 4, c3, c4, higher, add)
+    y += yStride
+    finish(y, d, d2, bias, add)
+    finish(y + OCTET * 4, d3, d4, higher, add)
   }
 }
