@@ -20,6 +20,7 @@ interface BatchOptions {
   sessions: string
   tokens: string
   rounds: string
+  seconds: string
   json?: boolean
 }
 
@@ -55,7 +56,8 @@ export function batchBenchCommand(): Command {
     )
     .option('--sessions <n>', 'answers at once', '16')
     .option('--tokens <n>', 'tokens of each answer', '32')
-    .option('--rounds <n>', 'rounds whose median is taken', '3')
+    .option('--rounds <n>', 'fewest rounds whose median is taken', '3')
+    .option('--seconds <n>', 'time to go on with rounds: those of small models are short and noisy', '5')
     .option('--json', 'print one JSON document')
     .action(runBatchBench)
 }
@@ -84,6 +86,8 @@ async function measure(
 ): Promise<BatchMeasure> {
   const sessions = positiveFlag(options.sessions, 'sessions')
   const tokens = positiveFlag(options.tokens, 'tokens')
+  const rounds = positiveFlag(options.rounds, 'rounds')
+  const seconds = positiveFlag(options.seconds, 'seconds')
   const threads = options.threads === undefined ? undefined : positiveFlag(options.threads, 'threads')
   const model = await openModelArgument(reference)
   const { engine } = await createEngine(createNodePlatform(stderrLogger('warn')), {
@@ -111,7 +115,8 @@ async function measure(
       const together: number[] = []
       const expected = await oneByOne(languageModel, prompts, tokens)
       let tokensEqual = true
-      for (let round = 0; round <= positiveFlag(options.rounds, 'rounds'); round++) {
+      const until = performance.now() + seconds * 1000
+      for (let round = 0; round <= rounds || performance.now() < until; round++) {
         const alone = await answers(languageModel, [prompts[round % sessions] as number[]], tokens)
         const all = await answers(languageModel, prompts, tokens)
         tokensEqual &&= all.ids.every((ids, session) => ids.join() === expected[session]?.join())
