@@ -326,14 +326,14 @@ function addGroups<S, MIN, WIDE, TILE, TWO>(
     const minimum = isVoid<MIN>() ? a : load4<S>(minima, mask, half)
     const minimum2 = isVoid<MIN>() ? a : following4<S>(minima, mask, half)
     let xScale = v128.load32_splat(x, GROUP_SCALE)
-    let xSum = v128.load32_splat(x, GROUP_SUM)
-    let zero = v128.load32_splat(x, GROUP_ZERO)
+    let xSum = isVoid<MIN>() ? xScale : v128.load32_splat(x, GROUP_SUM)
+    let zero = isVoid<MIN>() ? v128.load32_splat(x, GROUP_ZERO) : xScale
     sum = scaledFromMinimum<MIN>(sum, whole<MIN, WIDE>(a, c, a2, c2, zero), scale, xScale, minimum, xSum)
     sum2 = scaledFromMinimum<MIN>(sum2, whole<MIN, WIDE>(b, d, b2, d2, zero), scale2, xScale, minimum2, xSum)
     if (!isVoid<TWO>()) {
       xScale = v128.load32_splat(other, GROUP_SCALE)
-      xSum = v128.load32_splat(other, GROUP_SUM)
-      zero = v128.load32_splat(other, GROUP_ZERO)
+      if (!isVoid<MIN>()) xSum = v128.load32_splat(other, GROUP_SUM)
+      if (isVoid<MIN>()) zero = v128.load32_splat(other, GROUP_ZERO)
       sum3 = scaledFromMinimum<MIN>(sum3, whole<MIN, WIDE>(e, g, e2, g2, zero), scale, xScale, minimum, xSum)
       sum4 = scaledFromMinimum<MIN>(sum4, whole<MIN, WIDE>(f, h, f2, h2, zero), scale2, xScale, minimum2, xSum)
       other += GROUP_BYTES
