@@ -7,7 +7,7 @@ import { readWasmKernels } from '../../node/wasm-threads.ts'
 import { ROUNDED_BYTES_PER_VALUE } from '../../src/engine/wasm/layout.ts'
 import { createArena } from '../../src/engine/wasm/linear-memory.ts'
 import { storeMatrix } from '../../src/engine/wasm/records.ts'
-import { computesTheSame } from '../../src/engine/wasm/compare-kernels.ts'
+import { computesTheSame, screenedParts } from '../../src/engine/wasm/compare-kernels.ts'
 import {
   fastestKernels,
   hasRelaxedSimd,
@@ -363,6 +363,43 @@ describe('float16 weights', () => {
   }
 })
 
+describe('screening', () => {
+  for (const [dtype, columns] of [
+    ['Q8_0', 32],
+    ['Q8_0', 2112],
+    ['Q5_0', 96],
+    ['IQ4_XS', 256],
+    ['Q6_K', 256],
+    ['Q6_K', 2304],
+    ['Q3_K', 512],
+  ] as const) {
+    it(`says how far an output can be at most: ${dtype}, ${columns} columns`, () => {
+      const [outputs, rows] = [21, 7]
+      const weight = quantizedWeight(dtype, [outputs, columns], 3)
+      const values = dequantize(weight)
+      const x = randomFloats(random(8), rows * columns)
+      // The largest value of a group takes the end of the range.
+      x[0] = -4
+      x[columns] = 4
+      const { parts, slack } = screenedParts(relaxed, weight, x, rows)
+      for (const runtime of [plain, wide])
+        expect(screenedParts(runtime, weight, x, rows)).toEqual({ parts, slack })
+      const y = multiply(relaxed, weight, x, rows, true)
+      const norm = (of: Float32Array) => Math.hypot(...of)
+      for (let row = 0; row < rows; row++) {
+        const missing = slack[row] as number
+        // Seven bits leave out little, or screening would not pay.
+        expect(missing).toBeLessThan(norm(x.subarray(row * columns, (row + 1) * columns)) / 40)
+        for (let output = 0; output < outputs; output++) {
+          const known = 256 * (parts[row * 24 + output] as number)
+          const most = missing * norm(values.subarray(output * columns, (output + 1) * columns))
+          expect(Math.abs((y[row * outputs + output] as number) - known)).toBeLessThanOrEqual(most * 1.001)
+        }
+      }
+    })
+  }
+})
+
 describe('kernels of 256-bit vectors', () => {
   it('are taken where V8 makes them and they give what the others give', async () => {
     expect(wide.code.vectorBits).toBe(compileWideWasm === undefined ? 128 : 256)
@@ -374,8 +411,8 @@ describe('kernels of 256-bit vectors', () => {
     let calls = 0
     const code = { ...wide.code, done: () => void calls++ }
     expect(await computesTheSame(code, plain.code, silentLogger)).toBe(true)
-    // Two sets of formats, two widths of activations, three steps.
-    expect(calls).toBe(12)
+    // Two sets of formats, two widths of activations, three steps; two formats screened.
+    expect(calls).toBe(14)
   })
 
   it('are not taken when they compute something else or do not compile, nor are relaxed ones', async () => {

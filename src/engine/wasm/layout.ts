@@ -243,10 +243,13 @@ export const HEAD_NORM_BIAS = 52
 export const HEAD_VOCABULARY = 56
 /** Best records of all threads, one after the other, or 0 when logits are wanted. */
 export const HEAD_BEST = 60
-/** The matrix as one of 8-bit activations, and its outputs' norms (`kernels/screen.ts`); both 0 without. */
-export const HEAD_SCREEN = 64
+/** Place for the screening rows of all threads, and the outputs' norms (`kernels/screen.ts`); both 0 without. */
+export const HEAD_SCREENED = 64
 export const HEAD_NORMS = 68
 export const HEAD_BYTES = 72
+
+/** Most bytes of a screening row for each value. */
+export const SCREENED_BYTES_PER_VALUE = 2
 
 /** Best record, of one row and thread: float32 highest logit, its id, 1 when a logit was not finite, what screening may miss. */
 export const BEST_VALUE = 0

@@ -48,6 +48,17 @@ export interface KernelExports {
     out: number,
     outStride: number,
   ): void
+  screen(
+    matrix: number,
+    octets: number,
+    columns: number,
+    rounded: number,
+    rows: number,
+    screened: number,
+    bests: number,
+    out: number,
+    outStride: number,
+  ): void
 }
 
 export interface WasmRuntimeOptions {

@@ -24,17 +24,16 @@ import {
   HEAD_PRIVATE,
   HEAD_PRIVATE_BYTES,
   HEAD_ROW_COUNT,
-  HEAD_SCREEN,
+  HEAD_SCREENED,
   HEAD_VOCABULARY,
   KIND_Q8_F16,
   KIND_Q8_F32,
   KIND_Q8_HALF_F32,
   KIND_WIDE,
-  MATRIX_BYTES,
-  MATRIX_KIND,
   OCTET,
   OPERATION_HEAD,
   ROUNDED_BYTES_PER_VALUE,
+  SCREENED_BYTES_PER_VALUE,
 } from './layout.ts'
 import { createArena } from './linear-memory.ts'
 import { createRecord, storeMatrix, storeVector } from './records.ts'
@@ -97,12 +96,11 @@ export async function loadWasmHead(
     if (SCREENED.includes(matrix.kind)) {
       const norms = scratch(HEAD_NORMS, logitsStride * 4)
       runtime.rowNorms(matrix.address, norms)
-      const screen = createRecord(memory, arena, MATRIX_BYTES)
-      memory.bytes(screen.address, MATRIX_BYTES).set(memory.bytes(matrix.address, MATRIX_BYTES))
-      screen.integer(MATRIX_KIND, matrix.kind - KIND_WIDE)
-      record.integer(HEAD_SCREEN, screen.address)
+      scratch(HEAD_SCREENED, runtime.threads * MAX_ROWS * hiddenSize * SCREENED_BYTES_PER_VALUE)
     }
-    const best = arena.allocate(runtime.threads * MAX_ROWS * BEST_BYTES, 'scratch')
+    const bestBytes = runtime.threads * MAX_ROWS * BEST_BYTES
+    const best = arena.allocate(bestBytes, 'scratch')
+    const noBest = clearedBests(bestBytes)
     let closed = false
 
     /** Calls `run` with pieces of `hidden`'s rows that lie ready in linear memory. */
@@ -178,6 +176,7 @@ export async function loadWasmHead(
         const ids = new Int32Array(hidden.shape[0])
         record.integer(HEAD_BEST, best)
         eachPiece(hidden, (first, count) => {
+          memory.bytes(best, bestBytes).set(noBest)
           runtime.run(OPERATION_HEAD, record.address)
           for (let row = 0; row < count; row++) ids[first + row] = bestOf(row, count)
         })
@@ -197,4 +196,14 @@ export async function loadWasmHead(
     arena.close()
     throw error
   }
+}
+
+/** Best records before the first logit: none is as low, and of equal ones the lowest id is the best. */
+function clearedBests(bytes: number): Uint8Array {
+  const records = new DataView(new ArrayBuffer(bytes))
+  for (let at = 0; at < bytes; at += BEST_BYTES) {
+    records.setFloat32(at + BEST_VALUE, -Infinity, true)
+    records.setInt32(at + BEST_ID, 0x7fffffff, true)
+  }
+  return new Uint8Array(records.buffer)
 }

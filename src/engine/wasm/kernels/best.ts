@@ -1,16 +1,18 @@
 // The highest logit of each row, lowest id on ties, noted while a thread's pieces of logits are still in its cache.
 //
-// A best record is this thread's for one row: value, id, whether a logit was not finite, and what `screen.ts` needs.
+// A best record is this thread's for one row: value, id, whether a logit was not finite, and what `screen.ts` needs. The host clears
+// them before threads start.
 
 import { BEST_BYTES, BEST_ID, BEST_SPOILED, BEST_VALUE } from '../layout'
+import { threads } from './threads'
 
-/** Before a thread's first piece. */
-export function clearBest(best: usize, rows: i32): void {
-  for (let row = 0; row < rows; row++, best += BEST_BYTES) {
-    store<f32>(best, -<f32>Infinity, BEST_VALUE)
-    store<i32>(best, i32.MAX_VALUE, BEST_ID)
-    store<i32>(best, 0, BEST_SPOILED)
+/** The highest logit of row `row` of `rows` that any thread has noted by now; `bests` are the best records of all. */
+export function knownBest(bests: usize, rows: i32, row: i32): f32 {
+  let value = -<f32>Infinity
+  for (let other = 0; other < threads; other++) {
+    value = max(value, load<f32>(bests + <usize>(other * rows + row) * BEST_BYTES, BEST_VALUE))
   }
+  return value
 }
 
 /** Notes logits [from, to) of `rows` rows at `logits`. */

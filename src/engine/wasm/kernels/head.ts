@@ -18,17 +18,17 @@ import {
   HEAD_PRIVATE,
   HEAD_PRIVATE_BYTES,
   HEAD_ROW_COUNT,
-  HEAD_SCREEN,
+  HEAD_SCREENED,
   HEAD_VOCABULARY,
-  MATRIX_COLUMNS,
   MATRIX_OCTETS,
   OCTET,
 } from '../layout'
-import { clearBest, noteBest } from './best'
+import { noteBest } from './best'
 import { isQuantized, isWide, matmul } from './matmul'
+import { screenStride } from './matmul-screen'
 import { normalize } from './norm'
 import { prepare } from './prepare'
-import { noteScreened, noteSlack } from './screen'
+import { noteScreened, prepareScreened } from './screen'
 import { barrier, from, takeOctets, thread, to } from './threads'
 
 /** This thread's part of logits = head · norm(hidden), and of each row's best when it is wanted. */
@@ -53,21 +53,21 @@ export function runHead(head: usize): void {
   const logits = load<usize>(head, HEAD_LOGITS)
   const stride = load<usize>(head, HEAD_LOGITS_STRIDE) * 4
   const vocabulary = load<i32>(head, HEAD_VOCABULARY)
-  let best = load<usize>(head, HEAD_BEST)
-  if (best != 0) {
-    best += <usize>(thread * rows) * BEST_BYTES
-    clearBest(best, rows)
-  }
+  const bests = load<usize>(head, HEAD_BEST)
+  const best = bests + <usize>(thread * rows) * BEST_BYTES
   // One row waits for its weights longer than for arithmetic.
-  const screen = best != 0 && rows > 1 ? load<usize>(head, HEAD_SCREEN) : 0
-  if (screen != 0) noteSlack(best, rows, load<i32>(matrix, MATRIX_COLUMNS))
+  let screened = bests != 0 && rows > 1 ? load<usize>(head, HEAD_SCREENED) : 0
+  if (screened != 0) {
+    screened += <usize>(thread * rows) * screenStride(matrix)
+    prepareScreened(matrix, best, rows, screened)
+  }
   while (takeOctets(total)) {
-    if (screen != 0) {
-      noteScreened(matrix, screen, load<usize>(head, HEAD_NORMS), best, logits, stride, rows, from, to, vocabulary)
+    if (screened != 0) {
+      noteScreened(matrix, screened, load<usize>(head, HEAD_NORMS), bests, logits, stride, rows, from, to, vocabulary)
       continue
     }
     matmul(matrix, from, to, rows, logits, stride, false)
-    if (best != 0) noteBest(best, logits, stride, rows, from * OCTET, min(to * OCTET, vocabulary))
+    if (bests != 0) noteBest(best, logits, stride, rows, from * OCTET, min(to * OCTET, vocabulary))
   }
   barrier()
 }

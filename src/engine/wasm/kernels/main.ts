@@ -16,6 +16,8 @@ import { isWide, matmul } from './matmul'
 import { useRows } from './prepare'
 import { roundRow } from './round'
 import { runHead } from './head'
+import { multiplyScreened } from './matmul-screen'
+import { prepareScreened } from './screen'
 import { runBlocks } from './span'
 import { bindThread, clearTaken, startPhases } from './threads'
 
@@ -111,4 +113,21 @@ export function multiply(
   }
   useRows(x, stride, rounded, roundedStride)
   matmul(matrix, 0, octets, rows, out, outStride, false)
+}
+
+/** What screening knows of the outputs for rows that `multiply` has rounded: 256th parts to `out`, and best records; for tests. */
+export function screen(
+  matrix: usize,
+  octets: i32,
+  columns: i32,
+  rounded: usize,
+  rows: i32,
+  screened: usize,
+  bests: usize,
+  out: usize,
+  outStride: usize,
+): void {
+  useRows(0, 0, rounded, <usize>columns * ROUNDED_BYTES_PER_VALUE)
+  prepareScreened(matrix, bests, rows, screened)
+  multiplyScreened(matrix, 0, octets, screened, rows, out, outStride)
 }

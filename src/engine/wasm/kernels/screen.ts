@@ -1,13 +1,12 @@
-// The best logit of each of several rows without all of their logits: 8-bit weights times the high limbs of 15-bit activations
-// cost half as much as times both, and say of most logits that they can't be the best.
+// The best logit of each of several rows without all of their logits: 8-bit weights times x / 256, rounded, cost a third of 8-bit
+// weights times x in 15 bits, and say of most logits that they can't be the best.
 //
-// For x = 128 * high + low, W x = 128 * W high + W low, and |w · low| <= |w| |low| (Cauchy-Schwarz). What is not more than that
-// below the best logit known is computed as it always is, so the best and its bits are those of all logits.
+// For x = 256 * u + r, W x = 256 * W u + W r, and |w · r| <= |w| |r| (Cauchy-Schwarz). What is not more than that below the best
+// logit known is computed as it always is, so the best and its bits are those of all logits.
 
 import {
   BEST_BYTES,
   BEST_SLACK,
-  BEST_VALUE,
   GROUP,
   GROUP_BYTES,
   GROUP_SCALE,
@@ -23,11 +22,13 @@ import {
   ROUNDED_LOW,
   WIDE_LEVELS,
 } from '../layout'
-import { noteBest } from './best'
-import { dot4, joined, scaled } from './dot'
+import { knownBest, noteBest } from './best'
+import { joined, scaled } from './dot'
 import { following4, halfMask, halfScale, load4 } from './half'
 import { matmul } from './matmul'
+import { hasHalves, multiplyScreened } from './matmul-screen'
 import { floatRows, floatStride, roundedRows, roundedStride, useRows } from './prepare'
+import { thread } from './threads'
 
 /** Octets screened at a time: what their logits are known by stays in the first level of cache. */
 const SCREENED_OCTETS = 32
@@ -90,38 +91,73 @@ function squares(bytes: v128): v128 {
   )
 }
 
-/** Notes in the best records what the low limbs of `rows` rows can add, for each |w|. */
-export function noteSlack(best: usize, rows: i32, columns: i32): void {
-  const groups = columns / GROUP
+/**
+ * Writes `rows` screening rows (`matmul-screen.ts`) of the 15-bit ones to `to`, and notes in the best records what they leave out
+ * can add, for each |w|.
+ */
+export function prepareScreened(matrix: usize, best: usize, rows: i32, to: usize): void {
+  const groups = load<i32>(matrix, MATRIX_COLUMNS) / GROUP
+  const halves = hasHalves(matrix)
   for (let row: usize = 0; row < <usize>rows; row++) {
-    let low: f32 = 0
+    let rest: f32 = 0
     let all: f32 = 0
     let x = roundedRows + row * roundedStride
     for (const end = x + <usize>groups * GROUP_BYTES; x < end; x += GROUP_BYTES) {
-      const a = v128.load(x, ROUNDED_LOW)
-      const b = v128.load(x, ROUNDED_LOW + 16)
-      const sums = dot4(b, b, dot4(a, a, i32x4.splat(0)))
-      const total =
-        i32x4.extract_lane(sums, 0) + i32x4.extract_lane(sums, 1) + i32x4.extract_lane(sums, 2) + i32x4.extract_lane(sums, 3)
       const scale = load<f32>(x, GROUP_SCALE)
-      low += scale * scale * <f32>total
+      let squares = i32x4.splat(0)
+      for (let half: usize = 0; half < 2; half++) {
+        const high = v128.load(x + half * 16)
+        const low = v128.load(x + half * 16, ROUNDED_LOW)
+        const a = i16x8.add(i16x8.shl(i16x8.extend_low_i8x16_s(high), 7), i16x8.extend_low_i8x16_u(low))
+        const b = i16x8.add(i16x8.shl(i16x8.extend_high_i8x16_s(high), 7), i16x8.extend_high_i8x16_u(low))
+        const wholeA = parts256(a)
+        const wholeB = parts256(b)
+        const restA = i16x8.sub(a, i16x8.shl(wholeA, 8))
+        const restB = i16x8.sub(b, i16x8.shl(wholeB, 8))
+        squares = i32x4.add(squares, i32x4.dot_i16x8_s(restA, restA))
+        squares = i32x4.add(squares, i32x4.dot_i16x8_s(restB, restB))
+        v128.store(to, i8x16.add(i8x16.narrow_i16x8_s(wholeA, wholeB), i8x16.splat(64)))
+        to += 16
+        if (!halves && half == 0) continue
+        store<f32>(to, scale)
+        to += 8
+      }
+      rest += scale * scale * <f32>(sumOf(squares))
       all += scale * scale * (<f32>GROUP * <f32>WIDE_LEVELS * <f32>WIDE_LEVELS)
     }
     // Both sums are rounded once a group and a few times more, of numbers whose sizes add up to |w| |x| at most.
     const rounding = <f32>(groups + 8) * <f32>2.5e-7
-    store<f32>(best + row * BEST_BYTES, <f32>1.001 * (Mathf.sqrt(low) + rounding * Mathf.sqrt(all)), BEST_SLACK)
+    store<f32>(best + row * BEST_BYTES, <f32>1.001 * (Mathf.sqrt(rest) + rounding * Mathf.sqrt(all)), BEST_SLACK)
   }
 }
 
+/** x / 256 to nearest, but at most 63. */
+// @ts-ignore: decorator
+@inline
+function parts256(x: v128): v128 {
+  return i16x8.min_s(i16x8.shr_s(i16x8.add(x, i16x8.splat(128)), 8), i16x8.splat(63))
+}
+
+// @ts-ignore: decorator
+@inline
+function sumOf(values: v128): i32 {
+  return (
+    i32x4.extract_lane(values, 0) +
+    i32x4.extract_lane(values, 1) +
+    i32x4.extract_lane(values, 2) +
+    i32x4.extract_lane(values, 3)
+  )
+}
+
 /**
- * As `matmul` and `noteBest` for octets [from, to), where `screen` is the matrix as one of 8-bit activations and `norms` are its
- * |w|. Most of the logits it leaves are 128th parts of what the high limbs give.
+ * As `matmul` and `noteBest` for octets [from, to), where `screened` are the screening rows and `norms` are the outputs' |w|. Most
+ * of the logits it leaves are 256th parts, and not exactly.
  */
 export function noteScreened(
   matrix: usize,
-  screen: usize,
+  screened: usize,
   norms: usize,
-  best: usize,
+  bests: usize,
   logits: usize,
   stride: usize,
   rows: i32,
@@ -132,22 +168,22 @@ export function noteScreened(
   const rounded = roundedRows
   for (let first = from; first < to; first += SCREENED_OCTETS) {
     const end = min(first + SCREENED_OCTETS, to)
-    matmul(screen, first, end, rows, logits, stride, false)
-    for (let row: usize = 0; row < <usize>rows; row++) {
-      const mine = best + row * BEST_BYTES
-      const at = logits + row * stride
-      const slack = f32x4.splat(load<f32>(mine, BEST_SLACK))
-      let top = f32x4.splat(load<f32>(mine, BEST_VALUE))
+    multiplyScreened(matrix, first, end, screened, rows, logits, stride)
+    for (let row = 0; row < rows; row++) {
+      const best = bests + <usize>(thread * rows + row) * BEST_BYTES
+      const at = logits + <usize>row * stride
+      const slack = f32x4.splat(load<f32>(best, BEST_SLACK))
+      let top = f32x4.splat(knownBest(bests, rows, row))
       for (let octet = first; octet < end; octet++) {
         const offset = <usize>octet * (OCTET * 4)
         const most = most4(v128.load(at + offset), slack, v128.load(norms + offset))
         const most2 = most4(v128.load(at + offset, 16), slack, v128.load(norms + offset, 16))
         if (i32x4.all_true(v128.and(isBelow(most, top), isBelow(most2, top)))) continue
-        useRows(floatRows, floatStride, rounded + row * roundedStride, roundedStride)
+        useRows(floatRows, floatStride, rounded + <usize>row * roundedStride, roundedStride)
         matmul(matrix, octet, octet + 1, 1, at, stride, false)
         useRows(floatRows, floatStride, rounded, roundedStride)
-        noteBest(mine, at, stride, 1, octet * OCTET, min((octet + 1) * OCTET, vocabulary))
-        top = f32x4.splat(load<f32>(mine, BEST_VALUE))
+        noteBest(best, at, stride, 1, octet * OCTET, min((octet + 1) * OCTET, vocabulary))
+        top = f32x4.splat(knownBest(bests, rows, row))
       }
     }
   }
@@ -157,7 +193,7 @@ export function noteScreened(
 // @ts-ignore: decorator
 @inline
 function most4(parts: v128, slack: v128, norms: v128): v128 {
-  return f32x4.add(f32x4.mul(parts, f32x4.splat(128)), f32x4.mul(slack, norms))
+  return f32x4.add(f32x4.mul(parts, f32x4.splat(256)), f32x4.mul(slack, norms))
 }
 
 // @ts-ignore: decorator
