@@ -20,6 +20,9 @@ async function compile(relaxed: boolean): Promise<Uint8Array<ArrayBuffer>> {
     // Level 3 moves dot products away from where the kernels put them: a fifth slower.
     '-O2',
     '--noAssert',
+    // One load of a constant for both halves of a vector: only then V8 makes one instruction of them.
+    '--runPasses',
+    'local-cse',
     '--importMemory',
     '--sharedMemory',
     '--initialMemory',
