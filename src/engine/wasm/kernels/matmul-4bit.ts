@@ -27,7 +27,7 @@ import {
 } from '../layout'
 import { dot4, joined, scaled } from './dot'
 import { following4, halfMask, halfScale, load4, nibbleMask } from './half'
-import { clear, finish } from './store'
+import { finish } from './store'
 import { tile, wideVectors } from './threads'
 
 /** Octets [from, to) of `matrix` times `rows` rounded rows at `x`. S: type of scales; MIN, WIDE: i32 with minima, with 15-bit activations; void without. */
@@ -50,42 +50,53 @@ export function matmul4<S, MIN, WIDE>(
     const w = data + <usize>octet * octetBytes
     const bias = biases == 0 ? <usize>0 : biases + <usize>octet * 32
     const y = out + <usize>octet * 32
+    if (rows == 1) {
+      addGroups<S, MIN, WIDE, void, void>(w, columns / GROUP, x, 0, true, true, 0, y, 0, bias, add, w, 0)
+      continue
+    }
     for (let row = 0; row < rows; row += TILE_ROWS) {
       const count = min(rows - row, TILE_ROWS)
-      const sums = tile + TILE_WEIGHTS_BYTES
-      for (let i = 0; i < count; i++) clear(sums + <usize>i * 32)
-      if (rows == 1) addGroups<S, MIN, WIDE, void, void>(w, columns / GROUP, x, 0, sums, w, 0)
-      else addTiles<S, MIN, WIDE>(w, columns, x + <usize>row * xStride, xStride, count, sums, octet + 1 < to)
-      for (let i: usize = 0; i < <usize>count; i++) {
-        const sum = sums + i * 32
-        finish(y + (<usize>row + i) * outStride, v128.load(sum), v128.load(sum, 16), bias, add)
-      }
+      octetByRows<S, MIN, WIDE>(w, columns, x + <usize>row * xStride, xStride, count, y + <usize>row * outStride, outStride, bias, add, octet + 1 < to)
     }
   }
 }
 
 /**
- * Adds an octet times `rows` rows to eight sums a row at `sums`. Its nibbles become bytes once for all rows, some columns
- * at a time. `more`: the octet behind it is next.
+ * An octet times `rows` rows. Its nibbles become bytes once for all rows, some columns at a time. `more`: the octet behind it is
+ * next.
  */
-function addTiles<S, MIN, WIDE>(w: usize, columns: i32, x: usize, xStride: usize, rows: i32, sums: usize, more: bool): void {
+function octetByRows<S, MIN, WIDE>(
+  w: usize,
+  columns: i32,
+  x: usize,
+  xStride: usize,
+  rows: i32,
+  y: usize,
+  yStride: usize,
+  bias: usize,
+  add: bool,
+  more: bool,
+): void {
   const packed: usize = sizeof<S>() * (isVoid<MIN>() ? 8 : 16) + 128
+  const sums = tile + TILE_WEIGHTS_BYTES
   for (let column = 0; column < columns; column += TILE_COLUMNS) {
     const groups = min(columns - column, TILE_COLUMNS) / GROUP
     unpack<S, MIN>(w, groups)
     w += <usize>groups * packed
     const from = x + <usize>(column / GROUP) * GROUP_BYTES
+    const first = column == 0
+    const last = column + TILE_COLUMNS >= columns
     // The columns or the octet that come next, if any: as much of them as these columns take.
-    const ahead = more || column + TILE_COLUMNS < columns
+    const ahead = more || !last
     const step = ahead ? packed / <usize>rows : 0
     const next = ahead ? w : tile
     const part = <usize>groups * step
-    let row = 0
-    for (; wideVectors && row + 2 <= rows; row += 2) {
-      addGroups<f32, MIN, WIDE, i32, i32>(tile, groups, from + <usize>row * xStride, xStride, sums + <usize>row * 32, next + <usize>row * part, step * 2)
+    let row: usize = 0
+    for (; wideVectors && row + 2 <= <usize>rows; row += 2) {
+      addGroups<f32, MIN, WIDE, i32, i32>(tile, groups, from + row * xStride, xStride, first, last, sums + row * 32, y + row * yStride, yStride, bias, add, next + row * part, step * 2)
     }
-    for (; row < rows; row++) {
-      addGroups<f32, MIN, WIDE, i32, void>(tile, groups, from + <usize>row * xStride, 0, sums + <usize>row * 32, next + <usize>row * part, step)
+    for (; row < <usize>rows; row++) {
+      addGroups<f32, MIN, WIDE, i32, void>(tile, groups, from + row * xStride, 0, first, last, sums + row * 32, y + row * yStride, 0, bias, add, next + row * part, step)
     }
   }
 }
@@ -136,8 +147,9 @@ function high(bytes: v128, nibble: v128): v128 {
 }
 
 /**
- * Adds `groups` groups of an octet times those of the row at `x` to the eight sums at `sums`, and with TWO those of the row
- * `xStride` behind it to the eight sums that follow. TILE: i32 when `unpack` wrote the octet, void as it is stored.
+ * Adds up `groups` groups of an octet times those of the row at `x`, and with TWO those of the row `xStride` behind it. Sums start
+ * at zero in the `first` groups of an octet and are outputs in its `last`; between they lie at `sums`, eight a row. TILE: i32 when
+ * `unpack` wrote the octet, void as it is stored.
  * Meanwhile the weights from `next` on are fetched, a byte every `step`. In line, as its calls cost 3 %.
  */
 // @ts-ignore: decorator
@@ -147,7 +159,13 @@ function addGroups<S, MIN, WIDE, TILE, TWO>(
   groups: i32,
   x: usize,
   xStride: usize,
+  first: bool,
+  last: bool,
   sums: usize,
+  y: usize,
+  yStride: usize,
+  bias: usize,
+  add: bool,
   next: usize,
   step: usize,
 ): void {
@@ -156,10 +174,18 @@ function addGroups<S, MIN, WIDE, TILE, TWO>(
   const half = halfScale()
   const end = x + <usize>groups * GROUP_BYTES
   let other = x + xStride
-  let sum = v128.load(sums)
-  let sum2 = v128.load(sums, 16)
-  let sum3 = isVoid<TWO>() ? sum : v128.load(sums, 32)
-  let sum4 = isVoid<TWO>() ? sum : v128.load(sums, 48)
+  let sum = f32x4.splat(0)
+  let sum2 = sum
+  let sum3 = sum
+  let sum4 = sum
+  if (!first) {
+    sum = v128.load(sums)
+    sum2 = v128.load(sums, 16)
+    if (!isVoid<TWO>()) {
+      sum3 = v128.load(sums, 32)
+      sum4 = v128.load(sums, 48)
+    }
+  }
   let touched = 0
   for (; x < end; x += GROUP_BYTES) {
     if (!isVoid<TILE>()) {
@@ -340,13 +366,18 @@ function addGroups<S, MIN, WIDE, TILE, TWO>(
     }
     w = q + (isVoid<TILE>() ? 128 : 256)
   }
+  if (!isVoid<TILE>()) store<i32>(tile, touched, TILE_TOUCHED)
+  if (last) {
+    finish(y, sum, sum2, bias, add)
+    if (!isVoid<TWO>()) finish(y + yStride, sum3, sum4, bias, add)
+    return
+  }
   v128.store(sums, sum2, 16)
   v128.store(sums, sum)
   if (!isVoid<TWO>()) {
     v128.store(sums, sum4, 48)
     v128.store(sums, sum3, 32)
   }
-  if (!isVoid<TILE>()) store<i32>(tile, touched, TILE_TOUCHED)
 }
 
 /** Dot products of four rows from half sums of their high and low limbs, with the zero point of weights that have no minima. */

@@ -22,7 +22,6 @@ import {
   ROUNDED_LOW,
   ROUNDED_MASK,
   TILE_TOUCHED,
-  TILE_WEIGHTS_BYTES,
 } from '../layout'
 import { dot4, joined, scaled } from './dot'
 import { following4, halfMask, halfScale, load4 } from './half'
@@ -48,23 +47,18 @@ export function matmul8<S, MIN, HALF, WIDE>(
   // Each group of each row fetches its part of the next octet.
   const groups = columns / GROUP
   const step = octetBytes / <usize>(rows * groups)
-  const sums = tile + TILE_WEIGHTS_BYTES
   for (let octet = from; octet < to; octet++) {
     const w = data + <usize>octet * octetBytes
     const bias = biases == 0 ? <usize>0 : biases + <usize>octet * 32
     const y = out + <usize>octet * 32
     const next = octet + 1 < to ? w + octetBytes : w
     const part = <usize>groups * step
-    let row = 0
-    for (; wideVectors && row + 2 <= rows; row += 2) {
-      const ahead = next + <usize>row * part
-      sumGroups<S, MIN, HALF, WIDE, i32>(w, groups, x + <usize>row * xStride, xStride, sums, ahead, step * 2)
-      finish(y + <usize>row * outStride, v128.load(sums), v128.load(sums, 16), bias, add)
-      finish(y + <usize>(row + 1) * outStride, v128.load(sums, 32), v128.load(sums, 48), bias, add)
+    let row: usize = 0
+    for (; wideVectors && row + 2 <= <usize>rows; row += 2) {
+      octetByRows<S, MIN, HALF, WIDE, i32>(w, groups, x + row * xStride, xStride, y + row * outStride, outStride, bias, add, next + row * part, step * 2)
     }
-    for (; row < rows; row++) {
-      sumGroups<S, MIN, HALF, WIDE, void>(w, groups, x + <usize>row * xStride, 0, sums, next + <usize>row * part, step)
-      finish(y + <usize>row * outStride, v128.load(sums), v128.load(sums, 16), bias, add)
+    for (; row < <usize>rows; row++) {
+      octetByRows<S, MIN, HALF, WIDE, void>(w, groups, x + row * xStride, 0, y + row * outStride, 0, bias, add, next + row * part, step)
     }
   }
 }
@@ -77,15 +71,18 @@ function header<S, MIN, HALF>(): usize {
 }
 
 /**
- * Writes an octet's `groups` groups times those of the row at `x` to `sums`, and with TWO those of the row `xStride` behind
- * it to the eight sums that follow. Meanwhile the weights from `next` on are fetched, a byte every `step`.
+ * An octet's `groups` groups times those of the row at `x`, and with TWO those of the row `xStride` behind it. Meanwhile the
+ * weights from `next` on are fetched, a byte every `step`.
  */
-function sumGroups<S, MIN, HALF, WIDE, TWO>(
+function octetByRows<S, MIN, HALF, WIDE, TWO>(
   w: usize,
   groups: i32,
   x: usize,
   xStride: usize,
-  sums: usize,
+  y: usize,
+  yStride: usize,
+  bias: usize,
+  add: bool,
   next: usize,
   step: usize,
 ): void {
@@ -288,13 +285,9 @@ function sumGroups<S, MIN, HALF, WIDE, TWO>(
     if (!isVoid<TWO>()) other += GROUP_BYTES
     w = q
   }
-  v128.store(sums, sum2, 16)
-  v128.store(sums, sum)
-  if (!isVoid<TWO>()) {
-    v128.store(sums, sum4, 48)
-    v128.store(sums, sum3, 32)
-  }
   store<i32>(tile, touched, TILE_TOUCHED)
+  finish(y, sum, sum2, bias, add)
+  if (!isVoid<TWO>()) finish(y + yStride, sum3, sum4, bias, add)
 }
 
 /** Dot products of four rows from half sums of their high and low limbs; `missing` is what |x| leaves out of the high ones. */

@@ -1,15 +1,7 @@
-// What a matmul does with the outputs of an octet before and after it sums them.
+// What a matmul does with the sums of an octet.
 //
 // Here and in all kernels, vectors that lie side by side are loaded before one of them is stored, and the higher one is
 // stored first: so V8 makes one instruction of both where its vectors have 256 bits.
-
-/** Eight zeros: `memory.fill` is a call, which costs more than the stores. */
-// @ts-ignore: decorator
-@inline
-export function clear(sums: usize): void {
-  v128.store(sums, f32x4.splat(0), 16)
-  v128.store(sums, f32x4.splat(0))
-}
 
 /**
  * out = value + bias, or out += value + bias, of eight outputs: four in `low`, four in `high`; `bias` is 0 or the address
