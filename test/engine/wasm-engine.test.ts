@@ -255,7 +255,7 @@ describe('wasm head, best', () => {
           const client: Model['weights']['client'] = async (role) =>
             role === 'head' ? { dtype, shape, bytes: head } : await model.weights.client(role)
           const changed = { ...model, weights: { ...model.weights, client } }
-          for (const each of [engine, threaded, plain, wide]) {
+          for (const each of [engine, threaded, plain, wide, eight]) {
             const loaded = await each.loadHead(changed)
             const wanted = bestOf(await loaded.logits(hidden))
             expect(Array.from((await loaded.best?.(hidden)) ?? [])).toEqual(wanted)

@@ -373,30 +373,34 @@ describe('screening', () => {
     ['Q6_K', 2304],
     ['Q3_K', 512],
   ] as const) {
-    it(`says how far an output can be at most: ${dtype}, ${columns} columns`, () => {
-      const [outputs, rows] = [21, 7]
-      const weight = quantizedWeight(dtype, [outputs, columns], 3)
-      const values = dequantize(weight)
-      const x = randomFloats(random(8), rows * columns)
-      // The largest value of a group takes the end of the range.
-      x[0] = -4
-      x[columns] = 4
-      const { parts, slack } = screenedParts(relaxed, weight, x, rows)
-      for (const runtime of [plain, wide])
-        expect(screenedParts(runtime, weight, x, rows)).toEqual({ parts, slack })
-      const y = multiply(relaxed, weight, x, rows, true)
-      const norm = (of: Float32Array) => Math.hypot(...of)
-      for (let row = 0; row < rows; row++) {
-        const missing = slack[row] as number
-        // Seven bits leave out little, or screening would not pay.
-        expect(missing).toBeLessThan(norm(x.subarray(row * columns, (row + 1) * columns)) / 40)
-        for (let output = 0; output < outputs; output++) {
-          const known = 256 * (parts[row * 24 + output] as number)
-          const most = missing * norm(values.subarray(output * columns, (output + 1) * columns))
-          expect(Math.abs((y[row * outputs + output] as number) - known)).toBeLessThanOrEqual(most * 1.001)
+    it.each([true, false])(
+      `says how far an output can be at most: ${dtype}, ${columns} columns, 15 bits %s`,
+      (bits15) => {
+        const [outputs, rows] = [21, 7]
+        const weight = quantizedWeight(dtype, [outputs, columns], 3)
+        const values = dequantize(weight)
+        const x = randomFloats(random(8), rows * columns)
+        // The largest value of a group takes the end of the range.
+        x[0] = -4
+        x[columns] = 4
+        const { parts, slack } = screenedParts(relaxed, weight, x, rows, bits15)
+        for (const runtime of [plain, wide]) {
+          expect(screenedParts(runtime, weight, x, rows, bits15)).toEqual({ parts, slack })
         }
-      }
-    })
+        const y = multiply(relaxed, weight, x, rows, bits15)
+        const norm = (of: Float32Array) => Math.hypot(...of)
+        for (let row = 0; row < rows; row++) {
+          const missing = slack[row] as number
+          // Seven bits leave out little, or screening would not pay.
+          expect(missing).toBeLessThan(norm(x.subarray(row * columns, (row + 1) * columns)) / 30)
+          for (let output = 0; output < outputs; output++) {
+            const known = (bits15 ? 256 : 2) * (parts[row * 24 + output] as number)
+            const most = missing * norm(values.subarray(output * columns, (output + 1) * columns))
+            expect(Math.abs((y[row * outputs + output] as number) - known)).toBeLessThanOrEqual(most * 1.001)
+          }
+        }
+      },
+    )
   }
 })
 
@@ -411,8 +415,8 @@ describe('kernels of 256-bit vectors', () => {
     let calls = 0
     const code = { ...wide.code, done: () => void calls++ }
     expect(await computesTheSame(code, plain.code, silentLogger)).toBe(true)
-    // Two sets of formats, two widths of activations, three steps; two formats screened.
-    expect(calls).toBe(14)
+    // Two sets of formats, two widths of activations, three steps; two formats screened with both.
+    expect(calls).toBe(16)
   })
 
   it('are not taken when they compute something else or do not compile, nor are relaxed ones', async () => {

@@ -89,36 +89,35 @@ async function screening(code: KernelCode, log: Logger): Promise<Float32Array> {
   const runtime = await createWasmRuntime({ threads: 1, code, startThread: undefined, log, wide: true })
   try {
     const x = Float32Array.from({ length: SCREENED_ROWS * SPEC.hiddenSize }, (_, i) => pseudo(i, 7919))
-    const known = (['q8', 'q8_wide'] as const).map((format) => {
-      const { parts, slack } = screenedParts(
-        runtime,
-        probeWeights(format, 24, SPEC.hiddenSize, 5),
-        x,
-        SCREENED_ROWS,
-      )
-      return [...parts, ...slack]
+    const known = (['q8', 'q8_wide'] as const).flatMap((format) => {
+      const weight = probeWeights(format, 24, SPEC.hiddenSize, 5)
+      return [true, false].flatMap((wide) => {
+        const { parts, slack } = screenedParts(runtime, weight, x, SCREENED_ROWS, wide)
+        return [...parts, ...slack]
+      })
     })
-    return Float32Array.from(known.flat())
+    return Float32Array.from(known)
   } finally {
     await runtime.close()
   }
 }
 
 /**
- * Of an 8-bit matrix times `rows` rows `x`: 256th parts of the outputs, which screening goes by, [rows, outputs in whole octets],
- * and how much more an output can be for each |w|, [rows].
+ * Of an 8-bit matrix times `rows` rows `x`: 256th parts of the outputs, or halves where activations are not `wide`, which screening
+ * goes by, [rows, outputs in whole octets], and how much more an output can be for each |w|, [rows].
  */
 export function screenedParts(
   { code, exports, memory }: WasmRuntime,
   weight: WeightTensor,
   x: Float32Array,
   rows: number,
+  wide: boolean,
 ): { parts: Float32Array; slack: Float32Array } {
   const [outputs = 0, columns = 0] = weight.shape
   const octets = Math.ceil(outputs / OCTET)
   const arena = createArena(memory)
   const place = (bytes: number) => arena.allocate(bytes, 'screening')
-  const matrix = storeMatrix(memory, arena, weight, undefined, true).address
+  const matrix = storeMatrix(memory, arena, weight, undefined, wide).address
   const input = place(x.byteLength)
   memory.floats(input, x.length).set(x)
   const rounded = place(rows * columns * ROUNDED_BYTES_PER_VALUE)

@@ -43,8 +43,8 @@ import type { WasmRuntime } from './runtime.ts'
 /** Rows of logits computed together: bounds scratch (16 rows of a vocabulary of 128 Ki are 8 MiB). */
 const MAX_ROWS = 16
 
-/** Kinds that `kernels/screen.ts` knows: no minima, whose sums have no limbs. */
-const SCREENED = [KIND_Q8_F16, KIND_Q8_F32, KIND_Q8_HALF_F32].map((kind) => kind + KIND_WIDE)
+/** Kinds that `kernels/screen.ts` knows, with activations of 8 and of 15 bits: no minima, whose sums can't be screened. */
+const SCREENED = [KIND_Q8_F16, KIND_Q8_F32, KIND_Q8_HALF_F32]
 
 /** Final norm and head in linear memory. @throws `capacity` when 4 GiB do not hold them. */
 export async function loadWasmHead(
@@ -93,7 +93,7 @@ export async function loadWasmHead(
     scratch(HEAD_PRIVATE, runtime.threads * privateBytes)
     const logits = scratch(HEAD_LOGITS, MAX_ROWS * logitsStride * 4)
     record.integer(HEAD_VOCABULARY, vocabSize)
-    if (SCREENED.includes(matrix.kind)) {
+    if (SCREENED.includes(matrix.kind & ~KIND_WIDE)) {
       const norms = scratch(HEAD_NORMS, logitsStride * 4)
       runtime.rowNorms(matrix.address, norms)
       scratch(HEAD_SCREENED, runtime.threads * MAX_ROWS * hiddenSize * SCREENED_BYTES_PER_VALUE)

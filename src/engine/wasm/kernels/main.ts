@@ -115,7 +115,7 @@ export function multiply(
   matmul(matrix, 0, octets, rows, out, outStride, false)
 }
 
-/** What screening knows of the outputs for rows that `multiply` has rounded: 256th parts to `out`, and best records; for tests. */
+/** What screening knows of the outputs for rows that `multiply` has rounded: parts of them to `out`, and best records; for tests. */
 export function screen(
   matrix: usize,
   octets: i32,

@@ -1,4 +1,4 @@
-// About W x / 256 for 8-bit weights without minima: what `screen.ts` needs to know of most logits, with a third of the arithmetic.
+// About W x / 256, or / 2 where x has 8 bits, for 8-bit weights without minima: what `screen.ts` needs to know of most logits.
 //
 // The dot instruction wants one operand in 7 bits without sign: x / 256 is rounded to a whole number and 64 is added to it. What
 // that adds to a product, 64 times the sum of a group's weights, is taken off where sums start.

@@ -1,7 +1,7 @@
-// The best logit of each of several rows without all of their logits: 8-bit weights times x / 256, rounded, cost a third of 8-bit
-// weights times x in 15 bits, and say of most logits that they can't be the best.
+// The best logit of each of several rows without all of their logits: 8-bit weights times x in 7 bits cost a third of what they
+// cost times x in 15 bits, two thirds of 8 bits, and say of most logits that they can't be the best.
 //
-// For x = 256 * u + r, W x = 256 * W u + W r, and |w · r| <= |w| |r| (Cauchy-Schwarz). What is not more than that below the best
+// For x = 256 * u + r (or 2 * u + r), W x = 256 * W u + W r, and |w · r| <= |w| |r| (Cauchy-Schwarz). What is not more than that below the best
 // logit known is computed as it always is, so the best and its bits are those of all logits.
 
 import {
@@ -13,6 +13,7 @@ import {
   KIND_Q8_F16,
   KIND_Q8_HALF_F32,
   KIND_WIDE,
+  LEVELS,
   MATRIX_COLUMNS,
   MATRIX_DATA,
   MATRIX_KIND,
@@ -25,7 +26,7 @@ import {
 import { knownBest, noteBest } from './best'
 import { joined, scaled } from './dot'
 import { following4, halfMask, halfScale, load4 } from './half'
-import { matmul } from './matmul'
+import { isWide, matmul } from './matmul'
 import { hasHalves, multiplyScreened } from './matmul-screen'
 import { floatRows, floatStride, roundedRows, roundedStride, useRows } from './prepare'
 import { thread } from './threads'
@@ -92,12 +93,16 @@ function squares(bytes: v128): v128 {
 }
 
 /**
- * Writes `rows` screening rows (`matmul-screen.ts`) of the 15-bit ones to `to`, and notes in the best records what they leave out
- * can add, for each |w|.
+ * Writes `rows` screening rows (`matmul-screen.ts`) of the rounded ones to `to`, and notes in the best records what they leave
+ * out can add, for each |w|.
  */
 export function prepareScreened(matrix: usize, best: usize, rows: i32, to: usize): void {
   const groups = load<i32>(matrix, MATRIX_COLUMNS) / GROUP
   const halves = hasHalves(matrix)
+  const wide = isWide(matrix)
+  const limb = wide ? 7 : 0
+  const bits = partBits(matrix)
+  const levels = <f32>(wide ? WIDE_LEVELS : LEVELS)
   for (let row: usize = 0; row < <usize>rows; row++) {
     let rest: f32 = 0
     let all: f32 = 0
@@ -108,12 +113,12 @@ export function prepareScreened(matrix: usize, best: usize, rows: i32, to: usize
       for (let half: usize = 0; half < 2; half++) {
         const high = v128.load(x + half * 16)
         const low = v128.load(x + half * 16, ROUNDED_LOW)
-        const a = i16x8.add(i16x8.shl(i16x8.extend_low_i8x16_s(high), 7), i16x8.extend_low_i8x16_u(low))
-        const b = i16x8.add(i16x8.shl(i16x8.extend_high_i8x16_s(high), 7), i16x8.extend_high_i8x16_u(low))
-        const wholeA = parts256(a)
-        const wholeB = parts256(b)
-        const restA = i16x8.sub(a, i16x8.shl(wholeA, 8))
-        const restB = i16x8.sub(b, i16x8.shl(wholeB, 8))
+        const a = i16x8.add(i16x8.shl(i16x8.extend_low_i8x16_s(high), limb), i16x8.extend_low_i8x16_u(low))
+        const b = i16x8.add(i16x8.shl(i16x8.extend_high_i8x16_s(high), limb), i16x8.extend_high_i8x16_u(low))
+        const wholeA = parts(a, bits)
+        const wholeB = parts(b, bits)
+        const restA = i16x8.sub(a, i16x8.shl(wholeA, bits))
+        const restB = i16x8.sub(b, i16x8.shl(wholeB, bits))
         squares = i32x4.add(squares, i32x4.dot_i16x8_s(restA, restA))
         squares = i32x4.add(squares, i32x4.dot_i16x8_s(restB, restB))
         v128.store(to, i8x16.add(i8x16.narrow_i16x8_s(wholeA, wholeB), i8x16.splat(64)))
@@ -123,7 +128,7 @@ export function prepareScreened(matrix: usize, best: usize, rows: i32, to: usize
         to += 8
       }
       rest += scale * scale * <f32>(sumOf(squares))
-      all += scale * scale * (<f32>GROUP * <f32>WIDE_LEVELS * <f32>WIDE_LEVELS)
+      all += scale * scale * (<f32>GROUP * levels * levels)
     }
     // Both sums are rounded once a group and a few times more, of numbers whose sizes add up to |w| |x| at most.
     const rounding = <f32>(groups + 8) * <f32>2.5e-7
@@ -131,11 +136,17 @@ export function prepareScreened(matrix: usize, best: usize, rows: i32, to: usize
   }
 }
 
-/** x / 256 to nearest, but at most 63. */
+/** Bits of a rounded activation that screening leaves out. */
+function partBits(matrix: usize): i32 {
+  return isWide(matrix) ? 8 : 1
+}
+
+/** x / 2^bits to nearest, but at most 63. */
 // @ts-ignore: decorator
 @inline
-function parts256(x: v128): v128 {
-  return i16x8.min_s(i16x8.shr_s(i16x8.add(x, i16x8.splat(128)), 8), i16x8.splat(63))
+function parts(x: v128, bits: i32): v128 {
+  const half: i32 = (1 << bits) >> 1
+  return i16x8.min_s(i16x8.shr_s(i16x8.add(x, i16x8.splat(<i16>half)), bits), i16x8.splat(63))
 }
 
 // @ts-ignore: decorator
@@ -151,7 +162,7 @@ function sumOf(values: v128): i32 {
 
 /**
  * As `matmul` and `noteBest` for octets [from, to), where `screened` are the screening rows and `norms` are the outputs' |w|. Most
- * of the logits it leaves are 256th parts, and not exactly.
+ * of the logits it leaves are 256th parts (or halves), and not exactly.
  */
 export function noteScreened(
   matrix: usize,
@@ -166,6 +177,7 @@ export function noteScreened(
   vocabulary: i32,
 ): void {
   const rounded = roundedRows
+  const whole = f32x4.splat(<f32>(1 << partBits(matrix)))
   for (let first = from; first < to; first += SCREENED_OCTETS) {
     const end = min(first + SCREENED_OCTETS, to)
     multiplyScreened(matrix, first, end, screened, rows, logits, stride)
@@ -176,8 +188,8 @@ export function noteScreened(
       let top = f32x4.splat(knownBest(bests, rows, row))
       for (let octet = first; octet < end; octet++) {
         const offset = <usize>octet * (OCTET * 4)
-        const most = most4(v128.load(at + offset), slack, v128.load(norms + offset))
-        const most2 = most4(v128.load(at + offset, 16), slack, v128.load(norms + offset, 16))
+        const most = most4(v128.load(at + offset), whole, slack, v128.load(norms + offset))
+        const most2 = most4(v128.load(at + offset, 16), whole, slack, v128.load(norms + offset, 16))
         if (i32x4.all_true(v128.and(isBelow(most, top), isBelow(most2, top)))) continue
         useRows(floatRows, floatStride, rounded + <usize>row * roundedStride, roundedStride)
         matmul(matrix, octet, octet + 1, 1, at, stride, false)
@@ -192,8 +204,8 @@ export function noteScreened(
 /** The most that four logits can be. */
 // @ts-ignore: decorator
 @inline
-function most4(parts: v128, slack: v128, norms: v128): v128 {
-  return f32x4.add(f32x4.mul(parts, f32x4.splat(256)), f32x4.mul(slack, norms))
+function most4(parts: v128, whole: v128, slack: v128, norms: v128): v128 {
+  return f32x4.add(f32x4.mul(parts, whole), f32x4.mul(slack, norms))
 }
 
 // @ts-ignore: decorator
