@@ -18,7 +18,18 @@ export function paddedDim(headDim: i32): i32 {
 
 /** y = x rotated, half-split: element i with element i + half, for i < half; the rest is copied. arXiv 2104.09864. */
 export function rotateHead(x: usize, headDim: i32, half: i32, cos: usize, sin: usize, y: usize): void {
-  for (let i = 0; i < half; i++) {
+  let i = 0
+  for (; i + 4 <= half; i += 4) {
+    const low = x + <usize>i * 4
+    const to = y + <usize>i * 4
+    const c = v128.load(cos + <usize>i * 4)
+    const s = v128.load(sin + <usize>i * 4)
+    const a = v128.load(low)
+    const b = v128.load(low + <usize>half * 4)
+    v128.store(to, f32x4.sub(f32x4.mul(a, c), f32x4.mul(b, s)))
+    v128.store(to + <usize>half * 4, f32x4.add(f32x4.mul(b, c), f32x4.mul(a, s)))
+  }
+  for (; i < half; i++) {
     const low = x + <usize>i * 4
     const high = low + <usize>half * 4
     const to = y + <usize>i * 4
@@ -138,7 +149,13 @@ export function attendHead(
   largest = f32x4.max(largest, v128.shuffle<i32>(largest, largest, 1, 0, 3, 2))
   const end = scores + <usize>length * 4
   const paddedEnd = scores + ((<usize>length + 3) & ~3) * 4
-  for (let s = scores; s < paddedEnd; s += 16) v128.store(s, exp4(f32x4.sub(v128.load(s), largest)))
+  // Scores fill whole pages: what is computed beyond the end is not read.
+  for (let s = scores; s < paddedEnd; s += 32) {
+    const low = exp4(f32x4.sub(v128.load(s), largest))
+    const high = exp4(f32x4.sub(v128.load(s, 16), largest))
+    v128.store(s, high, 16)
+    v128.store(s, low)
+  }
   for (let s = scores; s < scores + <usize>unseen * 4; s += 4) store<f32>(s, 0)
   for (let s = end; s < paddedEnd; s += 4) store<f32>(s, 0)
   let sums = f32x4.splat(0)
