@@ -1,8 +1,8 @@
 // The best logit of each of several rows without all of their logits: 8-bit weights times x in 7 bits cost a third of what they
 // cost times x in 15 bits, two thirds of 8 bits, and say of most logits that they can't be the best.
 //
-// For x = 256 * u + r (or 2 * u + r), W x = 256 * W u + W r, and |w · r| <= |w| |r| (Cauchy-Schwarz). What is not more than that below the best
-// logit known is computed as it always is, so the best and its bits are those of all logits.
+// For x = 256 * u + r (or 2 * u + r), W x = 256 * W u + W r, and |w · r| <= |w| |r| (Cauchy-Schwarz). What is not more than that
+// below the best logit known is computed as it always is, so the best and its bits are those of all logits.
 
 import {
   BEST_BYTES,
