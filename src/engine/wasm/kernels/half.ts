@@ -37,7 +37,8 @@ export function nibbleMask(): v128 {
 }
 
 /**
- * Four values at `address`, given `halfMask()` and `halfScale()`: S is u16 for float16, i16 for bfloat16, f32 for float32.
+ * Four values at `address`, given `halfMask()` and `halfScale()` (or less, for weights stored too large: `MATRIX_FACTOR`). S is u16 for
+ * float16, i16 for bfloat16, f32 for float32.
  * Infinities and NaN of float16 are not read right; the host stores such tensors as float32.
  */
 // @ts-ignore: decorator

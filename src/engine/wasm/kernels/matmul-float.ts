@@ -40,12 +40,15 @@ export function matmulFloat<W>(
   const factor = load<f32>(matrix, MATRIX_FACTOR)
   // No model has an odd number of columns: those go a row at a time.
   const together = columns & 1 ? 0 : rows & ~1
-  let octet = from
-  for (; octet + 2 <= to; octet += 2) {
+  for (let octet = from; octet < to; octet += 2) {
     const w = data + <usize>octet * octetBytes
-    const other = w + octetBytes
     const bias = biases == 0 ? <usize>0 : biases + <usize>octet * (OCTET * 4)
     const y = out + <usize>octet * (OCTET * 4)
+    if (octet + 1 == to) {
+      for (let row: usize = 0; row < <usize>rows; row++) octetByOne<W>(w, factor, columns, x + row * xStride, y + row * outStride, bias, add)
+      return
+    }
+    const other = w + octetBytes
     for (let row = 0; row < together; row += TILE_FLOAT_ROWS) {
       const count = min(together - row, TILE_FLOAT_ROWS)
       pairByMany<W>(w, other, factor, columns, x + <usize>row * xStride, xStride, count, y + <usize>row * outStride, outStride, bias, add)
@@ -54,11 +57,6 @@ export function matmulFloat<W>(
       pairByOne<W>(w, other, factor, columns, x + <usize>row * xStride, y + <usize>row * outStride, bias, add)
     }
   }
-  if (octet == to) return
-  const w = data + <usize>octet * octetBytes
-  const bias = biases == 0 ? <usize>0 : biases + <usize>octet * (OCTET * 4)
-  const y = out + <usize>octet * (OCTET * 4)
-  for (let row: usize = 0; row < <usize>rows; row++) octetByOne<W>(w, factor, columns, x + row * xStride, y + row * outStride, bias, add)
 }
 
 function octetByOne<W>(w: usize, factor: f32, columns: i32, x: usize, y: usize, bias: usize, add: bool): void {
@@ -95,7 +93,10 @@ function pairByOne<W>(w: usize, other: usize, factor: f32, columns: i32, x: usiz
   finish(y + OCTET * 4, b, b2, bias == 0 ? bias : bias + OCTET * 4, add)
 }
 
-/** An even number of columns of two octets times an even number of rows: weights become float32 once for all of them, some columns at a time. */
+/**
+ * An even number of columns of two octets times an even number of rows: weights become float32 once for all of them, some columns
+ * at a time.
+ */
 function pairByMany<W>(
   w: usize,
   other: usize,
